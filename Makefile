@@ -1,0 +1,36 @@
+# make course    set everything up and run the lessons          (LESSON=04, DATA=reviews.csv)
+# make test      set everything up and check everything
+# make lab       open the lessons in JupyterLab
+# make notebooks run the lessons and publish their outputs and numbers
+# make study     the long runs behind the claims, resumable     (LESSON=04)
+# make bench     throughput against the plain Trainer
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+LESSON_OPTION = $(if $(LESSON),--lesson "$(LESSON)") $(if $(DATA),--data "$(DATA)")
+
+.PHONY: course test lab notebooks study bench setup
+course: setup
+	@$(PY) -m lessons_lib course $(LESSON_OPTION)
+test: setup
+	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	$(PY) -m pytest -n 2
+	LESSONS_PROFILE=smoke OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONPATH=tests/no_network \
+		$(PY) -m pytest -n 2 --nbval-lax --nbval-cell-timeout 120 notebooks
+lab: setup
+	@$(PY) -m jupyter lab notebooks
+notebooks: setup
+	@$(PY) -m lessons_lib notebooks $(LESSON_OPTION)
+study: setup
+	@$(PY) -m lessons_lib study $(LESSON_OPTION)
+bench: setup
+	@$(PY) tests/benchmarks/bench_training.py
+
+setup: $(READY)
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ". Remedy: make PYTHON=/path/to/newer/python")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --disable-pip-version-check -r requirements.txt
+	$(PY) -m pip install --disable-pip-version-check --no-deps -e .
+	@touch $(READY)

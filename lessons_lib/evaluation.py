@@ -1,0 +1,194 @@
+"""Metrics, intervals and paired tests for classifiers.
+
+Contract: works on arrays of labels and predictions and knows nothing of Trainer; every interval is 95 %
+and says what it resamples; nothing here opens a network connection. It does not draw figures.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import datasets
+import evaluate
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset
+from scipy.stats import binomtest, bootstrap
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    log_loss,
+    precision_recall_fscore_support,
+)
+from torch import nn
+
+from lessons_lib.data import pad_batch
+from lessons_lib.machine import choose_precision
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measured number with its 95 % interval; `n` is the number of rows it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        digits = 3 if abs(self.value) < 10 else 0
+        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """Accuracy of A minus accuracy of B on the same rows. `only_a` counts rows that A alone gets right;
+    `p_value` is McNemar's exact test of the two counts (for one seed; None for several)."""
+
+    difference: Metric
+    only_a: int
+    only_b: int
+    p_value: float | None
+
+
+class ClassificationMetrics(evaluate.Metric):
+    """Accuracy, and macro-averaged precision, recall and F1, as an `evaluate` metric.
+
+    `evaluate.load("accuracy")` fetches a script from the Hub; a Metric defined here needs no network.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        features = datasets.Features(
+            {"predictions": datasets.Value("int32"), "references": datasets.Value("int32")}
+        )
+        return evaluate.MetricInfo(
+            description="accuracy and macro precision, recall, F1 (scikit-learn)",
+            citation="",
+            inputs_description="integer class numbers",
+            features=features,
+        )
+
+    def _compute(self, predictions: list[int], references: list[int]) -> dict[str, float]:
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            references, predictions, average="macro", zero_division=0
+        )
+        accuracy = accuracy_score(references, predictions)
+        return {"accuracy": accuracy, "precision": precision, "recall": recall, "f1": f1}
+
+
+def predict(model: nn.Module, rows: Dataset, *, pad_id: int = 0, batch_size: int = 64) -> np.ndarray:
+    """Class probabilities (rows, classes) of tokenized rows, in the order of the rows."""
+    return _run_model(
+        model, rows, pad_id, batch_size, lambda output, mask: output.logits.double().softmax(-1)
+    )
+
+
+def embed(encoder: nn.Module, rows: Dataset, *, pad_id: int = 0, batch_size: int = 64) -> np.ndarray:
+    """Mean of the encoder's last states over real tokens (rows, width), in the order of the rows."""
+
+    def read_mean(output: object, mask: torch.Tensor) -> torch.Tensor:
+        states = output.last_hidden_state.float() * mask[..., None]
+        return states.sum(1) / mask.sum(1, keepdim=True)
+
+    return _run_model(encoder, rows, pad_id, batch_size, read_mean)
+
+
+@torch.inference_mode()
+def _run_model(model: nn.Module, rows: Dataset, pad_id: int, batch_size: int, read: Callable) -> np.ndarray:
+    """`read(output, mask)` of every row. Rows of like length share a batch; the order is put back."""
+    model.eval()
+    ids = list(rows["input_ids"])
+    order = np.argsort([len(row) for row in ids], kind="stable")
+    device, precision = next(model.parameters()).device, choose_precision()
+    parts = []
+    for start in range(0, len(order), batch_size):
+        batch = pad_batch([{"input_ids": ids[i]} for i in order[start : start + batch_size]], pad_id)
+        batch = {key: value.to(device) for key, value in batch.items()}
+        with torch.autocast(device.type, precision.torch_dtype, enabled=precision.dtype == "bfloat16"):
+            output = model(**batch)
+        parts.append(read(output, batch["attention_mask"]).cpu().numpy())
+    result = np.concatenate(parts)
+    return result[np.argsort(order)]
+
+
+def score_classifier(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Accuracy, macro precision, recall, F1, and the mean log loss, from probabilities (rows, classes)."""
+    scores = ClassificationMetrics().compute(predictions=probabilities.argmax(1), references=labels)
+    loss = log_loss(labels, probabilities, labels=np.arange(probabilities.shape[1]))
+    return {**scores, "loss": float(loss)}
+
+
+def wilson_interval(correct: np.ndarray) -> Metric:
+    """A share of right answers with Wilson's interval, from one True or False a row."""
+    correct = np.asarray(correct, dtype=bool)
+    test = binomtest(int(correct.sum()), len(correct))
+    interval = test.proportion_ci(CONFIDENCE, method="wilson")
+    return Metric(float(correct.mean()), interval.low, interval.high, len(correct))
+
+
+def bootstrap_interval(values: np.ndarray, seed: int = 0) -> Metric:
+    """A mean with its percentile bootstrap interval, from one number a row."""
+    values = np.asarray(values, dtype=float)
+    if np.ptp(values) == 0:
+        return Metric(float(values[0]), float(values[0]), float(values[0]), len(values))
+    result = bootstrap(
+        (values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
+    ).confidence_interval
+    return Metric(float(values.mean()), float(result.low), float(result.high), len(values))
+
+
+def seeds_interval(values: np.ndarray, seed: int = 0) -> Metric:
+    """The mean of `values` (seeds, rows) with a bootstrap interval that resamples seeds and rows together.
+
+    So it covers both another training run and another draw of test rows.
+    """
+    values = np.atleast_2d(np.asarray(values, dtype=float))
+    random, (seeds, rows) = np.random.default_rng(seed), values.shape
+    seed_counts = random.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
+    row_counts = random.multinomial(rows, np.full(rows, 1 / rows), RESAMPLES)
+    means = np.einsum("rs,sn,rn->r", seed_counts, values, row_counts, optimize=True) / values.size
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Metric(float(values.mean()), float(low), float(high), rows)
+
+
+def compare_paired(correct_a: np.ndarray, correct_b: np.ndarray) -> PairedComparison:
+    """Compares two systems on the same rows: True or False by row, or by (seed, row)."""
+    a, b = np.atleast_2d(correct_a).astype(bool), np.atleast_2d(correct_b).astype(bool)
+    if a.shape != b.shape:
+        raise ValueError(f"The two systems were asked different rows: {a.shape} against {b.shape}.")
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    differences = a.astype(float) - b.astype(float)
+    if len(a) > 1:
+        return PairedComparison(seeds_interval(differences), only_a, only_b, None)
+    p_value = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+    return PairedComparison(bootstrap_interval(differences[0]), only_a, only_b, float(p_value))
+
+
+def tabulate_confusion(labels: np.ndarray, predicted: np.ndarray, class_names: list[str]) -> pd.DataFrame:
+    """Counts of rows: true class down, predicted class across."""
+    counts = confusion_matrix(labels, predicted, labels=range(len(class_names)))
+    return pd.DataFrame(
+        counts,
+        index=pd.Index(class_names, name="true"),
+        columns=pd.Index(class_names, name="predicted"),
+    )
+
+
+def calibrate(labels: np.ndarray, probabilities: np.ndarray, bins: int = 8) -> tuple[pd.DataFrame, float]:
+    """How far confidence can be believed: a table by equally filled bins of confidence, and the expected
+    calibration error (mean distance of confidence and accuracy, weighted by rows)."""
+    confidence = probabilities.max(1)
+    correct = probabilities.argmax(1) == labels
+    order = np.array_split(np.argsort(confidence, kind="stable"), bins)
+    table = pd.DataFrame(
+        {
+            "confidence": [confidence[i].mean() for i in order],
+            "accuracy": [correct[i].mean() for i in order],
+            "rows": [len(i) for i in order],
+        }
+    )
+    gap = (table["confidence"] - table["accuracy"]).abs()
+    return table, float((gap * table["rows"]).sum() / table["rows"].sum())

@@ -1,0 +1,1 @@
+"""What runs the course rather than teaches it: runner, pairs, pages, studies. Notebooks never import this."""

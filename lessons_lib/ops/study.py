@@ -1,0 +1,138 @@
+"""The long runs behind the claims: arms × seeds, resumable, each arm in a process of its own.
+
+Contract: an arm that has finished with the same description is never run again; predictions of every row
+are kept, and the published table is computed from them alone. A lesson's arms live in `study_NN.py`, as
+`LESSON`, `SEEDS`, `HEADLINE`, `ARMS` (name → a description that can be printed), `COMPARISONS` (pairs of
+arms) and `run_arm(name, seed) -> ArmRun`.
+"""
+
+import importlib
+import json
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from lessons_lib.evaluation import Metric, compare_paired, score_classifier, seeds_interval
+from lessons_lib.machine import peak_memory_mb
+from lessons_lib.models import quiet_libraries
+from lessons_lib.ops.pairs import list_lessons
+from lessons_lib.results import PUBLISHED, REPOSITORY, collect_results, write_results
+
+WORK = REPOSITORY / "build" / "study"
+
+
+@dataclass(frozen=True)
+class ArmRun:
+    """One arm, one seed: probabilities (rows, classes) on its evaluation rows, their labels, the name of
+    their split, and what the run cost (name → number)."""
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    split: str = "test"
+    cost: dict[str, float] = field(default_factory=dict)
+
+
+def run_study(number: str) -> None:
+    """Runs what is missing of a lesson's study, or of all that have one, and publishes their tables."""
+    for lesson in list_lessons(number):
+        try:
+            study = importlib.import_module(f"lessons_lib.ops.study_{lesson.name[:2]}")
+        except ModuleNotFoundError:
+            continue
+        _run_arms(study)
+        publish_study(study)
+
+
+def _run_arms(study: ModuleType) -> None:
+    started = time.monotonic()
+    for position, arm in enumerate(study.ARMS, 1):
+        seeds = [seed for seed in study.SEEDS if not _is_done(study, arm, seed)]
+        if seeds:
+            context = multiprocessing.get_context("spawn")  # a fresh process: its peak memory is the arm's
+            with ProcessPoolExecutor(1, mp_context=context) as pool:
+                pool.submit(_run_one_arm, study.__name__, arm, seeds).result()
+        minutes = (time.monotonic() - started) / 60
+        print(
+            f"study {study.LESSON}: arm {position} of {len(study.ARMS)} ({arm}) [{minutes:.1f} min]",
+            flush=True,
+        )
+
+
+def _run_one_arm(module: str, arm: str, seeds: list[int]) -> None:
+    quiet_libraries()
+    study = importlib.import_module(module)
+    for seed in seeds:
+        run = study.run_arm(arm, seed)
+        cost = {**run.cost, "peak_mb": peak_memory_mb()} if run.cost else {}
+        path = _arm_path(study, arm, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial.npz")
+        np.savez_compressed(
+            partial,
+            probabilities=run.probabilities.astype(np.float32),
+            labels=np.asarray(run.labels, dtype=np.int8),
+            split=run.split,
+            cost=json.dumps(cost),
+            description=str(study.ARMS[arm]),
+        )
+        partial.replace(path)
+
+
+def _arm_path(study: ModuleType, arm: str, seed: int) -> Path:
+    return WORK / study.LESSON / f"{arm}.{seed}.npz"
+
+
+def _is_done(study: ModuleType, arm: str, seed: int) -> bool:
+    path = _arm_path(study, arm, seed)
+    return path.is_file() and str(np.load(path)["description"]) == str(study.ARMS[arm])
+
+
+def publish_study(study: ModuleType) -> None:
+    """Writes `data/results/study/<lesson>.json` and `.predictions.npz` from the finished arms."""
+    runs = {(arm, seed): np.load(_arm_path(study, arm, seed)) for arm in study.ARMS for seed in study.SEEDS}
+    kept, metrics = {}, {}
+    for arm in study.ARMS:
+        group = [runs[arm, seed] for seed in study.SEEDS]
+        kept[f"labels.{group[0]['split']}"] = group[0]["labels"]
+        kept[f"{group[0]['split']}.{arm}"] = np.stack([r["probabilities"] for r in group]).astype(np.float16)
+        for name in json.loads(str(group[0]["cost"])):
+            values = [json.loads(str(r["cost"]))[name] for r in group]
+            metrics[f"{arm}.{name}"] = Metric(float(np.mean(values)), min(values), max(values), len(values))
+    folder = PUBLISHED / "study"
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(folder / f"{study.LESSON}.predictions.npz", **kept)
+    metrics |= recompute_metrics(kept, study.COMPARISONS)
+    results = collect_results(study.LESSON, "study", list(study.SEEDS), metrics, study.HEADLINE)
+    path = write_results(results, PUBLISHED)
+    print(f"{path}: {len(metrics)} metrics from {len(study.ARMS)} arms × {len(study.SEEDS)} seeds")
+
+
+def recompute_metrics(
+    predictions: dict[str, np.ndarray], comparisons: list[tuple[str, str]]
+) -> dict[str, Metric]:
+    """Every accuracy, F1, precision, recall and difference of a study, from the kept predictions alone.
+
+    predictions: "labels.<split>" (rows) and "<split>.<arm>" (seeds, rows, classes). Intervals resample
+    seeds and rows together; a difference is named `<a>_minus_<b>.accuracy`.
+    """
+    metrics, correct = {}, {}
+    for key in predictions:
+        split, arm = key.split(".", 1)
+        if split == "labels":
+            continue
+        labels = predictions[f"labels.{split}"]
+        probabilities = predictions[key].astype(np.float64)
+        correct[arm] = probabilities.argmax(-1) == labels
+        metrics[f"{arm}.accuracy"] = seeds_interval(correct[arm])
+        scores = [score_classifier(labels, p / p.sum(1, keepdims=True)) for p in probabilities]
+        for name in ("precision", "recall", "f1"):
+            values = [score[name] for score in scores]
+            metrics[f"{arm}.{name}"] = Metric(float(np.mean(values)), min(values), max(values), len(labels))
+    for a, b in comparisons:
+        metrics[f"{a}_minus_{b}.accuracy"] = compare_paired(correct[a], correct[b]).difference
+    return metrics

@@ -1,0 +1,142 @@
+"""The study behind lesson 04: recipes and baselines on 2,000 and on all reviews, and three sweeps.
+
+Every choice (rates, and what `CHANGES` lists) is read off sweeps that see validation only; the other arms are
+tested once. The recipes are the lesson's own: a test holds them equal to the notebook's cells.
+"""
+
+import functools
+import tempfile
+from dataclasses import replace
+
+import numpy as np
+from datasets import DatasetDict
+
+from lessons_lib import baselines
+from lessons_lib.data import load_reviews, take_rows, tokenize_reviews
+from lessons_lib.evaluation import embed, predict
+from lessons_lib.models import folder_megabytes, load_classifier
+from lessons_lib.ops.study import ArmRun
+from lessons_lib.profiles import load_profile
+from lessons_lib.recipes import ATTENTION, FEED_FORWARD, Recipe, fine_tune
+
+LESSON = "04_distilbert_lora_imdb"
+SEEDS = (0, 1, 2)
+HEADLINE = ("classic_2000.accuracy", "lora_2000.accuracy")
+SMALL = 2000
+CLASSIC = Recipe(
+    learning_rate=5e-5,
+    rank=8,
+    alpha=32,
+    targets=("q_lin", "v_lin"),
+    lora_dropout=0.1,
+    dropout=None,
+    batch_size=8,
+    precision="float32",
+)
+TUNED = Recipe(
+    learning_rate=2e-3,
+    rank=8,
+    alpha=16,
+    targets=ATTENTION + FEED_FORWARD,
+    pooling="mean",
+    batch_size=32,
+    warmup=0.06,
+    averaging=0.98,
+)
+FULL = replace(TUNED, rank=0, learning_rate=2e-4)
+FITS = {"majority": baselines.fit_majority, "tfidf": baselines.fit_tfidf, "nbsvm": baselines.fit_nbsvm}
+CHANGES = {  # the tuned recipe with one thing changed
+    "as tuned": {},
+    "head reads the first token": {"pooling": "cls"},
+    "no weight averaging": {"averaging": 0.0},
+    "dropout 0.1 as published": {"dropout": None, "lora_dropout": 0.1},
+    "q and v only": {"targets": ("q_lin", "v_lin")},
+    "attention only": {"targets": ATTENTION},
+    "feed-forward only": {"targets": FEED_FORWARD},
+    "rank 1": {"rank": 1, "alpha": 2},
+    "rank 4": {"rank": 4, "alpha": 8},
+    "rank 32": {"rank": 32, "alpha": 64},
+}
+
+# name → (kind or recipe, training rows; 0 for all)
+ARMS: dict[str, tuple[str | Recipe, int]] = {
+    "lora_2000": (TUNED, SMALL),
+    "classic_2000": (CLASSIC, SMALL),
+    "full_2000": (FULL, SMALL),
+    "lora_all": (TUNED, 0),
+    "full_all": (FULL, 0),
+    "untrained": ("untrained", SMALL),
+    "majority": ("majority", SMALL),
+}
+ARMS |= {f"{kind}_2000": (kind, SMALL) for kind in ("tfidf", "nbsvm", "probe")}
+ARMS |= {f"{kind}_all": (kind, 0) for kind in ("tfidf", "nbsvm", "probe")}
+ARMS |= {
+    f"sweep_lr_lora={rate:g}": (replace(TUNED, learning_rate=rate), SMALL)
+    for rate in (5e-5, 2e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
+}
+ARMS |= {
+    f"sweep_lr_full={rate:g}": (replace(FULL, learning_rate=rate), SMALL)
+    for rate in (5e-5, 1e-4, 2e-4, 5e-4, 1e-3)
+}
+ARMS |= {f"sweep_change={name}": (replace(TUNED, **change), SMALL) for name, change in CHANGES.items()}
+COMPARISONS = [
+    ("lora_2000", rival) for rival in ("classic_2000", "tfidf_2000", "nbsvm_2000", "probe_2000", "full_2000")
+] + [("lora_all", rival) for rival in ("tfidf_all", "nbsvm_all", "probe_all", "full_all")]
+
+
+def run_arm(name: str, seed: int) -> ArmRun:
+    """Carries one arm out with one seed, which decides training rows, head, adapter and order."""
+    method, rows = ARMS[name]
+    split = "validation" if name.startswith("sweep_") else "test"
+    splits = _load_splits()
+    splits = DatasetDict({**splits, "train": take_rows(splits["train"], rows, seed)})
+    labels = np.array(splits[split]["label"])
+    if isinstance(method, Recipe):
+        probabilities, cost = _run_recipe(method, splits, split, seed)
+        return ArmRun(probabilities, labels, split, cost)
+    if method in FITS:
+        return ArmRun(FITS[method](splits).predict_proba(splits[split]["text"]), labels)
+    model, tokenizer = load_classifier(_profile().encoder, seed=seed, dropout=0.0)
+    tokens = tokenize_reviews(splits, tokenizer, _profile().max_tokens)
+    if method == "untrained":
+        return ArmRun(predict(model, tokens["test"]), labels)
+    features = {part: embed(model.base_model, tokens[part]) for part in tokens}
+    probe = baselines.fit_linear_probe(features, {part: tokens[part]["labels"] for part in tokens})
+    return ArmRun(probe.predict_proba(features["test"]), labels)
+
+
+@functools.cache
+def _profile():
+    return load_profile(LESSON, "laptop", reviews="snippets:movie", train_rows=0)
+
+
+@functools.cache
+def _load_splits() -> DatasetDict:
+    profile = _profile()
+    return load_reviews(profile.reviews, validation_rows=profile.validation_rows, test_rows=profile.test_rows)
+
+
+def _run_recipe(
+    recipe: Recipe, splits: DatasetDict, split: str, seed: int
+) -> tuple[np.ndarray, dict[str, float]]:
+    with tempfile.TemporaryDirectory() as folder:
+        tuned = fine_tune(
+            recipe,
+            _profile().encoder,
+            splits,
+            max_tokens=_profile().max_tokens,
+            seed=seed,
+            output_dir=folder,
+            evaluations=0,
+            progress=False,
+        )
+        tuned.model.save_pretrained(f"{folder}/saved")
+        size = folder_megabytes(f"{folder}/saved")
+    tokens = tokenize_reviews(splits[split], tuned.tokenizer, _profile().max_tokens)
+    cost = {
+        "seconds": tuned.result.seconds,
+        "tokens_per_second": tuned.result.tokens_per_second,
+        "trainable": tuned.count.trainable,
+        "checkpoint_mb": size,
+    }
+    return predict(tuned.model, tokens), cost

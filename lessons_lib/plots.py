@@ -1,0 +1,106 @@
+"""Figures: colour-blind-safe, each with alt text, which `show_figure` refuses to do without.
+
+Contract: functions take tables and return a matplotlib Figure; `show_figure` puts it on the page with
+its alt text in the output's metadata, where HTML export finds it. Nothing here computes a metric.
+"""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from IPython.display import display
+from matplotlib.figure import Figure
+
+PALETTE = sns.color_palette("colorblind")
+WIDTH = 7.2  # inches
+
+
+def use_course_style() -> None:
+    """Sets the look of every figure: readable sizes, a light grid, the colour-blind palette."""
+    sns.set_theme(style="whitegrid", palette="colorblind", font_scale=1.05)
+    plt.rcParams |= {"figure.dpi": 110, "axes.titlelocation": "left", "axes.titleweight": "bold"}
+
+
+def show_figure(figure: Figure, alt: str) -> None:
+    """Displays a figure as PNG with `alt` (a sentence for those who cannot see it) and closes it.
+
+    Raises ValueError for an empty alt text.
+    """
+    if len(alt.split()) < 4:
+        raise ValueError("A figure needs alt text: a sentence that says what it shows.")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight")
+    plt.close(figure)
+    display(
+        {"image/png": buffer.getvalue(), "text/plain": f"Figure: {alt}"},
+        raw=True,
+        metadata={"image/png": {"alt": alt}},
+    )
+
+
+def plot_intervals(table: pd.DataFrame, title: str, xlabel: str, reference: float | None = None) -> Figure:
+    """Dots with whiskers, a row each: columns value, low, high; `reference` draws a dashed line."""
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.38 * len(table)))
+    rows = np.arange(len(table))[::-1]
+    spread = np.abs(table[["low", "high"]].to_numpy(float).T - table["value"].to_numpy(float))
+    axes.errorbar(table["value"], rows, xerr=spread, fmt="o", color=PALETTE[0], capsize=3, markersize=6)
+    for row, value, high in zip(rows, table["value"], table["high"], strict=True):
+        axes.annotate(f"{value:.3f}", (high, row), xytext=(6, -4), textcoords="offset points", size=10)
+    if reference is not None:
+        axes.axvline(reference, color="0.4", linestyle="--", linewidth=1)
+    axes.set(yticks=rows, yticklabels=table.index, xlabel=xlabel, title=title)
+    axes.margins(x=0.12)
+    return figure
+
+
+def plot_curves(histories: dict[str, pd.DataFrame], title: str) -> Figure:
+    """Loss (training faint, validation strong) and validation accuracy by step, a colour a run."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH * 1.25, 3.4), layout="constrained")
+    for colour, (name, history) in zip(PALETTE, histories.items(), strict=False):
+        loss = history.dropna(subset="loss")
+        left.plot(loss["step"], loss["loss"], color=colour, alpha=0.35, linewidth=1)
+        seen = history.dropna(subset="validation_loss")
+        left.plot(seen["step"], seen["validation_loss"], color=colour, marker="o", label=name)
+        right.plot(seen["step"], seen["validation_accuracy"], color=colour, marker="o", label=name)
+    left.set(title=title, xlabel="step", ylabel="loss (faint: training)")
+    right.set(xlabel="step", ylabel="validation accuracy")
+    right.legend(loc="lower right")
+    return figure
+
+
+def plot_sweep(table: pd.DataFrame, x: str, title: str, logarithmic: bool = True) -> Figure:
+    """value with its interval against column `x`, one line a level of column "series" if there is one."""
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.6))
+    groups = table.groupby("series", sort=False) if "series" in table else [("", table)]
+    for colour, (name, part) in zip(PALETTE, groups, strict=False):
+        axes.plot(part[x], part["value"], marker="o", color=colour, label=name or None)
+        axes.fill_between(part[x], part["low"], part["high"], color=colour, alpha=0.18, linewidth=0)
+    axes.set(xlabel=x, ylabel="validation accuracy", title=title)
+    if logarithmic:
+        axes.set_xscale("log")
+    if "series" in table:
+        axes.legend()
+    return figure
+
+
+def plot_confusion(table: pd.DataFrame, title: str) -> Figure:
+    """A confusion matrix (true class down, predicted across) with counts and shares of the true class."""
+    figure, axes = plt.subplots(figsize=(1.6 + 1.3 * len(table), 1.2 + 1.0 * len(table)))
+    shares = table.div(table.sum(axis=1), axis=0)
+    notes = table.astype(str) + "\n" + (shares * 100).round(1).astype(str) + " %"
+    sns.heatmap(shares, annot=notes, fmt="", cmap="cividis", vmin=0, vmax=1, cbar=False, ax=axes)
+    axes.set(title=title)
+    return figure
+
+
+def plot_calibration(tables: dict[str, pd.DataFrame], title: str) -> Figure:
+    """Accuracy against confidence; on the dashed diagonal the two agree."""
+    figure, axes = plt.subplots(figsize=(WIDTH * 0.7, 3.8))
+    axes.plot([0.5, 1], [0.5, 1], color="0.4", linestyle="--", linewidth=1, label="confidence = accuracy")
+    for colour, (name, table) in zip(PALETTE, tables.items(), strict=False):
+        axes.plot(table["confidence"], table["accuracy"], marker="o", color=colour, label=name)
+    axes.set(xlabel="confidence", ylabel="accuracy", title=title)
+    axes.legend()
+    return figure

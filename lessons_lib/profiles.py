@@ -1,0 +1,67 @@
+"""What a lesson runs on: one of three profiles, chosen by `LESSONS_PROFILE`.
+
+Contract: a profile says which model, which data and how much of both. It loads nothing, and holds no
+learning rate or LoRA rank: those are what the lessons are about and stand in the notebooks.
+"""
+
+import os
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from lessons_lib.machine import choose_precision
+
+PROFILE_FILE = Path(__file__).with_name("profiles.toml")
+NARROWING = "without_fast_bf16"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One row of `profiles.toml`. Row counts of 0 mean all rows there are; lengths are in tokens."""
+
+    name: str
+    lesson: str
+    encoder: str
+    reviews: str
+    train_rows: int
+    validation_rows: int
+    test_rows: int
+    max_tokens: int
+    batch_size: int
+    epochs: int
+
+
+def profile_names() -> list[str]:
+    """The names that `LESSONS_PROFILE` may take."""
+    return list(_read_table())
+
+
+def load_profile(lesson: str, name: str | None = None, **overrides: object) -> Profile:
+    """The profile a lesson runs on.
+
+    lesson: the notebook's stem, e.g. "04_distilbert_lora_imdb". name: smoke, laptop or gpu; by default
+    the environment variable LESSONS_PROFILE, else laptop. `LESSONS_DATA` replaces the data by a file or
+    folder of the reader's own; `overrides` replace any field. Raises ValueError for an unknown name or
+    field. On a CPU without fast bf16 the laptop profile takes fewer rows (`without_fast_bf16`).
+    """
+    name = name or os.environ.get("LESSONS_PROFILE") or "laptop"
+    table = _read_table()
+    if name not in table:
+        raise ValueError(f"LESSONS_PROFILE is {name!r}; remedy: set it to one of {', '.join(table)}.")
+    layers = [table[name], table[name].get(lesson, {})]
+    if choose_precision().dtype == "float32":
+        layers.append(table[name].get(NARROWING, {}))
+    if os.environ.get("LESSONS_DATA"):
+        layers.append({"reviews": os.environ["LESSONS_DATA"]})
+    values = {"name": name, "lesson": lesson}
+    for layer in layers:
+        values |= {key: value for key, value in layer.items() if not isinstance(value, dict)}
+    unknown = set(values) | set(overrides)
+    unknown -= {field.name for field in fields(Profile)}
+    if unknown:
+        raise ValueError(f"A profile has no field {', '.join(sorted(unknown))}; see {PROFILE_FILE}.")
+    return replace(Profile(**values), **overrides)
+
+
+def _read_table() -> dict[str, dict]:
+    return tomllib.loads(PROFILE_FILE.read_text(encoding="utf-8"))

@@ -1,0 +1,101 @@
+"""A fine-tuning recipe for a classifier in one value, and the function that carries it out.
+
+Contract: `fine_tune` does what lesson 04 does step by step: load, adapt, train. The lessons state their
+recipes in plain sight; studies call the same function with the same values.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import DatasetDict
+from peft import LoraConfig
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from lessons_lib.data import tokenize_reviews
+from lessons_lib.machine import Precision
+from lessons_lib.models import ParameterCount, add_lora, count_parameters, load_classifier
+from lessons_lib.training import TrainResult, TrainSettings, train
+
+ATTENTION = ("q_lin", "k_lin", "v_lin", "out_lin")
+FEED_FORWARD = ("lin1", "lin2")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a classifier is fine-tuned. `rank` 0 means full fine-tuning; `targets` are the layers LoRA
+    adapts; `dropout` is the encoder's (None: as published), `lora_dropout` LoRA's own; `pooling` is what
+    the head reads: "cls" or "mean"; `precision` "auto" or "float32"; the rest as in TrainSettings."""
+
+    learning_rate: float
+    rank: int = 8
+    alpha: int = 16
+    targets: tuple[str, ...] = ATTENTION + FEED_FORWARD
+    lora_dropout: float = 0.0
+    dropout: float | None = 0.0
+    pooling: str = "cls"
+    epochs: int = 3
+    batch_size: int = 16
+    warmup: float = 0.0
+    averaging: float = 0.0
+    precision: str = "auto"
+
+    def lora_config(self) -> LoraConfig:
+        """PEFT's configuration of this recipe's LoRA."""
+        return LoraConfig(
+            task_type="SEQ_CLS",
+            r=self.rank,
+            lora_alpha=self.alpha,
+            target_modules=list(self.targets),
+            lora_dropout=self.lora_dropout,
+        )
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """A fine-tuned classifier, its tokenizer, what it cost and how many parameters moved."""
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    result: TrainResult
+    count: ParameterCount
+
+
+def fine_tune(
+    recipe: Recipe,
+    encoder: str,
+    splits: DatasetDict,
+    *,
+    max_tokens: int,
+    seed: int,
+    output_dir: str | Path,
+    **train_options: object,
+) -> FineTuned:
+    """Loads `encoder`, adapts and trains it on `splits` (columns text, label) as `recipe` says.
+
+    train_options go to `train` (report_to, checkpoint_steps, …). Validation is only logged.
+    """
+    model, tokenizer = load_classifier(encoder, seed=seed, dropout=recipe.dropout, pooling=recipe.pooling)
+    if recipe.rank:
+        model = add_lora(model, recipe.lora_config(), seed=seed)
+    rows = tokenize_reviews(splits, tokenizer, max_tokens)
+    settings = TrainSettings(
+        recipe.learning_rate,
+        recipe.epochs,
+        recipe.batch_size,
+        seed,
+        warmup=recipe.warmup,
+        averaging=recipe.averaging,
+    )
+    if recipe.precision != "auto":
+        train_options["precision"] = Precision(recipe.precision, "the recipe says so")
+    result = train(
+        model,
+        rows["train"],
+        rows["validation"],
+        settings,
+        output_dir=output_dir,
+        pad_id=tokenizer.pad_token_id,
+        **train_options,
+    )
+    return FineTuned(model, tokenizer, result, count_parameters(model))

@@ -1,0 +1,108 @@
+"""One JSON a lesson: the numbers that pages, README and prose speak of.
+
+Contract: notebooks write into `build/results/`; only `make notebooks` and `make study` publish to
+`data/results/`, so nobody's run overwrites what the README claims. It computes no metric.
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import psutil
+
+from lessons_lib.evaluation import Metric
+from lessons_lib.machine import describe_machine, peak_memory_mb
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+BUILT = REPOSITORY / "build" / "results"
+PUBLISHED = REPOSITORY / "data" / "results"
+VERSIONS = ("torch", "transformers", "peft", "datasets", "accelerate", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What one lesson, or one study, measured. Metric names are `<system>.<metric>`; `seconds` is wall
+    time, `peak_rss_mb` the process's peak resident memory in 10⁶ bytes, `headline` the metric before and
+    the metric after."""
+
+    lesson: str
+    profile: str
+    seeds: list[int]
+    metrics: dict[str, Metric]
+    headline: tuple[str, str]
+    seconds: float
+    peak_rss_mb: float
+    machine: dict[str, str | int]
+    versions: dict[str, str]
+
+
+def collect_results(
+    lesson: str, profile: str, seeds: list[int], metrics: dict[str, Metric], headline: tuple[str, str]
+) -> Results:
+    """The results of this process: adds its age, peak memory, machine and versions."""
+    return Results(
+        lesson,
+        profile,
+        seeds,
+        metrics,
+        headline,
+        round(time.time() - psutil.Process().create_time(), 1),
+        round(peak_memory_mb(), 1),
+        describe_machine(),
+        {name: version(name) for name in VERSIONS},
+    )
+
+
+def write_results(results: Results, folder: Path = BUILT) -> Path:
+    """Writes `<folder>/<profile>/<lesson>.json` and returns its path."""
+    path = folder / results.profile / f"{results.lesson}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(results), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return path
+
+
+def read_results(lesson: str, profile: str, folder: Path = PUBLISHED) -> Results:
+    """Reads what was written; profile may be "study". Raises FileNotFoundError with the remedy."""
+    path = folder / profile / f"{lesson}.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; remedy: make study LESSON={lesson[:2]}")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["metrics"] = {name: Metric(**metric) for name, metric in content["metrics"].items()}
+    return Results(**content)
+
+
+def find_results(lesson: str, profile: str) -> Results | None:
+    """As `read_results`, or None where nothing has been published yet."""
+    try:
+        return read_results(lesson, profile)
+    except FileNotFoundError:
+        return None
+
+
+def tabulate_sweep(results: Results, series: dict[str, str]) -> pd.DataFrame:
+    """The points of a study's sweeps: columns series, level, value, low, high.
+
+    series: a title for each family of arms, whose names are `<family>=<level>`.
+    """
+    rows = []
+    for title, family in series.items():
+        for name, metric in results.metrics.items():
+            if name.startswith(f"{family}=") and name.endswith(".accuracy"):
+                level = name.removeprefix(f"{family}=").removesuffix(".accuracy")
+                number = float(level) if level.replace(".", "").replace("e-", "").isdigit() else level
+                rows.append({"series": title, "level": number, **asdict(metric)})
+    table = pd.DataFrame(rows, columns=["series", "level", "value", "low", "high"])
+    return table.sort_values(["series", "level"], ignore_index=True)
+
+
+def tabulate_metrics(results: Results, metric: str = "accuracy") -> pd.DataFrame:
+    """Every system's `metric` with its interval, best first."""
+    rows = {
+        name.removesuffix(f".{metric}"): asdict(value)
+        for name, value in results.metrics.items()
+        if name.endswith(f".{metric}")
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").sort_values("value", ascending=False)

@@ -1,0 +1,424 @@
+"""One `train`, built on the Hugging Face Trainer.
+
+Contract: the same seed gives the same weights; a run that was killed and resumed gives the weights of
+the uninterrupted one; frozen weights come back bit-identical. What it adds to the plain Trainer: batches
+of like length, bf16 where the CPU is fast at it, and a bar with loss and tokens/s. The Trainer's own
+arguments are built in `build_arguments` and nowhere else. It does not choose a recipe.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from peft.helpers import disable_input_dtype_casting
+from torch import nn
+from torch.utils.data import Sampler
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+from transformers.trainer_callback import PrinterCallback
+
+from lessons_lib.data import pad_batch
+from lessons_lib.machine import Precision, choose_precision, peak_memory_mb, pick_device
+from lessons_lib.progress import progress_bar
+
+TRACKERS = ("none", "wandb", "trackio", "tensorboard")
+FP32_ATTENTION = "sdpa_in_fp32"
+CHUNK_BATCHES = 32  # rows are sorted by length within chunks of this many batches
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What a run depends on. Rates are AdamW's; `warmup` is a share of all steps; `schedule` is the
+    learning rate's course after it ("linear" to 0, "cosine", "constant_with_warmup"). `averaging` above 0
+    ends with a moving average of the weights of that decay (see `WeightAverage`)."""
+
+    learning_rate: float
+    epochs: float
+    batch_size: int
+    seed: int = 0
+    warmup: float = 0.0
+    weight_decay: float = 0.0
+    schedule: str = "linear"
+    averaging: float = 0.0
+    max_steps: int = -1
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run cost. `history` has one row a logged step: step, epoch, loss and, where validation was
+    evaluated, validation_loss and validation_accuracy; `peak_mb` is the process's peak in 10⁶ bytes."""
+
+    steps: int
+    seconds: float
+    rows: int
+    tokens: int
+    peak_mb: float
+    precision: Precision
+    history: pd.DataFrame
+
+    @property
+    def rows_per_second(self) -> float:
+        """Training rows a second, evaluation left out."""
+        return self.rows / self.seconds
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Real tokens a second: padding does not count."""
+        return self.tokens / self.seconds
+
+
+class LengthBucketSampler(Sampler[int]):
+    """Row numbers in an order whose consecutive batches hold rows of like length.
+
+    The order depends on seed and epoch alone, so a run resumed in mid-epoch continues in it. Only for
+    training: evaluation keeps the order of its rows.
+    """
+
+    def __init__(self, lengths: list[int], batch_size: int, seed: int) -> None:
+        self.lengths = np.asarray(lengths)
+        self.batch_size, self.seed, self.epoch = batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer at the start of every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng((self.seed, self.epoch))
+        order = random.permutation(len(self.lengths))
+        chunk = self.batch_size * CHUNK_BATCHES
+        chunks = [order[start : start + chunk] for start in range(0, len(order), chunk)]
+        order = np.concatenate([c[np.argsort(self.lengths[c], kind="stable")] for c in chunks])
+        whole = len(order) - len(order) % self.batch_size
+        batches = order[:whole].reshape(-1, self.batch_size)
+        yield from random.permutation(batches).ravel().tolist()
+        yield from order[whole:].tolist()  # the short batch stays last
+
+
+class WeightAverage(TrainerCallback):
+    """Ends training with a moving average of the trained weights instead of the last ones.
+
+    Averaging starts after a third of the steps, first evenly, then with the given decay (Izmailov et al.
+    2018 average evenly). It smooths the last steps' noise out, at the cost of one copy of the trained
+    weights, which checkpoints keep as well.
+    """
+
+    FILE = "average.pt"
+
+    def __init__(self, decay: float, checkpoint: str | None) -> None:
+        self.decay, self.count, self.weights = decay, 0, None
+        if checkpoint:
+            kept = torch.load(Path(checkpoint) / self.FILE)
+            self.count, self.weights = kept["count"], kept["weights"]
+
+    @torch.no_grad()
+    def on_step_end(self, args, state, control, model=None, **kwargs) -> None:  # noqa: ANN001
+        """Takes this step's weights into the average."""
+        if state.global_step <= state.max_steps // 3:
+            return
+        trained = [p.detach() for p in filter(_is_trained, model.parameters())]
+        self.count += 1
+        keep = min(self.decay, 1 - 1 / self.count)
+        if self.weights is None:
+            self.weights = [p.clone() for p in trained]
+        for average, weight in zip(self.weights, trained, strict=True):
+            average.lerp_(weight, 1 - keep)
+
+    def on_save(self, args, state, control, **kwargs) -> None:  # noqa: ANN001
+        """Puts the average beside the checkpoint's other files."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        torch.save({"count": self.count, "weights": self.weights}, folder / "partial.pt")
+        (folder / "partial.pt").replace(folder / self.FILE)
+
+    @torch.no_grad()
+    def on_train_end(self, args, state, control, model=None, **kwargs) -> None:  # noqa: ANN001
+        """Gives the model the averaged weights."""
+        if self.weights:
+            for parameter, average in zip(filter(_is_trained, model.parameters()), self.weights, strict=True):
+                parameter.copy_(average)
+
+
+def _is_trained(parameter: nn.Parameter) -> bool:
+    return parameter.requires_grad
+
+
+def train(
+    model: nn.Module,
+    train_rows: Dataset,
+    validation_rows: Dataset | None,
+    settings: TrainSettings,
+    *,
+    output_dir: str | Path,
+    pad_id: int = 0,
+    evaluations: int = 3,
+    checkpoint_steps: int = 0,
+    resume: bool = False,
+    report_to: str = "none",
+    precision: Precision | None = None,
+    callbacks: tuple[TrainerCallback, ...] = (),
+    progress: bool = True,
+) -> TrainResult:
+    """Trains `model` in place on tokenized rows (`input_ids`, `labels`) and says what it cost.
+
+    evaluations: how often validation is looked at. checkpoint_steps: 0 keeps no checkpoints; otherwise
+    `resume=True` continues from the last whole one in `output_dir` (ValueError when its settings were
+    others). report_to: "none", "wandb" (offline unless WANDB_API_KEY is set), "trackio" or
+    "tensorboard". Seconds leave evaluation out.
+    """
+    output_dir, precision = Path(output_dir), precision or choose_precision()
+    prepare_tracking(report_to, output_dir)
+    checkpoint = _prepare_checkpoints(output_dir, settings, resume)
+    steps = _count_steps(len(train_rows), settings)
+    arguments = build_arguments(
+        settings,
+        output_dir,
+        steps,
+        evaluations if validation_rows else 0,
+        checkpoint_steps,
+        report_to,
+        precision,
+    )
+    lengths = [len(ids) for ids in train_rows["input_ids"]]
+    watch = _Watch(steps, lengths, progress)
+    average = [WeightAverage(settings.averaging, checkpoint)] if settings.averaging else []
+    trainer = _BucketTrainer(
+        lengths,
+        model=model,
+        args=arguments,
+        train_dataset=train_rows,
+        eval_dataset=validation_rows,
+        data_collator=lambda rows: pad_batch(rows, pad_id),
+        compute_metrics=_accuracy,
+        callbacks=[watch, *average, *callbacks],
+    )
+    trainer.remove_callback(PrinterCallback)
+    with compute_in(model, precision):
+        trainer.train(resume_from_checkpoint=checkpoint)
+    model.eval()
+    history = tabulate_history(trainer.state.log_history)
+    share = trainer.state.epoch * watch.steps / max(1, trainer.state.global_step)  # epochs done here
+    return TrainResult(
+        trainer.state.global_step,
+        watch.seconds,
+        round(share * len(train_rows)),
+        round(share * sum(lengths)),
+        peak_memory_mb(),
+        precision,
+        history,
+    )
+
+
+def build_arguments(
+    settings: TrainSettings,
+    output_dir: Path,
+    steps: int,
+    evaluations: int,
+    checkpoint_steps: int,
+    report_to: str,
+    precision: Precision,
+) -> TrainingArguments:
+    """The one place that names the Trainer's arguments; they change between versions."""
+    every = max(1, steps // evaluations) if evaluations else None
+    return TrainingArguments(
+        output_dir=str(output_dir),
+        learning_rate=settings.learning_rate,
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=64,
+        warmup_steps=round(settings.warmup * steps),
+        weight_decay=settings.weight_decay,
+        lr_scheduler_type=settings.schedule,
+        optim="adamw_torch_fused",
+        seed=settings.seed,
+        bf16=precision.dtype == "bfloat16",
+        use_cpu=pick_device() == "cpu",
+        eval_strategy="steps" if every else "no",
+        eval_steps=every,
+        logging_steps=max(1, steps // 50),
+        save_strategy="steps" if checkpoint_steps else "no",
+        save_steps=checkpoint_steps or 500,
+        save_total_limit=2,
+        report_to=report_to,
+        run_name=output_dir.name,
+        disable_tqdm=True,  # `_Watch` draws the bar
+        dataloader_pin_memory=pick_device() == "cuda",
+    )
+
+
+def tabulate_history(log: list[dict]) -> pd.DataFrame:
+    """The Trainer's log as a table with a row a step, columns as in TrainResult."""
+    names = {"eval_loss": "validation_loss", "eval_accuracy": "validation_accuracy"}
+    keep = ["step", "epoch", "loss", "learning_rate", "validation_loss", "validation_accuracy"]
+    rows: dict[int, dict] = {}
+    for entry in log:
+        renamed = {names.get(key, key): value for key, value in entry.items()}
+        rows.setdefault(entry["step"], {}).update({k: v for k, v in renamed.items() if k in keep})
+    return pd.DataFrame(list(rows.values()), columns=keep)
+
+
+def prepare_tracking(report_to: str, output_dir: Path) -> None:
+    """Sets a tracker up so that it never asks anything: W&B runs offline unless WANDB_API_KEY is set."""
+    if report_to not in TRACKERS:
+        raise ValueError(f"report_to is {report_to!r}; remedy: one of {', '.join(TRACKERS)}.")
+    folder = str(output_dir.resolve() / report_to)
+    if report_to == "wandb":
+        os.environ.setdefault("WANDB_MODE", "online" if os.environ.get("WANDB_API_KEY") else "offline")
+        os.environ["WANDB_DIR"] = folder
+        os.environ.setdefault("WANDB_SILENT", "true")
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    elif report_to == "trackio":
+        os.environ["TRACKIO_DIR"] = folder
+    elif report_to == "tensorboard":
+        os.environ["TENSORBOARD_LOGGING_DIR"] = folder
+
+
+@contextlib.contextmanager
+def compute_in(model: nn.Module, precision: Precision) -> Iterator[None]:
+    """Prepares a model for training in bf16 while it lasts; afterwards its weights are as they were.
+
+    Frozen linear layers are held in bf16, for autocast would convert them anew in every step; trained
+    weights stay in fp32. On a CPU attention is computed in fp32: there PyTorch's fused attention has a
+    backward pass in bf16 that takes five times as long, and took half of every step.
+    """
+    if precision.dtype == "float32":
+        yield
+        return
+    kept = {}
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and not any(p.requires_grad for p in module.parameters()):
+            for parameter in module.parameters():
+                if parameter.dtype == torch.float32:
+                    kept[parameter] = parameter.data
+                    parameter.data = parameter.data.to(precision.torch_dtype)
+    core = model.get_base_model() if isinstance(model, PeftModel) else model
+    attention = core.config._attn_implementation
+    if pick_device() == "cpu" and attention == "sdpa":
+        core.set_attn_implementation(FP32_ATTENTION)
+    try:
+        # under autocast PEFT's own conversion to fp32 would be undone at once
+        with disable_input_dtype_casting(model):
+            yield
+    finally:
+        core.set_attn_implementation(attention)
+        for parameter, data in kept.items():
+            parameter.data = data
+
+
+def attend_in_fp32(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    **options: object,
+) -> tuple[torch.Tensor, None]:
+    """PyTorch's fused attention on fp32 copies of bf16 tensors (batch, heads, tokens, width)."""
+    mask = mask.float() if mask is not None and mask.is_floating_point() else mask
+    with torch.autocast(query.device.type, enabled=False):
+        output, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), mask, **options)
+    return output.to(query.dtype), None
+
+
+AttentionInterface.register(FP32_ATTENTION, attend_in_fp32)
+AttentionMaskInterface.register(FP32_ATTENTION, sdpa_mask)
+
+
+class _BucketTrainer(Trainer):
+    def __init__(self, lengths: list[int], **arguments: object) -> None:
+        self.lengths = lengths  # before super(), which may ask for the sampler
+        super().__init__(**arguments)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
+        return LengthBucketSampler(self.lengths, self.args.train_batch_size, self.args.seed)
+
+
+class _Watch(TrainerCallback):
+    """Draws the bar and counts seconds, evaluation left out."""
+
+    def __init__(self, steps: int, lengths: list[int], progress: bool) -> None:
+        self.seconds, self.started, self.steps = 0.0, None, 0
+        self.tokens_per_step = sum(lengths) / max(1, len(lengths))
+        self.bar = progress_bar(steps, "train", "step", disable=not progress)
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:  # noqa: ANN001
+        self.started = self.started or time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:  # noqa: ANN001
+        now = time.perf_counter()
+        self.seconds, self.started = self.seconds + now - self.started, now
+        self.steps += 1
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:  # noqa: ANN001
+        if "loss" in (logs or {}) and self.seconds:
+            speed = self.steps * args.train_batch_size * self.tokens_per_step / self.seconds
+            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}, {speed:,.0f} tokens/s", refresh=False)
+
+    def on_evaluate(self, args, state, control, **kwargs) -> None:  # noqa: ANN001
+        self.started = None
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:  # noqa: ANN001
+        self.bar.close()
+
+
+def _accuracy(prediction) -> dict[str, float]:  # noqa: ANN001
+    return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
+
+
+def _count_steps(rows: int, settings: TrainSettings) -> int:
+    if settings.max_steps > 0:
+        return settings.max_steps
+    return int(np.ceil(np.ceil(rows / settings.batch_size) * settings.epochs))
+
+
+def _prepare_checkpoints(output_dir: Path, settings: TrainSettings, resume: bool) -> str | None:
+    """The last whole checkpoint to resume from; clears what an earlier, other run left behind."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    record = output_dir / "settings.json"
+    wanted = asdict(settings)
+    whole = [path for path in output_dir.glob("checkpoint-*") if _is_whole(path, settings)]
+    if resume and whole:
+        if json.loads(record.read_text(encoding="utf-8")) != wanted:
+            raise ValueError(
+                f"{output_dir} holds a run with other settings. Remedy: the same settings, another "
+                "output_dir, or resume=False to start anew."
+            )
+        keep = max(whole, key=lambda path: int(path.name.split("-")[1]))
+    else:
+        keep = None
+    for path in output_dir.glob("checkpoint-*"):
+        if path != keep:
+            shutil.rmtree(path)
+    record.write_text(json.dumps(wanted), encoding="utf-8")
+    return str(keep) if keep else None
+
+
+def _is_whole(checkpoint: Path, settings: TrainSettings) -> bool:
+    """The Trainer writes its state last, and `WeightAverage` after it: with them, all is there."""
+    if settings.averaging and not (checkpoint / WeightAverage.FILE).is_file():
+        return False
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True

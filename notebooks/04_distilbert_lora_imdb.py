@@ -1,0 +1,708 @@
+# %% [markdown]
+# # Lesson 04 · DistilBERT and LoRA on movie reviews, before and after
+#
+# **You will be able to**
+#
+# 1. say what LoRA computes, and write its layer in fifteen lines;
+# 2. fine-tune a DistilBERT with it, and know which settings matter and which do not;
+# 3. compare it with full fine-tuning and with classical baselines, with intervals;
+# 4. save the adapter so that nothing is lost, reload it elsewhere, and merge it.
+#
+# **You need** some Python, and an idea of what a neural network and a gradient are.
+# Words that come back: *encoder* (reads a text into vectors), *head* (the small
+# classifier on top), *adapter* (the few numbers that LoRA trains), *logits* (the head's
+# raw scores, before they become probabilities).
+
+# %%
+import json
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from peft import LoraConfig
+from torch import nn
+
+from lessons_lib import baselines, data, evaluation, models, plots, results
+from lessons_lib.profiles import load_profile
+from lessons_lib.recipes import ATTENTION, FEED_FORWARD, Recipe, fine_tune
+from lessons_lib.training import TrainSettings, train
+
+LESSON = "04_distilbert_lora_imdb"
+SEED = 0
+profile = load_profile(LESSON)
+models.quiet_libraries()
+plots.use_course_style()
+pd.set_option("display.precision", 3, "display.max_colwidth", 90)
+
+# %% [markdown]
+# ## What runs here
+#
+# A lesson runs in one of three profiles. `laptop` takes real pretrained weights and real
+# reviews from the Python package index; `gpu` takes `distilbert-base-uncased` and all of
+# IMDB from the Hugging Face Hub; `smoke` takes a tiny random model, to test the code.
+
+# %%
+published = results.find_results(LESSON, "laptop")
+study = results.read_results(LESSON, "study")
+print(f"profile  {profile.name}")
+print(f"encoder  {profile.encoder}")
+print(f"reviews  {profile.reviews}, {profile.train_rows or 'all'} for training")
+if published:
+    print(f"laptop   {published.seconds:.0f} s and {published.peak_rss_mb:,.0f} MB on")
+    print(f"         {published.machine['cpu']}, {published.machine['threads']} threads")
+
+# %% [markdown]
+# In the laptop profile the encoder is
+# [all-MiniLM-L6-v2](https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2)
+# (Apache-2.0), a BERT with 6 layers of width 384. We load it in DistilBERT's layout: the
+# same numbers under DistilBERT's names, so `DistilBertForSequenceClassification` is
+# exactly what we fine-tune.
+#
+# The reviews are not IMDB but 10,605 sentences from movie reviews, each rated by about
+# 20 people from −4 to 4 (Hutto & Gilbert 2014, MIT licence). Ratings within ±0.5 are
+# left out; the sign of the rest is the label.
+#
+# **Two depths of evidence.** What you run here is one seed on part of the rows. What the
+# lesson claims comes from a *study*: the same functions, three seeds, and more rows. Its
+# tables stand beside yours.
+
+# %% [markdown]
+# ## 1 · Look at the data first
+#
+# Training rows teach, validation rows decide, and test rows are looked at once, at the
+# end.
+
+# %%
+splits = data.load_reviews(
+    profile.reviews,
+    train_rows=profile.train_rows,
+    validation_rows=profile.validation_rows,
+    test_rows=profile.test_rows,
+    seed=SEED,
+)
+data.count_classes(splits)
+
+# %% [markdown]
+# The classes are about equal, so accuracy is a fair measure and chance is near one half.
+# Now read some: no table replaces that.
+
+# %%
+for label, name in enumerate(data.CLASS_NAMES):
+    rows = splits["train"].filter(lambda row, wanted=label: row["label"] == wanted)
+    for text in rows["text"][:3]:
+        print(textwrap.fill(text[:300], 84, initial_indent=f"{name:9s}", subsequent_indent=" " * 9))
+
+# %% [markdown]
+# No text may stand on two sides: a model that has seen a test row has not been tested.
+
+# %%
+# Do train and test share a text?
+train_texts = {text.lower() for text in splits["train"]["text"]}
+any(text.lower() in train_texts for text in splits["test"]["text"])
+
+# %% [markdown]
+# ## 2 · Baselines a sceptic would pick
+#
+# A fine-tuned network that loses to a word count is not worth its electricity. Four
+# systems stand beside it all the way: the commonest class; logistic regression on TF-IDF
+# of words and word pairs; NB-SVM (Wang & Manning 2012), the classic for sentiment; and
+# the pretrained encoder left *frozen*, its mean vector read by logistic regression.
+
+# %%
+validation_accuracy, test_probabilities = {}, {}
+labels = {name: np.array(part["label"]) for name, part in splits.items()}
+fits = {"majority": baselines.fit_majority, "tfidf": baselines.fit_tfidf, "nbsvm": baselines.fit_nbsvm}
+for name, fit in fits.items():
+    model = fit(splits)
+    validation_accuracy[name] = model.score(splits["validation"]["text"], labels["validation"])
+    test_probabilities[name] = model.predict_proba(splits["test"]["text"])
+pd.Series(validation_accuracy, name="validation accuracy").to_frame()
+
+# %% [markdown]
+# What does the encoder know before any training? We read its vectors, and fit only the
+# linear classifier.
+
+# %%
+encoder, tokenizer = models.load_classifier(profile.encoder, seed=SEED, dropout=0.0)
+tokens = data.tokenize_reviews(splits, tokenizer, profile.max_tokens)
+features = {
+    name: evaluation.embed(encoder.base_model, part, pad_id=tokenizer.pad_token_id)
+    for name, part in tokens.items()
+}
+probe = baselines.fit_linear_probe(features, labels)
+validation_accuracy["frozen encoder"] = probe.score(features["validation"], labels["validation"])
+test_probabilities["frozen encoder"] = probe.predict_proba(features["test"])
+print(f"frozen encoder: {validation_accuracy['frozen encoder']:.3f} on validation")
+
+# %% [markdown]
+# ## 3 · LoRA in a picture and in fifteen lines
+#
+# A linear layer multiplies by a weight matrix `W`. Full fine-tuning changes all of `W`.
+# LoRA (Hu et al. 2021) leaves it alone and adds a product of two thin matrices, `B A`,
+# scaled by `alpha / r`. `A` starts random and `B` starts at zero, so training begins
+# exactly at the pretrained model.
+
+# %%
+figure, axes = plt.subplots(figsize=(7, 2.6))
+boxes = {
+    "W\nfrozen\n384 × 384": (1.6, 1.35, 1.5, 1.2, "0.8"),
+    "A\nr × 384": (1.1, 0.15, 1.3, 0.7, plots.PALETTE[1]),
+    "B\n384 × r": (2.9, 0.15, 1.3, 0.7, plots.PALETTE[2]),
+}
+for text, (x, y, width, height, colour) in boxes.items():
+    axes.add_patch(plt.Rectangle((x, y), width, height, facecolor=colour, edgecolor="0.3"))
+    axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", size=11)
+arrow = {"arrowstyle": "->", "color": "0.3"}
+for start, end in [
+    ((0.6, 1.4), (1.6, 1.9)),
+    ((0.6, 1.3), (1.1, 0.5)),
+    ((2.4, 0.5), (2.9, 0.5)),
+    ((3.1, 1.9), (5.0, 1.5)),
+    ((4.2, 0.5), (5.0, 1.2)),
+]:
+    axes.annotate("", end, start, arrowprops=arrow)
+axes.text(0.5, 1.35, "x", ha="center", va="center", size=14)
+axes.text(5.1, 1.35, "W x + (alpha / r) · B A x", va="center", size=12)
+axes.set(xlim=(0, 7.6), ylim=(0, 2.7))
+axes.axis("off")
+plots.show_figure(
+    figure,
+    "The input x goes two ways: through the frozen matrix W, and through the thin "
+    "matrices A and then B; the two results are added.",
+)
+
+# %% [markdown]
+# The same as code:
+
+
+# %%
+class LoraLinear(nn.Module):
+    """A frozen linear layer plus a trainable product of two thin matrices."""
+
+    def __init__(self, base: nn.Linear, rank: int, alpha: int) -> None:
+        super().__init__()
+        self.base, self.scaling = base.requires_grad_(False), alpha / rank
+        self.A = nn.Parameter(torch.empty(rank, base.in_features))
+        self.B = nn.Parameter(torch.zeros(base.out_features, rank))
+        nn.init.kaiming_uniform_(self.A, a=5**0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.base(x) + self.scaling * (x @ self.A.T) @ self.B.T
+
+
+# %% [markdown]
+# Is that really what PEFT does? We give both the same random `A` and `B` and compare.
+
+# %% tags=["nbval-check-output"]
+toy = nn.Sequential(nn.Linear(24, 16))
+ours = LoraLinear(nn.Linear(24, 16), rank=4, alpha=8)
+ours.base.load_state_dict(toy[0].state_dict())
+nn.init.normal_(ours.B)
+theirs = models.add_lora(toy, LoraConfig(r=4, lora_alpha=8, target_modules=["0"]), seed=SEED)
+layer = theirs.base_model.model[0]
+layer.lora_A["default"].weight.data = ours.A.data
+layer.lora_B["default"].weight.data = ours.B.data
+x = torch.randn(5, 24)
+print("largest difference below 0.00001:", bool((ours(x) - theirs(x)).abs().max() < 1e-5))
+
+# %% [markdown]
+# How much is trained? `A` has `r × in` numbers and `B` has `out × r`. For a 384 × 384
+# layer at rank 8, that is 4 % of the layer.
+
+# %% tags=["nbval-check-output"]
+rank, width = 8, 384
+lora_numbers, full_numbers = rank * width + width * rank, width * width
+print(f"{lora_numbers:,} of {full_numbers:,}, or {lora_numbers / full_numbers:.1%}")
+
+# %% [markdown]
+# Starting at the pretrained model is a property that can be tested: a fresh adapter
+# changes no prediction.
+
+# %% tags=["nbval-check-output"]
+fresh = models.load_classifier(profile.encoder, seed=SEED, dropout=0.0)[0]
+few = tokens["validation"].select(range(8))
+before = evaluation.predict(fresh, few)
+fresh = models.add_lora(
+    fresh, LoraConfig(task_type="SEQ_CLS", r=8, target_modules=["q_lin", "v_lin"]), seed=SEED
+)
+print("same predictions before training:", bool(np.allclose(before, evaluation.predict(fresh, few))))
+
+# %% [markdown]
+# ## 4 · The classic recipe, exactly
+#
+# Most courses fine-tune with LoRA like this: rank 8, alpha 32, the query and value
+# projections, dropout 0.1, three epochs, batches of 8, AdamW at a learning rate of 5e-5.
+# Before we load anything, an estimate of the memory it takes:
+
+# %%
+classic_lora = LoraConfig(
+    task_type="SEQ_CLS",  # also trains, and saves, the classification head
+    r=8,
+    lora_alpha=32,
+    target_modules=["q_lin", "v_lin"],
+    lora_dropout=0.1,
+)
+shape = {"batch_size": 8, "tokens": 40}
+print("LoRA:", models.estimate_memory(profile.encoder, lora=classic_lora, **shape))
+print("full:", models.estimate_memory(profile.encoder, lora=None, **shape))
+
+# %% [markdown]
+# Now the model. The seed is set *before* the head and the adapter are drawn: PEFT draws
+# `A` long before any Trainer would set a seed.
+
+# %%
+classic, tokenizer = models.load_classifier(profile.encoder, seed=SEED)
+untrained = evaluation.predict(classic, tokens["validation"])
+validation_accuracy["untrained head"] = float((untrained.argmax(1) == labels["validation"]).mean())
+test_probabilities["untrained head"] = evaluation.predict(classic, tokens["test"])
+classic = models.add_lora(classic, classic_lora, seed=SEED)
+count = models.count_parameters(classic)
+print(f"accuracy with an untrained head: {validation_accuracy['untrained head']:.3f} (chance)")
+print(f"parameters: {count.total:,}; LoRA trains {count.lora:,}, the head has {count.head:,}")
+
+# %% [markdown]
+# Notice the head: it is new, it is trained in full, and it is counted apart. In a small
+# model it is larger than the adapter, and a table that hides it flatters LoRA.
+
+# %%
+settings = TrainSettings(learning_rate=5e-5, epochs=profile.epochs, batch_size=8, seed=SEED)
+classic_result = train(
+    classic,
+    tokens["train"],
+    tokens["validation"],
+    settings,
+    output_dir=f"../build/runs/{LESSON}/classic",
+    pad_id=tokenizer.pad_token_id,
+)
+classic_validation = evaluation.predict(classic, tokens["validation"])
+validation_accuracy["classic"] = float((classic_validation.argmax(1) == labels["validation"]).mean())
+test_probabilities["classic"] = evaluation.predict(classic, tokens["test"])
+print(f"computed in {classic_result.precision.dtype}: {classic_result.precision.reason}")
+pd.Series(validation_accuracy, name="validation accuracy").sort_values().to_frame()
+
+# %% [markdown]
+# Compare `classic` with `tfidf` and with the frozen encoder. The recipe of most courses
+# is hardly better than no fine-tuning at all. The next section finds out why.
+
+# %% [markdown]
+# ## 5 · What matters: rate, layers, rank
+#
+# **The learning rate.** 5e-5 is a good rate for *full* fine-tuning. LoRA trains few
+# numbers that start at zero and needs one about ten times larger or more (Schulman et
+# al. 2025 find a factor near 10). The study swept it, three seeds a point, on validation.
+
+# %%
+sweep = results.tabulate_sweep(study, {"LoRA": "sweep_lr_lora", "full fine-tuning": "sweep_lr_full"})
+sweep = sweep.rename(columns={"level": "learning rate"})
+figure = plots.plot_sweep(sweep, "learning rate", "LoRA wants a larger learning rate, and has a cliff")
+best = sweep.loc[sweep.groupby("series")["value"].idxmax()].set_index("series")["learning rate"]
+plots.show_figure(
+    figure,
+    "Validation accuracy against learning rate for LoRA and full fine-tuning. Best for full "
+    f"fine-tuning: {best['full fine-tuning']:g}; best for LoRA: {best['LoRA']:g}, falling beyond.",
+)
+sweep.pivot(index="learning rate", columns="series", values="value")
+
+# %% [markdown]
+# Read the LoRA line from left to right: at the classic 5e-5 it has hardly begun to
+# learn, then comes a peak, then the cliff where training falls apart. The band is a 95 %
+# interval over seeds and rows; points whose bands overlap are not told apart.
+#
+# **What the head reads.** DistilBERT's classifier reads the state of the first token.
+# MiniLM was trained to be read as the *mean* of all tokens: even frozen, that mean is
+# what the baseline above used. `pooling="mean"` puts it where the head looks.
+#
+# **Averaging.** The last steps of a run wander. The tuned recipe ends with a moving
+# average of the trained weights over the last two thirds of the steps.
+#
+# **Layers, rank, dropout.** The study takes the tuned recipe and changes one thing at a
+# time:
+
+# %%
+changes = results.tabulate_sweep(study, {"change": "sweep_change"}).set_index("level")
+changes = changes.sort_values("value", ascending=False)
+figure = plots.plot_intervals(
+    changes,
+    "One thing changed at a time",
+    "validation accuracy (95 % interval, three seeds)",
+    changes.loc["as tuned", "value"],
+)
+plots.show_figure(
+    figure,
+    "Validation accuracy of the tuned recipe with one thing changed: from "
+    f"{changes.index[-1]} with {changes['value'].iloc[-1]:.3f} to {changes.index[0]} with "
+    f"{changes['value'].iloc[0]:.3f}; the dashed line is the recipe as tuned.",
+)
+
+# %% [markdown]
+# Compare the width of the intervals with the distance between dots before you believe in
+# any single change: with 500 validation rows, a point or two is noise. What stands out
+# from the noise is the learning rate above.
+
+# %% [markdown]
+# ## 6 · The tuned recipe
+#
+# Same epochs, same rows, same encoder. Changed: the learning rate, all linear layers
+# instead of two, the mean instead of the first token, an average of weights instead of
+# the last ones, larger batches, and no dropout (its random numbers are costly on a CPU,
+# and a low-rank update on few rows is regularised already).
+
+# %%
+CLASSIC = Recipe(
+    learning_rate=5e-5,
+    rank=8,
+    alpha=32,
+    targets=("q_lin", "v_lin"),
+    lora_dropout=0.1,
+    dropout=None,
+    batch_size=8,
+    precision="float32",
+)
+TUNED = Recipe(
+    learning_rate=2e-3,
+    rank=8,
+    alpha=16,
+    targets=ATTENTION + FEED_FORWARD,
+    pooling="mean",
+    batch_size=32,
+    warmup=0.06,
+    averaging=0.98,
+)
+tuned = fine_tune(
+    replace(TUNED, epochs=profile.epochs),
+    profile.encoder,
+    splits,
+    max_tokens=profile.max_tokens,
+    seed=SEED,
+    output_dir=f"../build/runs/{LESSON}/tuned",
+)
+
+# %% [markdown]
+# The curves tell the two apart: where does each run's loss start to fall?
+
+# %%
+histories = {"classic": classic_result.history, "tuned": tuned.result.history}
+figure = plots.plot_curves(histories, "One recipe learns, the other starts to")
+ends = {name: h["validation_accuracy"].dropna().iloc[-1] for name, h in histories.items()}
+plots.show_figure(
+    figure,
+    "Loss and validation accuracy by step. Accuracy ends at "
+    f"{ends['classic']:.3f} for the classic recipe and {ends['tuned']:.3f} for the tuned one.",
+)
+pd.Series(ends, name="validation accuracy at the end").to_frame()
+
+# %% [markdown]
+# The base weights are bit-identical to what was loaded; only LoRA and the head moved.
+
+# %% tags=["nbval-check-output"]
+loaded = models.load_classifier(profile.encoder, seed=SEED, dropout=0.0)[0].state_dict()
+changed = []
+for name, tensor in tuned.model.get_base_model().state_dict().items():
+    original = name.replace(".base_layer", "")
+    if "lora_" not in name and "classifier" not in name:
+        changed += [] if torch.equal(tensor, loaded[original]) else [original]
+print("base tensors changed:", len(changed))
+
+# %% [markdown]
+# ## 7 · LoRA against full fine-tuning
+#
+# One table, from the study: the same 2,000 rows, three seeds, each arm in a process of
+# its own.
+
+# %%
+COSTS = {
+    "accuracy": "accuracy",
+    "trainable": "trainable parameters",
+    "seconds": "seconds",
+    "tokens_per_second": "tokens/s",
+    "peak_mb": "peak MB",
+    "checkpoint_mb": "checkpoint MB",
+}
+arms = {"classic_2000": "LoRA, classic recipe", "lora_2000": "LoRA, tuned", "full_2000": "full, tuned"}
+table = pd.DataFrame(
+    {
+        title: {label: study.metrics[f"{arm}.{name}"].value for name, label in COSTS.items()}
+        for arm, title in arms.items()
+    }
+).T
+table.style.format("{:,.0f}").format("{:.3f}", subset="accuracy").format("{:.1f}", subset="checkpoint MB")
+
+# %% [markdown]
+# LoRA's gain is memory and the size of what you store, not speed: every forward pass
+# still runs through the whole network, and the adapter's products come on top. "LoRA is
+# faster" is true only where the optimizer's memory was the bottleneck.
+
+# %% [markdown]
+# ## 8 · The test rows, once
+#
+# Everything was decided on validation. Now every system meets the test rows.
+
+# %%
+test_probabilities["tuned"] = evaluation.predict(tuned.model, tokens["test"])
+correct = {name: p.argmax(1) == labels["test"] for name, p in test_probabilities.items()}
+intervals = {name: evaluation.wilson_interval(row) for name, row in correct.items()}
+scores = pd.DataFrame(
+    {
+        name: {**evaluation.score_classifier(labels["test"], p), **vars(intervals[name])}
+        for name, p in test_probabilities.items()
+    }
+).T.sort_values("value", ascending=False)
+scores[["accuracy", "low", "high", "f1", "precision", "recall", "loss"]]
+
+# %%
+figure = plots.plot_intervals(
+    scores, "Before and after, on rows never seen", "test accuracy (95 % Wilson interval)", 0.5
+)
+top = scores.index[0]
+plots.show_figure(
+    figure,
+    f"Test accuracy of {len(scores)} systems with intervals; best is {top} with "
+    f"{scores['value'].iloc[0]:.3f}, last {scores.index[-1]} with {scores['value'].iloc[-1]:.3f}.",
+)
+
+# %% [markdown]
+# What is an interval? Of 100 rows, 85 right: with 95 % confidence the accuracy on all
+# rows of that kind is between these two numbers. (Wilson's formula, which stays honest
+# near 0 and 1.)
+
+# %% tags=["nbval-check-output"]
+worked = evaluation.wilson_interval([True] * 85 + [False] * 15)
+print(f"85 of 100: {worked.low:.3f} to {worked.high:.3f}")
+
+# %% [markdown]
+# Two systems tested on the *same* rows are compared row by row, not interval against
+# interval: rows that both get right, or both wrong, tell nothing. McNemar's test counts
+# the rest.
+
+# %% tags=["nbval-check-output"]
+a = np.array([True] * 70 + [True] * 12 + [False] * 3 + [False] * 15)
+b = np.array([True] * 70 + [False] * 12 + [True] * 3 + [False] * 15)
+pair = evaluation.compare_paired(a, b)
+print(f"A alone right {pair.only_a}, B alone right {pair.only_b}, p = {pair.p_value:.3f}")
+
+# %%
+rivals = [name for name in test_probabilities if name != "tuned"]
+pairs = {name: evaluation.compare_paired(correct["tuned"], correct[name]) for name in rivals}
+pd.DataFrame(
+    {
+        f"tuned − {name}": {
+            "difference": f"{100 * pair.difference.value:+.1f} points",
+            "95 % interval": f"{100 * pair.difference.low:+.1f} to {100 * pair.difference.high:+.1f}",
+            "tuned alone right": pair.only_a,
+            "other alone right": pair.only_b,
+            "p (McNemar)": f"{pair.p_value:.1e}",
+        }
+        for name, pair in pairs.items()
+    }
+).T
+
+# %% [markdown]
+# And the study, three seeds, with 2,000 rows and with all of them. Intervals resample
+# seeds and rows together, so they cover another training run as well as other rows.
+
+# %%
+study_table = results.tabulate_metrics(study)
+study_table = study_table[~study_table.index.str.startswith("sweep_")]
+differences = study_table.index.str.contains("_minus_")
+figure = plots.plot_intervals(
+    study_table[~differences], f"The study: {len(study.seeds)} seeds", "test accuracy (95 % interval)"
+)
+plots.show_figure(
+    figure,
+    f"Study accuracies: lora_2000 {study.metrics['lora_2000.accuracy'].value:.3f}, classic_2000 "
+    f"{study.metrics['classic_2000.accuracy'].value:.3f}, tfidf_2000 "
+    f"{study.metrics['tfidf_2000.accuracy'].value:.3f}, lora_all "
+    f"{study.metrics['lora_all.accuracy'].value:.3f}.",
+)
+(100 * study_table[differences][["value", "low", "high"]]).round(1).add_suffix(" (points)")
+
+# %% [markdown]
+# ## 9 · Where it errs
+#
+# The confusion matrix says which way the errors go, calibration how far the model's
+# confidence can be believed.
+
+# %%
+predicted = test_probabilities["tuned"].argmax(1)
+confusion = evaluation.tabulate_confusion(labels["test"], predicted, data.CLASS_NAMES)
+figure = plots.plot_confusion(confusion, "Tuned LoRA on the test rows")
+plots.show_figure(
+    figure,
+    f"Confusion matrix: {confusion.iloc[0, 0]} negative and {confusion.iloc[1, 1]} positive rows "
+    f"right, {confusion.iloc[0, 1]} negative taken for positive, {confusion.iloc[1, 0]} the other way.",
+)
+confusion
+
+# %%
+calibrations = {
+    name: evaluation.calibrate(labels["test"], test_probabilities[name]) for name in ("classic", "tuned")
+}
+figure = plots.plot_calibration({name: c[0] for name, c in calibrations.items()}, "Confidence and accuracy")
+errors = {name: round(c[1], 3) for name, c in calibrations.items()}
+plots.show_figure(
+    figure,
+    f"Accuracy against confidence. Expected calibration error: classic {errors['classic']}, "
+    f"tuned {errors['tuned']}; points below the diagonal are overconfident.",
+)
+print("expected calibration error:", errors)
+
+# %% [markdown]
+# Points below the diagonal mean more confidence than accuracy. Now the errors it was
+# surest of, aloud:
+
+# %%
+confidence = test_probabilities["tuned"].max(1)
+wrong = np.flatnonzero(predicted != labels["test"])
+worst = wrong[np.argsort(-confidence[wrong])][:6]
+for row in worst:
+    text, truth = splits["test"][int(row)]["text"], data.CLASS_NAMES[labels["test"][row]]
+    print(textwrap.fill(f"{confidence[row]:.2f} sure, but it is {truth}: {text[:300]}", 88))
+
+# %% [markdown]
+# Look for irony, for praise of something other than the film, for "not" far from its
+# verb, and for labels you would dispute yourself.
+#
+# ## 10 · Ask it
+
+
+# %%
+def classify(text: str) -> str:
+    """The tuned model's verdict on one text, with its probability."""
+    row = data.Dataset.from_dict({"text": [text], "label": [0]})
+    encoded = data.tokenize_reviews(row, tuned.tokenizer, profile.max_tokens)
+    probability = evaluation.predict(tuned.model, encoded)[0]
+    best = int(probability.argmax())
+    return f"{data.CLASS_NAMES[best]} ({probability[best]:.2f})"
+
+
+for text in ["This movie was fantastic, I loved it!", "The movie was boring and too long."]:
+    print(f"{text}  →  {classify(text)}")
+
+# %% [markdown]
+# Your own sentence (the box needs a running kernel; `classify("…")` does the same):
+
+# %%
+from lessons_lib.widgets import text_playground
+
+text_playground(classify, "Not bad at all, and better than its trailer.", "review")
+
+# %% [markdown]
+# ## 11 · Save, reload elsewhere, merge
+#
+# The adapter is a small file. What must be in it besides `A` and `B` is the *head*: it
+# was drawn at random and trained. Courses that lose it reload a model that guesses.
+
+# %% tags=["nbval-check-output"]
+adapter = Path(f"../build/runs/{LESSON}/adapter")
+tuned.model.save_pretrained(adapter)
+tuned.tokenizer.save_pretrained(adapter)
+from safetensors.torch import load_file
+
+names = load_file(adapter / "adapter_model.safetensors")
+print("the head is in the file:", all(any(part in n for n in names) for part in models.HEAD))
+
+# %% [markdown]
+# The proof is a fresh process that has only the files, and gives the same logits.
+
+# %% tags=["nbval-check-output"]
+RELOAD = """
+import json, sys, torch
+from peft import PeftModel
+from lessons_lib import models
+folder, encoder, text = sys.argv[1:]
+base, _ = models.load_classifier(encoder, seed=123, pooling="mean")  # another seed: a wrong head
+tokenizer = models.load_tokenizer(folder)
+model = PeftModel.from_pretrained(base, folder).eval()
+with torch.inference_mode():
+    ids = torch.tensor([tokenizer(text)["input_ids"]])
+    print(json.dumps(model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.tolist()))
+"""
+text = "Slow, but worth every minute."
+command = [sys.executable, "-c", RELOAD, str(adapter), profile.encoder, text]
+run = subprocess.run(command, capture_output=True, text=True, check=True)
+reloaded = torch.tensor(json.loads(run.stdout.splitlines()[-1]))
+
+
+def read_logits(model: nn.Module) -> torch.Tensor:
+    """The model's logits for `text`."""
+    ids = torch.tensor([tuned.tokenizer(text)["input_ids"]])
+    with torch.inference_mode():
+        return model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+
+
+print("identical logits in a fresh process:", bool(torch.equal(read_logits(tuned.model), reloaded)))
+
+# %% [markdown]
+# For use, the adapter can be merged: `W + (alpha / r) · B A` is again a plain matrix, so
+# a merged model is as fast as the original, and needs no PEFT. It is as large, too.
+
+# %% tags=["nbval-check-output"]
+unmerged = read_logits(tuned.model)
+merged = tuned.model.merge_and_unload()
+print("merged model agrees:", bool(torch.allclose(unmerged, read_logits(merged), atol=1e-4)))
+
+# %%
+merged.save_pretrained(f"../build/runs/{LESSON}/merged")
+for name in ("adapter", "merged"):
+    print(f"{name}: {models.folder_megabytes(f'../build/runs/{LESSON}/{name}'):.1f} MB")
+
+# %% [markdown]
+# ## 12 · What was measured
+#
+# The last cell writes this run's numbers to `build/results/`. What the README prints is
+# published separately, so that nobody's run overwrites it.
+
+# %%
+rename = {"frozen encoder": "probe", "untrained head": "untrained", "tuned": "lora"}
+metrics = {f"{rename.get(name, name)}.accuracy": interval for name, interval in intervals.items()}
+metrics |= {f"lora_minus_{rename.get(name, name)}.accuracy": pair.difference for name, pair in pairs.items()}
+run_results = results.collect_results(
+    LESSON, profile.name, [SEED], metrics, ("classic.accuracy", "lora.accuracy")
+)
+print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
+
+# %% [markdown]
+# ## Recap
+#
+# 1. LoRA adds a scaled product of two thin matrices to a frozen layer; ours equals
+#    PEFT's.
+# 2. The learning rate decides: the classic recipe copies a rate from full fine-tuning
+#    and hardly learns. Layers and rank matter less.
+# 3. Against full fine-tuning LoRA saves memory and storage; against TF-IDF, NB-SVM and a
+#    frozen encoder it has to earn its place, and intervals say whether it does.
+# 4. The head belongs to the adapter. Save both, reload in a fresh process, compare
+#    logits.
+#
+# ## Quiz
+#
+# Answer first, then run the cell.
+#
+# 1. How many numbers does LoRA of rank 4 train in a layer from 384 to 1536?
+# 2. B is zero at the start. What is the gradient of the loss with respect to A in the
+#    very first step?
+# 3. Of 1,500 test rows system A alone gets 40 right and B alone 40. What is McNemar's p?
+# 4. Accuracy is .85 on 100 rows and .85 on 1,500. How wide is each interval?
+
+# %% tags=["nbval-check-output"]
+print("1.", 4 * 384 + 1536 * 4)
+probe_layer = LoraLinear(nn.Linear(6, 6), rank=2, alpha=4)
+probe_layer(torch.randn(3, 6)).sum().backward()
+print("2. largest gradient of A:", float(probe_layer.A.grad.abs().max()))
+even = evaluation.compare_paired([True] * 40 + [False] * 40, [False] * 40 + [True] * 40)
+print("3.", even.p_value)
+for n in (100, 1500):
+    interval = evaluation.wilson_interval([True] * round(0.85 * n) + [False] * round(0.15 * n))
+    print(f"4. n = {n}: {interval.high - interval.low:.3f} wide")
+
+# %% [markdown]
+# **Next.** The same notebook with `LESSONS_PROFILE=gpu` fine-tunes
+# `distilbert-base-uncased` on all of IMDB; its numbers stay blank here until somebody
+# has measured them. Lesson 03 does the same with a decoder and three classes. The
+# graded assignment of this lesson will ask you to build the LoRA layer, the paired test,
+# and the file that does not lose its head.

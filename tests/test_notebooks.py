@@ -1,0 +1,83 @@
+"""Lessons as products: pairs that agree, cells that fit, figures that can be read, recipes that match."""
+
+import ast
+
+import nbformat
+import pytest
+
+from lessons_lib.ops import study_04
+from lessons_lib.ops.pairs import NOTEBOOKS, describe_cells, list_lessons, read_source
+
+LESSONS = list_lessons()
+each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def outputs(lesson):
+    notebook = nbformat.read(lesson.with_suffix(".ipynb"), as_version=4)
+    return [output for cell in code_cells(notebook) for output in cell.outputs]
+
+
+@each_lesson
+def test_pair_agrees(lesson):
+    """Failing means students run other code than reviewers read: run `make notebooks`."""
+    generated = nbformat.read(lesson.with_suffix(".ipynb"), as_version=4)
+    assert describe_cells(generated) == describe_cells(read_source(lesson))
+
+
+def test_pair_check_sees_a_changed_cell():
+    """Failing means the pair check cannot fail."""
+    source, changed = read_source(LESSONS[0]), read_source(LESSONS[0])
+    code_cells(changed)[0].source += "\nx = 1"
+    assert describe_cells(source) != describe_cells(changed)
+
+
+@each_lesson
+def test_cells_fit_on_a_screen(lesson):
+    """Failing means a cell is too long to take in at once."""
+    notebook = read_source(lesson)
+    assert 40 <= len(notebook.cells) <= 76
+    for cell in code_cells(notebook):
+        lines = cell.source.splitlines()
+        assert len(lines) <= 30, lines[0]
+
+
+@each_lesson
+def test_enough_outputs_are_compared(lesson):
+    """Failing means nbval runs the lesson but checks nothing."""
+    tagged = [
+        c for c in code_cells(read_source(lesson)) if "nbval-check-output" in c.metadata.get("tags", [])
+    ]
+    assert len(tagged) >= 8
+
+
+@each_lesson
+def test_every_figure_has_alt_text(lesson):
+    """Failing means a figure says nothing to those who cannot see it."""
+    images = [o for o in outputs(lesson) if "image/png" in o.get("data", {})]
+    assert images
+    assert all(len(o.metadata["image/png"]["alt"].split()) >= 8 for o in images)
+
+
+@each_lesson
+def test_stored_outputs_are_clean(lesson):
+    """Failing means the published page shows an error, a warning or a path of somebody's machine."""
+    for output in outputs(lesson):
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr", output.get("text")
+        assert "/home/" not in str(output)
+        assert "/site-packages/" not in str(output)
+
+
+def test_notebook_and_study_use_the_same_recipes():
+    """Failing means the study measures other recipes than the lesson teaches."""
+    tree = ast.parse((NOTEBOOKS / f"{study_04.LESSON}.py").read_text(encoding="utf-8"))
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("CLASSIC", "TUNED"):
+            code = compile(ast.Expression(node.value), "cell", "eval")
+            found[node.targets[0].id] = eval(code, vars(study_04))
+    assert found == {"CLASSIC": study_04.CLASSIC, "TUNED": study_04.TUNED}

@@ -1,0 +1,89 @@
+"""Results: what page and README print is what was measured."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lessons_lib import results
+from lessons_lib.evaluation import Metric
+from lessons_lib.ops import study, study_04
+from lessons_lib.ops.readme import render_results
+
+STUDY = results.PUBLISHED / "study"
+PREDICTIONS = STUDY / f"{study_04.LESSON}.predictions.npz"
+
+
+@pytest.fixture(scope="module")
+def published():
+    return results.read_results(study_04.LESSON, "study")
+
+
+def test_study_table_follows_from_its_predictions(published):
+    """Failing means a published number was not computed from the published predictions."""
+    with np.load(PREDICTIONS) as kept:
+        recomputed = study.recompute_metrics(dict(kept), study_04.COMPARISONS)
+    assert len(recomputed) > 100
+    for name, metric in recomputed.items():
+        assert vars(published.metrics[name]) == pytest.approx(vars(metric), abs=1e-9), name
+
+
+def test_changed_predictions_change_the_table(published):
+    """Failing means the recomputation above cannot fail."""
+    with np.load(PREDICTIONS) as kept:
+        kept = {name: kept[name] for name in ("labels.test", "test.lora_2000")}
+    kept["test.lora_2000"] = kept["test.lora_2000"][:, ::-1]
+    changed = study.recompute_metrics(kept, [])
+    assert changed["lora_2000.accuracy"] != published.metrics["lora_2000.accuracy"]
+
+
+def test_every_arm_of_the_study_is_published(published):
+    """Failing means the study has moved on and its table has not: run `make study LESSON=04`."""
+    for arm in study_04.ARMS:
+        assert f"{arm}.accuracy" in published.metrics
+    assert published.seeds == list(study_04.SEEDS)
+
+
+def test_finished_arms_are_not_run_again(tmp_path, monkeypatch):
+    """Failing means an interrupted study starts anew, or a changed arm keeps its old numbers."""
+    monkeypatch.setattr(study, "WORK", tmp_path)
+    run = study.ArmRun(np.array([[0.2, 0.8]]), np.array([1]))
+    monkeypatch.setattr(study_04, "run_arm", lambda name, seed: run)
+    assert not study._is_done(study_04, "majority", 0)
+    study._run_one_arm(study_04.__name__, "majority", [0])
+    assert study._is_done(study_04, "majority", 0)
+    monkeypatch.setitem(study_04.ARMS, "majority", ("majority", 999))
+    assert not study._is_done(study_04, "majority", 0)
+
+
+def test_results_survive_writing_and_reading(tmp_path):
+    """Failing means the results format lost a field."""
+    metrics = {"a.accuracy": Metric(0.5, 0.4, 0.6, 10)}
+    written = results.collect_results("09_x", "laptop", [0], metrics, ("a.accuracy", "a.accuracy"))
+    results.write_results(written, tmp_path)
+    read = results.read_results("09_x", "laptop", tmp_path)
+    assert read.metrics == written.metrics
+    assert read.peak_rss_mb > 50
+
+
+def test_missing_results_name_the_command(tmp_path):
+    """Failing means a fresh fork does not know how numbers are made."""
+    with pytest.raises(FileNotFoundError, match="make study LESSON=09"):
+        results.read_results("09_x", "study", tmp_path)
+
+
+@pytest.mark.parametrize("profile", ["laptop", "study"])
+def test_results_files_carry_what_the_format_promises(profile):
+    """Failing means a published number has no n, no interval, no seeds or no machine."""
+    content = json.loads((results.PUBLISHED / profile / f"{study_04.LESSON}.json").read_text())
+    wanted = {"lesson", "profile", "seeds", "metrics", "seconds", "peak_rss_mb", "machine", "versions"}
+    assert wanted <= set(content)
+    for name, metric in content["metrics"].items():
+        assert set(metric) == {"value", "low", "high", "n"}, name
+        assert metric["low"] <= metric["value"] <= metric["high"], name
+
+
+def test_readme_prints_the_published_numbers():
+    """Failing means the README claims something else than was measured: run `make notebooks`."""
+    readme = (results.REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert render_results() in readme

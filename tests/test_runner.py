@@ -1,0 +1,64 @@
+"""The runner: clear failures, nothing lost, pages with alt text."""
+
+import jupytext
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+
+from lessons_lib.evaluation import Metric
+from lessons_lib.ops import pages, runner
+from lessons_lib.ops.pairs import list_lessons
+from lessons_lib.results import collect_results
+
+
+@pytest.mark.slow
+def test_failing_lesson_stops_with_its_cell_and_error(tmp_path, monkeypatch):
+    """Failing means a broken lesson ends in a riddle, or loses what had run."""
+    lesson = tmp_path / "09_broken.py"
+    lesson.write_text(
+        "# %% [markdown]\n# # Broken\n\n# %%\nprint('kept')\n\n# %%\n1 / 0\n\n# %%\nprint('never')\n"
+    )
+    monkeypatch.setattr(runner, "BUILD", tmp_path)
+    with pytest.raises(runner.LessonError, match=r"09_broken, cell 3 \(1 / 0\): ZeroDivisionError"):
+        runner._run_lesson(lesson, publish=False)
+    kept = nbformat.read(tmp_path / "09_broken.ipynb", as_version=4)
+    assert kept.cells[1].outputs[0].text == "kept\n"
+    assert "kept" in (tmp_path / "09_broken.html").read_text()
+
+
+def test_missing_data_file_is_said_at_once(tmp_path):
+    """Failing means a typo in DATA= is found after minutes."""
+    with pytest.raises(runner.LessonError, match="no such file"):
+        runner.run_course("04", data=str(tmp_path / "nothing.csv"))
+
+
+def test_unknown_lesson_lists_those_there_are():
+    """Failing means LESSON=99 runs nothing and says nothing."""
+    with pytest.raises(ValueError, match="04_distilbert"):
+        list_lessons("99")
+
+
+def test_lesson_numbers_may_lack_the_zero():
+    """Failing means LESSON=4 is refused."""
+    assert list_lessons("4") == list_lessons("04")
+
+
+def test_page_carries_alt_text_and_loads_nothing(tmp_path):
+    """Failing means the page hides figures from some readers, or needs a network."""
+    notebook = jupytext.reads("# %% [markdown]\n# # Title\n\n# %%\n1\n", "py:percent")
+    data = {"image/png": "aGk=", "text/plain": "x"}
+    figure = nbformat.v4.new_output("display_data", data, metadata={"image/png": {"alt": 'a "rising" line'}})
+    notebook.cells[1].outputs = [figure]
+    pages.write_page(notebook, tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text()
+    assert BeautifulSoup(html, "html.parser").img["alt"] == 'a "rising" line'
+    assert "<script src=" not in html
+    assert not BeautifulSoup(html, "html.parser").select("script[src], link[href^=http]")
+
+
+def test_closing_table_shows_before_and_after(capsys):
+    """Failing means the table at the end does not say what was gained."""
+    metrics = {"a.accuracy": Metric(0.5, 0.4, 0.6, 10), "b.accuracy": Metric(0.8, 0.7, 0.9, 10)}
+    results = collect_results("04_x", "laptop", [0], metrics, ("a.accuracy", "b.accuracy"))
+    runner.print_table([runner.summarise(results)])
+    assert "b.accuracy 0.500 → 0.800 [0.700, 0.900]" in capsys.readouterr().out

@@ -1,0 +1,197 @@
+"""Training: repeatable, resumable, quiet."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from lessons_lib import models, training
+from lessons_lib.machine import Precision, choose_precision
+from lessons_lib.recipes import Recipe
+
+SETTINGS = training.TrainSettings(1e-2, epochs=2, batch_size=8, seed=3, averaging=0.9)
+BF16 = Precision("bfloat16", "the test says so")
+
+
+class KillAt(TrainerCallback):
+    """Ends the process as `kill -9` would, after a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def build(dropout=0.1):
+    model = models.load_classifier("tiny", seed=3, dropout=dropout)[0]
+    return models.add_lora(model, Recipe(0.01, lora_dropout=0.1).lora_config(), seed=3)
+
+
+def run(tokens, folder, model=None, **options):
+    model = model or build()
+    result = training.train(
+        model, tokens["train"], None, SETTINGS, output_dir=folder, progress=False, **options
+    )
+    return models.hash_weights(model), result
+
+
+def test_one_seed_gives_identical_weights(tokens, tmp_path):
+    """Failing means a published number cannot be repeated."""
+    assert run(tokens, tmp_path / "a")[0] == run(tokens, tmp_path / "b")[0]
+
+
+@pytest.mark.slow
+def test_killed_run_resumes_to_the_same_weights(tokens, tmp_path):
+    """Failing means a lost connection costs the run, or quietly changes its result."""
+    whole, _ = run(tokens, tmp_path / "whole", checkpoint_steps=2)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[2]); import test_training as t\n"
+        "from lessons_lib import data\n"
+        "s = data.load_reviews('samples', train_rows=48, validation_rows=16, test_rows=24)\n"
+        "tokens = data.tokenize_reviews(s, t.models.load_tokenizer('tiny'), 48)\n"
+        "t.run(tokens, sys.argv[1], checkpoint_steps=2, callbacks=(t.KillAt(9),))"  # epochs have 6 steps
+    )
+    here = os.path.dirname(__file__)  # noqa: PTH120
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "cut"), here], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    (tmp_path / "cut" / "checkpoint-10").mkdir()  # killed while writing: no state in it
+    resumed, result = run(tokens, tmp_path / "cut", checkpoint_steps=2, resume=True)
+    assert resumed == whole
+    assert result.steps == 12
+    assert result.rows == 4 * 8  # only what was done here counts towards the speed
+
+
+def test_resuming_with_other_settings_is_refused(tokens, tmp_path):
+    """Failing means an old run is continued under a new name."""
+    run(tokens, tmp_path, checkpoint_steps=4)
+    other = training.TrainSettings(5e-2, epochs=2, batch_size=8)
+    with pytest.raises(ValueError, match="other settings"):
+        training.train(build(), tokens["train"], None, other, output_dir=tmp_path, resume=True)
+
+
+def test_new_run_clears_old_checkpoints(tokens, tmp_path):
+    """Failing means a later resume picks up a stranger's checkpoint."""
+    run(tokens, tmp_path, checkpoint_steps=4)
+    run(tokens, tmp_path)
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_sampler_groups_lengths_and_takes_every_row_once():
+    """Failing means rows are lost, or batches are padded for nothing."""
+    lengths = np.random.default_rng(0).integers(4, 60, 203)
+    sampler = training.LengthBucketSampler(list(lengths), 8, seed=0)
+    order = list(sampler)
+    assert sorted(order) == list(range(203))
+    spread = [np.ptp(lengths[order[start : start + 8]]) for start in range(0, 200, 8)]
+    assert np.median(spread) <= 4
+
+
+def test_sampler_changes_with_the_epoch_and_only_with_it():
+    """Failing means every epoch repeats one order, or a resumed epoch has another."""
+    sampler = training.LengthBucketSampler([3, 1, 2] * 20, 4, seed=0)
+    first, again = list(sampler), list(sampler)
+    sampler.set_epoch(1)
+    assert first == again != list(sampler)
+
+
+def test_frozen_weights_return_bit_identical():
+    """Failing means bf16 training rounds the weights that were to stay as they were."""
+    model = build()
+    before = models.hash_weights(model)
+    with training.compute_in(model, BF16):
+        assert model.get_base_model().distilbert.transformer.layer[0].ffn.lin1.base_layer.weight.dtype == (
+            torch.bfloat16
+        )
+        assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    assert models.hash_weights(model) == before
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_attention_in_fp32_equals_the_librarys(tokens):
+    """Failing means the faster attention computes something else, such as reading padding."""
+    model = models.load_classifier("tiny", seed=0)[0]
+    ids = torch.randint(5, 300, (3, 16))
+    mask = (torch.arange(16) < torch.tensor([[16], [7], [3]])).long()
+    with torch.no_grad():
+        expected = model(input_ids=ids, attention_mask=mask).logits
+        model.set_attn_implementation(training.FP32_ATTENTION)
+        assert torch.allclose(model(input_ids=ids, attention_mask=mask).logits, expected, atol=1e-6)
+
+
+def test_average_is_of_the_last_two_thirds(tokens, tmp_path):
+    """Failing means the averaged weights are not the average of what training passed through."""
+    seen = []
+
+    class Record(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            seen.append(next(p for p in model.parameters() if p.requires_grad).detach().clone())
+
+    model = build()
+    run(tokens, tmp_path, model, callbacks=(Record(),))
+    trained = next(p for p in model.parameters() if p.requires_grad)
+    assert len(seen) == 12
+    assert torch.allclose(trained, torch.stack(seen[4:]).mean(0), atol=1e-6)
+
+
+def test_history_has_a_row_a_step(tokens, tmp_path):
+    """Failing means the curves have holes."""
+    result = training.train(
+        build(), tokens["train"], tokens["validation"], SETTINGS, output_dir=tmp_path, progress=False
+    )
+    assert result.history["step"].is_unique
+    assert result.history["loss"].notna().sum() == 12
+    assert result.history["validation_accuracy"].notna().sum() == 3
+    assert result.tokens == 2 * sum(map(len, tokens["train"]["input_ids"]))
+
+
+def test_arguments_are_still_known_to_the_trainer(tmp_path):
+    """Failing means this version of transformers renamed an argument: the TypeError names it."""
+    arguments = training.build_arguments(SETTINGS, tmp_path, 12, 3, 4, "none", BF16)
+    assert (arguments.eval_steps, arguments.save_steps, arguments.bf16) == (4, 4, True)
+
+
+def test_unknown_tracker_is_refused(tmp_path):
+    """Failing means a typo in report_to is found after the training."""
+    with pytest.raises(ValueError, match="one of none, wandb"):
+        training.prepare_tracking("wandbb", tmp_path)
+
+
+@pytest.mark.slow
+def test_tensorboard_gets_the_loss(tokens, tmp_path):
+    """Failing means report_to="tensorboard" writes nothing."""
+    run(tokens, tmp_path, report_to="tensorboard")
+    assert list((tmp_path / "tensorboard").rglob("events.out.*"))
+
+
+@pytest.mark.slow
+def test_wandb_runs_offline_and_never_asks(tokens, tmp_path, monkeypatch):
+    """Failing means a headless run hangs at a login prompt."""
+    for name in ("WANDB_MODE", "WANDB_DIR", "WANDB_SILENT", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    run(tokens, tmp_path, report_to="wandb")
+    assert list((tmp_path / "wandb").rglob("offline-run-*/*.wandb"))
+
+
+@pytest.mark.slow
+def test_trackio_runs_without_an_account(tokens, tmp_path, monkeypatch):
+    """Failing means report_to="trackio" needs a network."""
+    monkeypatch.delenv("TRACKIO_DIR", raising=False)
+    run(tokens, tmp_path, report_to="trackio")
+    assert list((tmp_path / "trackio").rglob("*.db"))
+
+
+def test_precision_obeys_the_limit_on_instructions(monkeypatch):
+    """Failing means bf16 is chosen where it is slower than fp32."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert choose_precision("cpu").dtype == "float32"
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    for has, dtype in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: {"avx512_bf16": has})
+        assert choose_precision("cpu").dtype == dtype
