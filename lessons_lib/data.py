@@ -10,8 +10,6 @@ import html
 import io
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,23 +38,6 @@ class DataError(ValueError):
     """The data cannot be used as it is; the message names file, row and remedy."""
 
 
-@dataclass(frozen=True)
-class CleaningReport:
-    """How many rows were read, left out as neutral, dropped as duplicates, and kept."""
-
-    source: str
-    read: int
-    neutral: int
-    duplicates: int
-    kept: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.source}: {self.read:,} rows read, {self.neutral:,} neutral ones left out, "
-            f"{self.duplicates:,} duplicates dropped, {self.kept:,} kept"
-        )
-
-
 def load_reviews(
     source: str | Path,
     *,
@@ -73,11 +54,14 @@ def load_reviews(
     split (such as "stanfordnlp/imdb"), or a file or folder of your own (CSV, TSV, JSON, JSONL, aclImdb).
     train_rows 0 takes all that remain; small sources give validation and test a fifth each at most.
     `split_seed` decides who is in test, `seed` which training rows are taken when not all are. Prints
-    the CleaningReport. Raises DataError, which names file, row and remedy.
+    what was left out. Raises DataError, which names file, row and remedy.
     """
     frame, neutral = _read_source(source)
     kept, duplicates = _drop_duplicates(frame)
-    print(CleaningReport(str(source), len(frame) + neutral, neutral, duplicates, len(kept)))
+    print(
+        f"{source}: {len(frame) + neutral:,} rows read, {neutral:,} neutral ones left out, "
+        f"{duplicates:,} duplicates dropped, {len(kept):,} kept"
+    )
     _check_classes(kept, source)
     parts = _split(kept, validation_rows, test_rows, split_seed)
     splits = DatasetDict({name: _to_dataset(part) for name, part in parts.items()})
@@ -226,7 +210,8 @@ def _read_file(path: Path) -> pd.DataFrame:
         raise DataError(f"{path} is empty. Remedy: give a file with a text and a label column.")
     try:
         if path.suffix.lower() == ".jsonl":
-            frame = pd.DataFrame([_parse_line(path, n, line) for n, line in _numbered(text)])
+            lines = enumerate(text.splitlines(), 1)
+            frame = pd.DataFrame([_parse_line(path, n, line) for n, line in lines if line.strip()])
         elif path.suffix.lower() == ".json":
             frame = pd.read_json(io.StringIO(text), dtype=False)
         else:
@@ -236,10 +221,6 @@ def _read_file(path: Path) -> pd.DataFrame:
             raise
         raise DataError(f"{path} could not be read: {error}. Remedy: mend that place.") from error
     return _check_rows(frame, str(path)).assign(split="")
-
-
-def _numbered(text: str) -> Iterable[tuple[int, str]]:
-    return ((n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip())
 
 
 def _parse_line(path: Path, number: int, line: str) -> dict:
@@ -255,7 +236,9 @@ def _parse_line(path: Path, number: int, line: str) -> dict:
 def _read_table(path: Path, text: str) -> pd.DataFrame:
     header = text.splitlines()[0]
     separator = max("\t,;", key=header.count) if path.suffix.lower() == ".csv" else "\t"
-    return pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, na_values=[""])
+    return pd.read_csv(
+        io.StringIO(text), sep=separator, index_col=False, dtype=str, keep_default_na=False, na_values=[""]
+    )
 
 
 def _decode(path: Path) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import binomtest
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
@@ -130,21 +130,8 @@ def wilson_interval(correct: np.ndarray) -> Metric:
 
 
 def bootstrap_interval(values: np.ndarray, seed: int = 0) -> Metric:
-    """A mean with its percentile bootstrap interval, from one number a row."""
-    values = np.asarray(values, dtype=float)
-    if np.ptp(values) == 0:
-        return Metric(float(values[0]), float(values[0]), float(values[0]), len(values))
-    result = bootstrap(
-        (values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
-    ).confidence_interval
-    return Metric(float(values.mean()), float(result.low), float(result.high), len(values))
-
-
-def seeds_interval(values: np.ndarray, seed: int = 0) -> Metric:
-    """The mean of `values` (seeds, rows) with a bootstrap interval that resamples seeds and rows together.
-
-    So it covers both another training run and another draw of test rows.
-    """
+    """The mean of `values`, (rows) or (seeds, rows), with a bootstrap interval that resamples rows and, where
+    there are several, seeds: it covers another draw of test rows, and another training run."""
     values = np.atleast_2d(np.asarray(values, dtype=float))
     random, (seeds, rows) = np.random.default_rng(seed), values.shape
     seed_counts = random.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
@@ -161,10 +148,9 @@ def compare_paired(correct_a: np.ndarray, correct_b: np.ndarray) -> PairedCompar
         raise ValueError(f"The two systems were asked different rows: {a.shape} against {b.shape}.")
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     differences = a.astype(float) - b.astype(float)
-    if len(a) > 1:
-        return PairedComparison(seeds_interval(differences), only_a, only_b, None)
     p_value = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
-    return PairedComparison(bootstrap_interval(differences[0]), only_a, only_b, float(p_value))
+    p_value = float(p_value) if len(a) == 1 else None
+    return PairedComparison(bootstrap_interval(differences), only_a, only_b, p_value)
 
 
 def tabulate_confusion(labels: np.ndarray, predicted: np.ndarray, class_names: list[str]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What this machine is: the number format it computes fastest in, its peak speed, its peak memory.
+"""What this machine is: the number format it computes fastest in, its peak memory.
 
 Contract: precision is decided from what the hardware reports, never from a timing: the same machine always
 decides the same, and two runs with one seed stay identical.
@@ -6,7 +6,6 @@ decides the same, and two runs with one seed stay identical.
 
 import os
 import platform
-import time
 from dataclasses import dataclass
 
 import psutil
@@ -47,18 +46,6 @@ def choose_precision(device: str | None = None) -> Precision:
 def pick_device() -> str:
     """ "cuda" where a CUDA device is visible, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def measure_peak_flops(dtype: torch.dtype, size: int = 1024, seconds: float = 0.5) -> float:
-    """Matrix-product peak of this machine in FLOP/s: the best of many (size × size) products."""
-    a = torch.randn(size, size, dtype=dtype)
-    b = torch.randn(size, size, dtype=dtype)
-    best, stop = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < stop:
-        start = time.perf_counter()
-        a @ b
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
 
 
 def peak_memory_mb() -> float:

@@ -6,40 +6,29 @@ the Hugging Face Hub. It does not train.
 """
 
 import copy
-import hashlib
 import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
 import torch
+import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    BertModel,
-    DistilBertConfig,
-    DistilBertForSequenceClassification,
-    DistilBertModel,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-    set_seed,
-)
+from transformers import set_seed
 from transformers.utils import logging
 
 from lessons_lib.assets import fetch_asset
 from lessons_lib.data import CLASS_NAMES, SAMPLES
+from lessons_lib.machine import pick_device
 
 HEAD = ("pre_classifier", "classifier")  # the layers DistilBERT adds on top for classification
 PACKAGED = "packaged:"
+DROPOUTS = {"dropout", "attention_dropout", "seq_classif_dropout", "hidden_dropout_prob"}
 # How a BERT parameter is called in a DistilBERT (the same computation under other names).
 BERT_TO_DISTILBERT = (
     (r"^encoder\.layer", "transformer.layer"),
@@ -71,27 +60,6 @@ class ParameterCount:
         return self.lora + self.head + self.base_trainable
 
 
-@dataclass(frozen=True)
-class MemoryEstimate:
-    """Megabytes (10⁶ bytes) that fine-tuning will need, by purpose."""
-
-    weights: float
-    gradients: float
-    optimizer: float
-    activations: float
-
-    @property
-    def total(self) -> float:
-        """The sum, without Python and its libraries (about 600 MB)."""
-        return self.weights + self.gradients + self.optimizer + self.activations
-
-    def __str__(self) -> str:
-        return (
-            f"about {self.total:,.0f} MB: weights {self.weights:,.0f}, gradients {self.gradients:,.0f}, "
-            f"optimizer {self.optimizer:,.0f}, activations {self.activations:,.0f}"
-        )
-
-
 def load_classifier(
     name: str,
     *,
@@ -99,8 +67,9 @@ def load_classifier(
     dropout: float | None = None,
     pooling: str = "cls",
     class_names: list[str] = CLASS_NAMES,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A sequence classifier with a fresh head drawn from `seed`, in fp32, and its tokenizer.
+) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
+    """A sequence classifier with a fresh head drawn from `seed`, in fp32, on the GPU if there is one; its
+    tokenizer.
 
     name: "tiny", "packaged:all-MiniLM-L6-v2" (the BERT encoder in DistilBERT's layout), a folder, or a
     name on the Hub. dropout: the encoder's and the head's; None keeps what the model was published with.
@@ -110,20 +79,24 @@ def load_classifier(
         raise ValueError(f'pooling is {pooling!r}; remedy: "cls" or "mean".')
     config = load_config(name, class_names)
     if dropout is not None:
-        set_dropout(config, dropout)
+        for field in DROPOUTS.intersection(vars(config)):
+            setattr(config, field, dropout)
     tokenizer = load_tokenizer(name)
     if name == "tiny" or name.startswith(PACKAGED):
         weights = _encoder_weights(name, config)
         set_seed(seed)
-        model = DistilBertForSequenceClassification(config)
+        model = transformers.DistilBertForSequenceClassification(config)
         model.distilbert.load_state_dict(weights)
     else:
         set_seed(seed)
-        model = _from_hub(AutoModelForSequenceClassification, name, config=config, dtype=torch.float32)
-    return (read_mean(model) if pooling == "mean" else model).eval(), tokenizer
+        model = _from_hub(
+            transformers.AutoModelForSequenceClassification, name, config=config, dtype=torch.float32
+        )
+    model = read_mean(model) if pooling == "mean" else model
+    return model.to(pick_device()).eval(), tokenizer
 
 
-def read_mean(model: PreTrainedModel) -> PreTrainedModel:
+def read_mean(model: transformers.PreTrainedModel) -> transformers.PreTrainedModel:
     """Lets the head read the mean of all tokens instead of the first one's state.
 
     Sentence encoders such as MiniLM are trained to be read so. A hook writes the mean of the encoder's
@@ -142,27 +115,31 @@ def read_mean(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def load_config(name: str, class_names: list[str] = CLASS_NAMES) -> DistilBertConfig:
+def load_config(name: str, class_names: list[str] = CLASS_NAMES) -> transformers.DistilBertConfig:
     """The configuration `load_classifier` will build from; loads no weights."""
     labels = {"id2label": dict(enumerate(class_names)), "label2id": {c: n for n, c in enumerate(class_names)}}
     if name == "tiny":
-        return DistilBertConfig(vocab_size=400, dim=32, n_layers=2, n_heads=4, hidden_dim=64, **labels)
+        return transformers.DistilBertConfig(
+            vocab_size=400, dim=32, n_layers=2, n_heads=4, hidden_dim=64, **labels
+        )
     if name.startswith(PACKAGED):
-        bert = AutoConfig.from_pretrained(_packaged_folder(name))
+        bert = transformers.AutoConfig.from_pretrained(_packaged_folder(name))
         return distilbert_config(bert, **labels)
-    return _from_hub(AutoConfig, name, **labels)
+    return _from_hub(transformers.AutoConfig, name, **labels)
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer that belongs to a model's name."""
     if name == "tiny":
         return _build_tiny_tokenizer()
-    return _from_hub(AutoTokenizer, _packaged_folder(name) if name.startswith(PACKAGED) else name)
+    return _from_hub(
+        transformers.AutoTokenizer, _packaged_folder(name) if name.startswith(PACKAGED) else name
+    )
 
 
-def distilbert_config(bert: AutoConfig, **changes: object) -> DistilBertConfig:
+def distilbert_config(bert: transformers.AutoConfig, **changes: object) -> transformers.DistilBertConfig:
     """The DistilBERT configuration that computes what a BERT of configuration `bert` computes."""
-    return DistilBertConfig(
+    return transformers.DistilBertConfig(
         vocab_size=bert.vocab_size,
         max_position_embeddings=bert.max_position_embeddings,
         n_layers=bert.num_hidden_layers,
@@ -195,27 +172,13 @@ def convert_bert_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Te
     return converted
 
 
-def set_dropout(config: AutoConfig, dropout: float) -> None:
-    """Sets every dropout probability of a configuration."""
-    for field in ("dropout", "attention_dropout", "seq_classif_dropout", "hidden_dropout_prob"):
-        if hasattr(config, field):
-            setattr(config, field, dropout)
-
-
-def add_lora(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> PeftModel:
+def add_lora(model: transformers.PreTrainedModel, config: LoraConfig, *, seed: int) -> PeftModel:
     """The model with LoRA layers drawn from `seed`; base weights frozen, the head trained in full.
 
     PEFT draws the matrices A here, before any Trainer sets a seed, so the seed is set here too.
     """
     set_seed(seed)
     return get_peft_model(model, config)
-
-
-def freeze_encoder(model: PreTrainedModel) -> PreTrainedModel:
-    """Leaves only the classification head trainable."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad = _is_head(name)
-    return model
 
 
 def count_parameters(model: nn.Module) -> ParameterCount:
@@ -236,8 +199,8 @@ def count_parameters(model: nn.Module) -> ParameterCount:
 
 def estimate_memory(
     name: str, *, lora: LoraConfig | None, batch_size: int, tokens: int, weight_bytes: int = 4
-) -> MemoryEstimate:
-    """Memory that fine-tuning model `name` will need, from its configuration alone (no weights loaded).
+) -> dict[str, float]:
+    """MB (10⁶ bytes) that fine-tuning model `name` will need, by purpose, from its configuration alone.
 
     lora: None for full fine-tuning. weight_bytes: 4 for fp32, 2 for bf16. Trained parameters count 4
     bytes each for the gradient and 8 for AdamW's two moments. Activations are what the backward pass
@@ -245,34 +208,18 @@ def estimate_memory(
     """
     config = load_config(name)
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config)
+        model = transformers.AutoModelForSequenceClassification.from_config(config)
         model = get_peft_model(model, copy.deepcopy(lora)) if lora else model
     count = count_parameters(model)
     values = batch_size * tokens * config.hidden_size * config.num_hidden_layers * 20
     frozen = count.total - count.trainable
-    return MemoryEstimate(
-        weights=(frozen * weight_bytes + count.trainable * 4) / 1e6,
-        gradients=count.trainable * 4 / 1e6,
-        optimizer=count.trainable * 8 / 1e6,
-        activations=values * weight_bytes / 1e6,
-    )
-
-
-def folder_megabytes(folder: str | Path) -> float:
-    """Size of a saved model or adapter in MB (10⁶ bytes)."""
-    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 1e6
-
-
-def hash_weights(model: nn.Module, keep: Callable[[str], bool] = lambda name: True) -> str:
-    """A SHA-256 over the parameters whose names `keep` accepts: equal if and only if they are, to the bit."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if keep(name):
-            digest.update(
-                name.encode()
-                + tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-            )
-    return digest.hexdigest()
+    parts = {
+        "weights": (frozen * weight_bytes + count.trainable * 4) / 1e6,
+        "gradients": count.trainable * 4 / 1e6,
+        "optimizer": count.trainable * 8 / 1e6,
+        "activations": values * weight_bytes / 1e6,
+    }
+    return {**parts, "total": sum(parts.values())}
 
 
 def quiet_libraries() -> None:
@@ -292,11 +239,11 @@ def _packaged_folder(name: str) -> Path:
     return fetch_asset(name.removeprefix(PACKAGED))
 
 
-def _encoder_weights(name: str, config: DistilBertConfig) -> dict[str, torch.Tensor]:
+def _encoder_weights(name: str, config: transformers.DistilBertConfig) -> dict[str, torch.Tensor]:
     if name == "tiny":  # random, but like a pretrained encoder the same for every seed
         set_seed(0)
-        return DistilBertModel(config).state_dict()
-    bert = BertModel.from_pretrained(_packaged_folder(name), dtype=torch.float32)
+        return transformers.DistilBertModel(config).state_dict()
+    bert = transformers.BertModel.from_pretrained(_packaged_folder(name), dtype=torch.float32)
     return convert_bert_weights(bert.state_dict())
 
 
@@ -313,7 +260,7 @@ def _from_hub(loader: type, name: str | Path, **arguments: object) -> object:
         ) from error
 
 
-def _build_tiny_tokenizer() -> PreTrainedTokenizerFast:
+def _build_tiny_tokenizer() -> transformers.PreTrainedTokenizerFast:
     """A WordPiece tokenizer over the letters and the 300 commonest words of the course's own samples.
 
     Built by counting: the library's trainer breaks ties differently in every process.
@@ -332,4 +279,6 @@ def _build_tiny_tokenizer() -> PreTrainedTokenizerFast:
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     names = zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=512, **dict(names))
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=512, **dict(names)
+    )

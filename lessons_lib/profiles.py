@@ -31,11 +31,6 @@ class Profile:
     epochs: int
 
 
-def profile_names() -> list[str]:
-    """The names that `LESSONS_PROFILE` may take."""
-    return list(_read_table())
-
-
 def load_profile(lesson: str, name: str | None = None, **overrides: object) -> Profile:
     """The profile a lesson runs on.
 

@@ -45,17 +45,15 @@ CHUNK_BATCHES = 32  # rows are sorted by length within chunks of this many batch
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What a run depends on. Rates are AdamW's; `warmup` is a share of all steps; `schedule` is the
-    learning rate's course after it ("linear" to 0, "cosine", "constant_with_warmup"). `averaging` above 0
-    ends with a moving average of the weights of that decay (see `WeightAverage`)."""
+    """What a run depends on. The learning rate is AdamW's; it rises over `warmup` (a share of all steps)
+    and falls linearly to 0. `averaging` above 0 ends with a moving average of the weights of that decay
+    (see `WeightAverage`)."""
 
     learning_rate: float
     epochs: float
     batch_size: int
     seed: int = 0
     warmup: float = 0.0
-    weight_decay: float = 0.0
-    schedule: str = "linear"
     averaging: float = 0.0
     max_steps: int = -1
 
@@ -72,11 +70,6 @@ class TrainResult:
     peak_mb: float
     precision: Precision
     history: pd.DataFrame
-
-    @property
-    def rows_per_second(self) -> float:
-        """Training rows a second, evaluation left out."""
-        return self.rows / self.seconds
 
     @property
     def tokens_per_second(self) -> float:
@@ -130,12 +123,11 @@ class WeightAverage(TrainerCallback):
             kept = torch.load(Path(checkpoint) / self.FILE)
             self.count, self.weights = kept["count"], kept["weights"]
 
-    @torch.no_grad()
     def on_step_end(self, args, state, control, model=None, **kwargs) -> None:  # noqa: ANN001
         """Takes this step's weights into the average."""
         if state.global_step <= state.max_steps // 3:
             return
-        trained = [p.detach() for p in filter(_is_trained, model.parameters())]
+        trained = _trained(model)
         self.count += 1
         keep = min(self.decay, 1 - 1 / self.count)
         if self.weights is None:
@@ -149,16 +141,15 @@ class WeightAverage(TrainerCallback):
         torch.save({"count": self.count, "weights": self.weights}, folder / "partial.pt")
         (folder / "partial.pt").replace(folder / self.FILE)
 
-    @torch.no_grad()
     def on_train_end(self, args, state, control, model=None, **kwargs) -> None:  # noqa: ANN001
         """Gives the model the averaged weights."""
         if self.weights:
-            for parameter, average in zip(filter(_is_trained, model.parameters()), self.weights, strict=True):
+            for parameter, average in zip(_trained(model), self.weights, strict=True):
                 parameter.copy_(average)
 
 
-def _is_trained(parameter: nn.Parameter) -> bool:
-    return parameter.requires_grad
+def _trained(model: nn.Module) -> list[torch.Tensor]:
+    return [parameter.detach() for parameter in model.parameters() if parameter.requires_grad]
 
 
 def train(
@@ -190,12 +181,12 @@ def train(
     steps = _count_steps(len(train_rows), settings)
     arguments = build_arguments(
         settings,
-        output_dir,
-        steps,
-        evaluations if validation_rows else 0,
-        checkpoint_steps,
-        report_to,
         precision,
+        steps,
+        evaluate_every=max(1, steps // evaluations) if validation_rows and evaluations else 0,
+        save_every=checkpoint_steps,
+        output_dir=str(output_dir),
+        report_to=report_to,
     )
     lengths = [len(ids) for ids in train_rows["input_ids"]]
     watch = _Watch(steps, lengths, progress)
@@ -229,37 +220,32 @@ def train(
 
 def build_arguments(
     settings: TrainSettings,
-    output_dir: Path,
-    steps: int,
-    evaluations: int,
-    checkpoint_steps: int,
-    report_to: str,
     precision: Precision,
+    steps: int,
+    evaluate_every: int,
+    save_every: int,
+    **more: str,
 ) -> TrainingArguments:
-    """The one place that names the Trainer's arguments; they change between versions."""
-    every = max(1, steps // evaluations) if evaluations else None
+    """The one place that names the Trainer's arguments, which change between versions. Both `every` count
+    steps; 0 is never."""
     return TrainingArguments(
-        output_dir=str(output_dir),
+        **more,
         learning_rate=settings.learning_rate,
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps,
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=64,
         warmup_steps=round(settings.warmup * steps),
-        weight_decay=settings.weight_decay,
-        lr_scheduler_type=settings.schedule,
         optim="adamw_torch_fused",
         seed=settings.seed,
         bf16=precision.dtype == "bfloat16",
         use_cpu=pick_device() == "cpu",
-        eval_strategy="steps" if every else "no",
-        eval_steps=every,
+        eval_strategy="steps" if evaluate_every else "no",
+        eval_steps=evaluate_every or None,
         logging_steps=max(1, steps // 50),
-        save_strategy="steps" if checkpoint_steps else "no",
-        save_steps=checkpoint_steps or 500,
+        save_strategy="steps" if save_every else "no",
+        save_steps=save_every or 500,
         save_total_limit=2,
-        report_to=report_to,
-        run_name=output_dir.name,
         disable_tqdm=True,  # `_Watch` draws the bar
         dataloader_pin_memory=pick_device() == "cuda",
     )

@@ -44,7 +44,7 @@ def test_seeds_widen_the_interval():
     rows = np.random.default_rng(0).random((1, 400))
     alike = np.repeat(rows < 0.8, 3, axis=0)
     unlike = np.concatenate([rows < share for share in (0.7, 0.8, 0.9)])
-    narrow, wide = evaluation.seeds_interval(alike), evaluation.seeds_interval(unlike)
+    narrow, wide = evaluation.bootstrap_interval(alike), evaluation.bootstrap_interval(unlike)
     assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import hash_weights
 from peft import LoraConfig
 from transformers import BertConfig, BertModel, DistilBertModel
 
@@ -54,7 +55,7 @@ def test_two_builds_of_one_seed_are_equal():
     def build(seed):
         model = models.load_classifier("tiny", seed=seed)[0]
         torch.rand(3)  # what happens in between must not matter
-        return models.hash_weights(models.add_lora(model, LoraConfig(**LORA), seed=seed))
+        return hash_weights(models.add_lora(model, LoraConfig(**LORA), seed=seed))
 
     assert build(1) == build(1)
     assert build(1) != build(2)
@@ -94,9 +95,9 @@ def test_memory_estimate_knows_lora_from_full():
     full = models.estimate_memory("tiny", lora=None, batch_size=8, tokens=32)
     lora = models.estimate_memory("tiny", lora=LoraConfig(**LORA), batch_size=8, tokens=32)
     count = models.count_parameters(models.load_classifier("tiny", seed=0)[0])
-    assert full.optimizer == pytest.approx(count.total * 8 / 1e6)
-    assert lora.optimizer < full.optimizer / 5
-    assert lora.activations == full.activations > 0
+    assert full["optimizer"] == pytest.approx(count.total * 8 / 1e6)
+    assert lora["optimizer"] < full["optimizer"] / 5
+    assert lora["activations"] == full["activations"] > 0
 
 
 def test_mean_pooling_ignores_padding(tokens):
@@ -119,7 +120,7 @@ def test_model_of_a_local_folder_is_loaded(tmp_path):
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     again, tokenizer = models.load_classifier(str(tmp_path), seed=5)
-    assert models.hash_weights(again) == models.hash_weights(model)
+    assert hash_weights(again) == hash_weights(model)
     assert tokenizer("a fine film")["input_ids"][0] == tokenizer.cls_token_id
 
 

@@ -39,10 +39,11 @@ def test_pair_check_sees_a_changed_cell():
 def test_cells_fit_on_a_screen(lesson):
     """Failing means a cell is too long to take in at once."""
     notebook = read_source(lesson)
-    assert 40 <= len(notebook.cells) <= 76
+    assert 40 <= len(notebook.cells) <= 70
     for cell in code_cells(notebook):
         lines = cell.source.splitlines()
         assert len(lines) <= 30, lines[0]
+        assert max(map(len, lines)) <= 88, lines[0]
 
 
 @each_lesson

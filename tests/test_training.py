@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from helpers import hash_weights
 from transformers import TrainerCallback
 
 from lessons_lib import models, training
@@ -39,7 +40,7 @@ def run(tokens, folder, model=None, **options):
     result = training.train(
         model, tokens["train"], None, SETTINGS, output_dir=folder, progress=False, **options
     )
-    return models.hash_weights(model), result
+    return hash_weights(model), result
 
 
 def test_one_seed_gives_identical_weights(tokens, tmp_path):
@@ -104,13 +105,13 @@ def test_sampler_changes_with_the_epoch_and_only_with_it():
 def test_frozen_weights_return_bit_identical():
     """Failing means bf16 training rounds the weights that were to stay as they were."""
     model = build()
-    before = models.hash_weights(model)
+    before = hash_weights(model)
     with training.compute_in(model, BF16):
         assert model.get_base_model().distilbert.transformer.layer[0].ffn.lin1.base_layer.weight.dtype == (
             torch.bfloat16
         )
         assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
-    assert models.hash_weights(model) == before
+    assert hash_weights(model) == before
     assert model.config._attn_implementation == "sdpa"
 
 
@@ -153,8 +154,10 @@ def test_history_has_a_row_a_step(tokens, tmp_path):
 
 def test_arguments_are_still_known_to_the_trainer(tmp_path):
     """Failing means this version of transformers renamed an argument: the TypeError names it."""
-    arguments = training.build_arguments(SETTINGS, tmp_path, 12, 3, 4, "none", BF16)
-    assert (arguments.eval_steps, arguments.save_steps, arguments.bf16) == (4, 4, True)
+    arguments = training.build_arguments(
+        SETTINGS, BF16, 12, evaluate_every=5, save_every=4, output_dir=str(tmp_path), report_to="none"
+    )
+    assert (arguments.eval_steps, arguments.save_steps, arguments.bf16) == (5, 4, True)
 
 
 def test_unknown_tracker_is_refused(tmp_path):

@@ -17,7 +17,7 @@ from types import ModuleType
 
 import numpy as np
 
-from lessons_lib.evaluation import Metric, compare_paired, score_classifier, seeds_interval
+from lessons_lib.evaluation import Metric, bootstrap_interval, compare_paired, score_classifier
 from lessons_lib.machine import peak_memory_mb
 from lessons_lib.models import quiet_libraries
 from lessons_lib.ops.pairs import list_lessons
@@ -128,7 +128,7 @@ def recompute_metrics(
         labels = predictions[f"labels.{split}"]
         probabilities = predictions[key].astype(np.float64)
         correct[arm] = probabilities.argmax(-1) == labels
-        metrics[f"{arm}.accuracy"] = seeds_interval(correct[arm])
+        metrics[f"{arm}.accuracy"] = bootstrap_interval(correct[arm])
         scores = [score_classifier(labels, p / p.sum(1, keepdims=True)) for p in probabilities]
         for name in ("precision", "recall", "f1"):
             values = [score[name] for score in scores]

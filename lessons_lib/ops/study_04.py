@@ -7,6 +7,7 @@ tested once. The recipes are the lesson's own: a test holds them equal to the no
 import functools
 import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from datasets import DatasetDict
@@ -14,7 +15,7 @@ from datasets import DatasetDict
 from lessons_lib import baselines
 from lessons_lib.data import load_reviews, take_rows, tokenize_reviews
 from lessons_lib.evaluation import embed, predict
-from lessons_lib.models import folder_megabytes, load_classifier
+from lessons_lib.models import load_classifier
 from lessons_lib.ops.study import ArmRun
 from lessons_lib.profiles import load_profile
 from lessons_lib.recipes import ATTENTION, FEED_FORWARD, Recipe, fine_tune
@@ -44,17 +45,15 @@ TUNED = Recipe(
     averaging=0.98,
 )
 FULL = replace(TUNED, rank=0, learning_rate=2e-4)
+LONGER = {"learning_rate": 1e-3, "averaging": 0.99}  # four times the steps: a gentler rate, a longer average
 FITS = {"majority": baselines.fit_majority, "tfidf": baselines.fit_tfidf, "nbsvm": baselines.fit_nbsvm}
 CHANGES = {  # the tuned recipe with one thing changed
-    "as tuned": {},
     "head reads the first token": {"pooling": "cls"},
     "no weight averaging": {"averaging": 0.0},
     "dropout 0.1 as published": {"dropout": None, "lora_dropout": 0.1},
     "q and v only": {"targets": ("q_lin", "v_lin")},
     "attention only": {"targets": ATTENTION},
-    "feed-forward only": {"targets": FEED_FORWARD},
     "rank 1": {"rank": 1, "alpha": 2},
-    "rank 4": {"rank": 4, "alpha": 8},
     "rank 32": {"rank": 32, "alpha": 64},
 }
 
@@ -63,8 +62,8 @@ ARMS: dict[str, tuple[str | Recipe, int]] = {
     "lora_2000": (TUNED, SMALL),
     "classic_2000": (CLASSIC, SMALL),
     "full_2000": (FULL, SMALL),
-    "lora_all": (TUNED, 0),
-    "full_all": (FULL, 0),
+    "lora_all": (replace(TUNED, **LONGER), 0),
+    "full_all": (replace(FULL, learning_rate=1e-4, averaging=0.99), 0),
     "untrained": ("untrained", SMALL),
     "majority": ("majority", SMALL),
 }
@@ -72,12 +71,9 @@ ARMS |= {f"{kind}_2000": (kind, SMALL) for kind in ("tfidf", "nbsvm", "probe")}
 ARMS |= {f"{kind}_all": (kind, 0) for kind in ("tfidf", "nbsvm", "probe")}
 ARMS |= {
     f"sweep_lr_lora={rate:g}": (replace(TUNED, learning_rate=rate), SMALL)
-    for rate in (5e-5, 2e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
+    for rate in (5e-5, 3e-4, 1e-3, 2e-3, 8e-3)
 }
-ARMS |= {
-    f"sweep_lr_full={rate:g}": (replace(FULL, learning_rate=rate), SMALL)
-    for rate in (5e-5, 1e-4, 2e-4, 5e-4, 1e-3)
-}
+ARMS |= {f"sweep_lr_full={rate:g}": (replace(FULL, learning_rate=rate), SMALL) for rate in (5e-5, 2e-4, 1e-3)}
 ARMS |= {f"sweep_change={name}": (replace(TUNED, **change), SMALL) for name, change in CHANGES.items()}
 COMPARISONS = [
     ("lora_2000", rival) for rival in ("classic_2000", "tfidf_2000", "nbsvm_2000", "probe_2000", "full_2000")
@@ -131,7 +127,7 @@ def _run_recipe(
             progress=False,
         )
         tuned.model.save_pretrained(f"{folder}/saved")
-        size = folder_megabytes(f"{folder}/saved")
+        size = sum(path.stat().st_size for path in Path(folder, "saved").iterdir()) / 1e6
     tokens = tokenize_reviews(splits[split], tuned.tokenizer, _profile().max_tokens)
     cost = {
         "seconds": tuned.result.seconds,

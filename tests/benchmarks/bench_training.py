@@ -24,7 +24,7 @@ from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from lessons_lib.data import load_reviews, tokenize_reviews
 from lessons_lib.evaluation import predict
-from lessons_lib.machine import choose_precision, measure_peak_flops, peak_memory_mb
+from lessons_lib.machine import choose_precision, peak_memory_mb
 from lessons_lib.models import add_lora, load_classifier, quiet_libraries
 from lessons_lib.ops.study_04 import TUNED
 from lessons_lib.training import TrainSettings, train
@@ -70,6 +70,18 @@ def run_ours(rows: Dataset, model: object, steps: int) -> tuple[float, int]:
     with tempfile.TemporaryDirectory() as folder:
         result = train(model, rows, None, settings, output_dir=folder, progress=False)
     return result.seconds, result.rows
+
+
+def measure_peak_flops(dtype: torch.dtype, size: int = 1024, seconds: float = 0.5) -> float:
+    """Matrix-product peak of this machine in FLOP/s: the best of many (size × size) products."""
+    a = torch.randn(size, size, dtype=dtype)
+    b = torch.randn(size, size, dtype=dtype)
+    best, stop = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < stop:
+        start = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
 
 
 def run_case(name: str) -> dict[str, float]:
