@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
-LESSON_OPTION = $(if $(LESSON),--lesson "$(LESSON)") $(if $(DATA),--data "$(DATA)")
+LESSON_OPTION = $(if $(LESSON),--lesson "$(LESSON)") $(if $(filter command,$(firstword $(origin DATA))),--data "$(DATA)")
 
 .PHONY: course test lab notebooks study bench setup
 course: setup
@@ -16,8 +16,8 @@ course: setup
 test: setup
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
 	$(PY) -m pytest -n 2
-	LESSONS_PROFILE=smoke OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONPATH=tests/no_network \
-		$(PY) -m pytest -n 2 --nbval-lax --nbval-cell-timeout 120 notebooks
+	LESSONS_PROFILE=smoke OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONPATH=$(CURDIR)/tests/no_network \
+		$(PY) -m pytest -n 2 --dist loadscope --nbval-lax --nbval-cell-timeout 120 notebooks
 lab: setup
 	@$(PY) -m jupyter lab notebooks
 notebooks: setup
@@ -25,7 +25,7 @@ notebooks: setup
 study: setup
 	@$(PY) -m lessons_lib study $(LESSON_OPTION)
 bench: setup
-	@$(PY) tests/benchmarks/bench_training.py
+	@$(PY) tests/benchmarks/bench_training.py $(QUICK)
 
 setup: $(READY)
 $(READY): requirements.txt pyproject.toml

@@ -5,7 +5,7 @@ import sys
 
 from lessons_lib.assets import AssetError
 from lessons_lib.data import DataError
-from lessons_lib.models import quiet_libraries
+from lessons_lib.models import ModelError, quiet_libraries
 from lessons_lib.ops.readme import update_readme
 from lessons_lib.ops.runner import LessonError, run_course
 from lessons_lib.ops.study import run_study
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
             run_course(options.lesson, options.data, publish=options.command == "notebooks")
         if options.command != "course":
             update_readme()
-    except (AssetError, DataError, LessonError, ValueError) as error:
+    except (AssetError, DataError, LessonError, ModelError, OSError, ValueError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -76,7 +76,7 @@ ASSETS = {
 def cache_folder() -> Path:
     """Where assets are kept: `LESSONS_CACHE`, else the user's cache folder."""
     chosen = os.environ.get("LESSONS_CACHE")
-    return Path(chosen) if chosen else platformdirs.user_cache_path("lessons_lib")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("lessons_lib")
 
 
 def fetch_asset(name: str, progress: bool = True) -> Path:

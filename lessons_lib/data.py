@@ -62,8 +62,10 @@ def load_reviews(
         f"{source}: {len(frame) + neutral:,} rows read, {neutral:,} neutral ones left out, "
         f"{duplicates:,} duplicates dropped, {len(kept):,} kept"
     )
-    _check_classes(kept, source)
+    _check_classes(kept, source, least=5)
     parts = _split(kept, validation_rows, test_rows, split_seed)
+    for name, part in parts.items():
+        _check_classes(part, f"The {name} part of {source}", least=1)
     splits = DatasetDict({name: _to_dataset(part) for name, part in parts.items()})
     splits["train"] = take_rows(splits["train"], train_rows, seed)
     return splits
@@ -210,7 +212,7 @@ def _read_file(path: Path) -> pd.DataFrame:
         raise DataError(f"{path} is empty. Remedy: give a file with a text and a label column.")
     try:
         if path.suffix.lower() == ".jsonl":
-            lines = enumerate(text.splitlines(), 1)
+            lines = enumerate(text.split("\n"), 1)
             frame = pd.DataFrame([_parse_line(path, n, line) for n, line in lines if line.strip()])
         elif path.suffix.lower() == ".json":
             frame = pd.read_json(io.StringIO(text), dtype=False)
@@ -305,12 +307,12 @@ def _drop_duplicates(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return kept.reset_index(drop=True), len(frame) - len(kept)
 
 
-def _check_classes(frame: pd.DataFrame, source: str | Path) -> None:
+def _check_classes(frame: pd.DataFrame, source: str | Path, least: int) -> None:
     counts = np.bincount(frame["label"], minlength=2)
-    if counts.min() < 5:
+    if counts.min() < least:
         raise DataError(
             f"{source} has {counts[0]} negative and {counts[1]} positive reviews; each class needs at "
-            "least 5. Remedy: add rows of the missing class."
+            f"least {least}. Remedy: add rows (and documents) of the missing class."
         )
 
 
@@ -324,7 +326,8 @@ def _split(frame: pd.DataFrame, validation_rows: int, test_rows: int, seed: int)
             part = given[name]
             parts[name] = part.sample(min(rows or len(part), len(part)), random_state=seed)
         else:
-            parts[name], rest = _cut(rest, min(rows, len(frame) // 5), seed)
+            _check_classes(rest, "What is left for training", least=2)
+            parts[name], rest = _cut(rest, max(2, min(rows or len(frame), len(frame) // 5)), seed)
     return {"train": rest, "validation": parts["validation"], "test": parts["test"]}
 
 

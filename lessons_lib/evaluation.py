@@ -168,7 +168,7 @@ def calibrate(labels: np.ndarray, probabilities: np.ndarray, bins: int = 8) -> t
     calibration error (mean distance of confidence and accuracy, weighted by rows)."""
     confidence = probabilities.max(1)
     correct = probabilities.argmax(1) == labels
-    order = np.array_split(np.argsort(confidence, kind="stable"), bins)
+    order = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(labels)))
     table = pd.DataFrame(
         {
             "confidence": [confidence[i].mean() for i in order],

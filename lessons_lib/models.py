@@ -185,7 +185,7 @@ def count_parameters(model: nn.Module) -> ParameterCount:
     """Parameters in total and trainable, with LoRA's and the head's counted apart."""
     lora = head = base = total = 0
     for name, parameter in model.named_parameters():
-        total += parameter.numel()
+        total += 0 if "original_module" in name else parameter.numel()  # PEFT keeps the head's first draw
         if not parameter.requires_grad:
             continue
         if "lora_" in name:

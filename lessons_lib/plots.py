@@ -40,6 +40,11 @@ def show_figure(figure: Figure, alt: str) -> None:
     )
 
 
+def list_rows(table: pd.DataFrame) -> str:
+    """Every row's name, value, low and high, for an alt text."""
+    return "; ".join(f"{n} {r.value:.3f} ({r.low:.3f} to {r.high:.3f})" for n, r in table.iterrows())
+
+
 def plot_intervals(table: pd.DataFrame, title: str, xlabel: str, reference: float | None = None) -> Figure:
     """Dots with whiskers, a row each: columns value, low, high; `reference` draws a dashed line."""
     figure, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.38 * len(table)))
@@ -56,16 +61,16 @@ def plot_intervals(table: pd.DataFrame, title: str, xlabel: str, reference: floa
 
 
 def plot_curves(histories: dict[str, pd.DataFrame], title: str) -> Figure:
-    """Loss (training faint, validation strong) and validation accuracy by step, a colour a run."""
+    """Loss (training faint, validation strong) and validation accuracy by epoch, a colour a run."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH * 1.25, 3.4), layout="constrained")
     for colour, (name, history) in zip(PALETTE, histories.items(), strict=False):
         loss = history.dropna(subset="loss")
-        left.plot(loss["step"], loss["loss"], color=colour, alpha=0.35, linewidth=1)
+        left.plot(loss["epoch"], loss["loss"], color=colour, alpha=0.35, linewidth=1)
         seen = history.dropna(subset="validation_loss")
-        left.plot(seen["step"], seen["validation_loss"], color=colour, marker="o", label=name)
-        right.plot(seen["step"], seen["validation_accuracy"], color=colour, marker="o", label=name)
-    left.set(title=title, xlabel="step", ylabel="loss (faint: training)")
-    right.set(xlabel="step", ylabel="validation accuracy")
+        left.plot(seen["epoch"], seen["validation_loss"], color=colour, marker="o", label=name)
+        right.plot(seen["epoch"], seen["validation_accuracy"], color=colour, marker="o", label=name)
+    left.set(title=title, xlabel="epoch", ylabel="loss (faint: training)")
+    right.set(xlabel="epoch", ylabel="validation accuracy")
     right.legend(loc="lower right")
     return figure
 

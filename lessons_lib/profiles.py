@@ -27,7 +27,6 @@ class Profile:
     validation_rows: int
     test_rows: int
     max_tokens: int
-    batch_size: int
     epochs: int
 
 

@@ -6,12 +6,11 @@ from tqdm import tqdm
 
 
 def progress_bar(total: int, label: str, unit: str, disable: bool = False) -> tqdm:
-    """A tqdm bar of `total` units ("B" counts bytes), updated once a second."""
+    """A tqdm bar of `total` units, updated once a second."""
     return tqdm(
         total=total,
         desc=label,
         unit=unit,
-        unit_scale=unit == "B",
         file=sys.stdout,
         mininterval=1,
         ascii=" ━",

@@ -7,6 +7,7 @@ arguments are built in `build_arguments` and nowhere else. It does not choose a 
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -74,7 +75,7 @@ class TrainResult:
     @property
     def tokens_per_second(self) -> float:
         """Real tokens a second: padding does not count."""
-        return self.tokens / self.seconds
+        return self.tokens / max(self.seconds, 1e-9)
 
 
 class LengthBucketSampler(Sampler[int]):
@@ -177,7 +178,9 @@ def train(
     """
     output_dir, precision = Path(output_dir), precision or choose_precision()
     prepare_tracking(report_to, output_dir)
-    checkpoint = _prepare_checkpoints(output_dir, settings, resume)
+    digest = hashlib.sha256(repr((train_rows["input_ids"][:], train_rows["labels"][:])).encode())
+    run = {**asdict(settings), "precision": precision.dtype, "rows": digest.hexdigest()}
+    checkpoint = _prepare_checkpoints(output_dir, run, resume)
     steps = _count_steps(len(train_rows), settings)
     arguments = build_arguments(
         settings,
@@ -377,31 +380,27 @@ def _count_steps(rows: int, settings: TrainSettings) -> int:
     return int(np.ceil(np.ceil(rows / settings.batch_size) * settings.epochs))
 
 
-def _prepare_checkpoints(output_dir: Path, settings: TrainSettings, resume: bool) -> str | None:
+def _prepare_checkpoints(output_dir: Path, run: dict, resume: bool) -> str | None:
     """The last whole checkpoint to resume from; clears what an earlier, other run left behind."""
     output_dir.mkdir(parents=True, exist_ok=True)
     record = output_dir / "settings.json"
-    wanted = asdict(settings)
-    whole = [path for path in output_dir.glob("checkpoint-*") if _is_whole(path, settings)]
-    if resume and whole:
-        if json.loads(record.read_text(encoding="utf-8")) != wanted:
-            raise ValueError(
-                f"{output_dir} holds a run with other settings. Remedy: the same settings, another "
-                "output_dir, or resume=False to start anew."
-            )
-        keep = max(whole, key=lambda path: int(path.name.split("-")[1]))
-    else:
-        keep = None
+    if resume and record.is_file() and json.loads(record.read_text(encoding="utf-8")) != run:
+        raise ValueError(
+            f"{output_dir} holds a run with other settings or rows. Remedy: the same ones, another "
+            "output_dir, or resume=False to start anew."
+        )
+    whole = [path for path in output_dir.glob("checkpoint-*") if resume and _is_whole(path, run)]
+    keep = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
     for path in output_dir.glob("checkpoint-*"):
         if path != keep:
             shutil.rmtree(path)
-    record.write_text(json.dumps(wanted), encoding="utf-8")
+    record.write_text(json.dumps(run), encoding="utf-8")
     return str(keep) if keep else None
 
 
-def _is_whole(checkpoint: Path, settings: TrainSettings) -> bool:
+def _is_whole(checkpoint: Path, run: dict) -> bool:
     """The Trainer writes its state last, and `WeightAverage` after it: with them, all is there."""
-    if settings.averaging and not (checkpoint / WeightAverage.FILE).is_file():
+    if run["averaging"] and not (checkpoint / WeightAverage.FILE).is_file():
         return False
     try:
         json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))

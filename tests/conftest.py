@@ -4,6 +4,7 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two busy processes with two threads each run three times slower
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests hold for a CPU
 os.environ.pop("LESSONS_DATA", None)
 
 import socket

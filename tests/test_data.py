@@ -136,6 +136,13 @@ def test_hub_failure_names_the_remedy():
         data.load_reviews("nobody/nothing")
 
 
+def test_source_that_is_all_test_is_refused(tmp_path):
+    """Failing means DATA=aclImdb/test ends in a library's traceback."""
+    write_rows(tmp_path / "test.csv")
+    with pytest.raises(data.DataError, match="left for training has 0 negative"):
+        load(tmp_path)
+
+
 def test_duplicates_are_dropped_across_splits():
     """Failing means test rows were seen in training."""
     rows = [("Same text!", 1, "train"), ("same  text", 1, "test"), ("other", 0, "train")]

@@ -1,5 +1,9 @@
 """The runner: clear failures, nothing lost, pages with alt text."""
 
+import os
+import subprocess
+import sys
+
 import jupytext
 import nbformat
 import pytest
@@ -8,7 +12,7 @@ from bs4 import BeautifulSoup
 from lessons_lib.evaluation import Metric
 from lessons_lib.ops import pages, runner
 from lessons_lib.ops.pairs import list_lessons
-from lessons_lib.results import collect_results
+from lessons_lib.results import REPOSITORY, collect_results
 
 
 @pytest.mark.slow
@@ -30,6 +34,16 @@ def test_missing_data_file_is_said_at_once(tmp_path):
     """Failing means a typo in DATA= is found after minutes."""
     with pytest.raises(runner.LessonError, match="no such file"):
         runner.run_course("04", data=str(tmp_path / "nothing.csv"))
+
+
+@pytest.mark.parametrize("reason", ["data", "environment", "profile"])
+def test_private_data_and_smoke_runs_are_never_published(reason, tmp_path, monkeypatch):
+    """Failing means somebody's own reviews, or a random model's numbers, land in the README."""
+    monkeypatch.setenv("LESSONS_PROFILE", "smoke" if reason == "profile" else "laptop")
+    if reason == "environment":
+        monkeypatch.setenv("LESSONS_DATA", "mine.csv")
+    with pytest.raises(runner.LessonError, match="unset DATA"):
+        runner.run_course("04", data="mine.csv" if reason == "data" else "", publish=True)
 
 
 def test_unknown_lesson_lists_those_there_are():
@@ -54,6 +68,15 @@ def test_page_carries_alt_text_and_loads_nothing(tmp_path):
     assert BeautifulSoup(html, "html.parser").img["alt"] == 'a "rising" line'
     assert "<script src=" not in html
     assert not BeautifulSoup(html, "html.parser").select("script[src], link[href^=http]")
+
+
+def test_guard_refuses_every_connection():
+    """Failing means "no network" is claimed of the notebooks but not checked."""
+    code = "import socket; socket.create_connection(('127.0.0.1', 9))"
+    guard = REPOSITORY / "tests" / "no_network"
+    environment = {**os.environ, "PYTHONPATH": str(guard)}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert "the network is out of bounds here" in run.stderr
 
 
 def test_closing_table_shows_before_and_after(capsys):

@@ -77,6 +77,13 @@ def test_resuming_with_other_settings_is_refused(tokens, tmp_path):
         training.train(build(), tokens["train"], None, other, output_dir=tmp_path, resume=True)
 
 
+def test_resuming_with_other_rows_is_refused(tokens, tmp_path):
+    """Failing means a run on new data continues the old one's."""
+    run(tokens, tmp_path, checkpoint_steps=4)
+    with pytest.raises(ValueError, match="other settings or rows"):
+        run({"train": tokens["train"].select(range(40))}, tmp_path, checkpoint_steps=4, resume=True)
+
+
 def test_new_run_clears_old_checkpoints(tokens, tmp_path):
     """Failing means a later resume picks up a stranger's checkpoint."""
     run(tokens, tmp_path, checkpoint_steps=4)

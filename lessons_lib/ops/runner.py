@@ -15,7 +15,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
-from lessons_lib.assets import ASSETS, fetch_asset
+from lessons_lib.assets import ASSETS, cache_folder, fetch_asset
 from lessons_lib.ops.pages import write_index, write_page
 from lessons_lib.ops.pairs import NOTEBOOKS, list_lessons, read_source
 from lessons_lib.results import BUILT, PUBLISHED, REPOSITORY, Results, read_results
@@ -32,8 +32,11 @@ def run_course(number: str = "", data: str = "", publish: bool = False) -> list[
 
     The profile is LESSONS_PROFILE's, laptop by default. Prints and returns the closing table.
     """
-    profile = os.environ.setdefault("LESSONS_PROFILE", "laptop")
+    profile = os.environ["LESSONS_PROFILE"] = os.environ.get("LESSONS_PROFILE") or "laptop"
     lessons = list_lessons(number)
+    if publish and (data or os.environ.get("LESSONS_DATA") or profile == "smoke"):
+        raise LessonError("Only a laptop or gpu run on the lesson's own data is published: unset DATA.")
+    os.environ["LESSONS_CACHE"] = str(cache_folder().resolve())  # kernels run in another folder
     if data:
         if not Path(data).expanduser().exists():
             raise LessonError(f"DATA={data}: there is no such file or folder.")

@@ -11,7 +11,7 @@ import json
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -42,7 +42,9 @@ def run_study(number: str) -> None:
     for lesson in list_lessons(number):
         try:
             study = importlib.import_module(f"lessons_lib.ops.study_{lesson.name[:2]}")
-        except ModuleNotFoundError:
+        except ModuleNotFoundError as error:
+            if error.name != f"lessons_lib.ops.study_{lesson.name[:2]}":
+                raise
             continue
         _run_arms(study)
         publish_study(study)
@@ -107,7 +109,12 @@ def publish_study(study: ModuleType) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(folder / f"{study.LESSON}.predictions.npz", **kept)
     metrics |= recompute_metrics(kept, study.COMPARISONS)
-    results = collect_results(study.LESSON, "study", list(study.SEEDS), metrics, study.HEADLINE)
+    costs = [json.loads(str(run["cost"])) for run in runs.values()]
+    results = replace(
+        collect_results(study.LESSON, "study", list(study.SEEDS), metrics, study.HEADLINE),
+        seconds=round(sum(cost.get("seconds", 0) for cost in costs)),  # training, over all sittings
+        peak_rss_mb=max(cost.get("peak_mb", 0) for cost in costs),
+    )
     path = write_results(results, PUBLISHED)
     print(f"{path}: {len(metrics)} metrics from {len(study.ARMS)} arms × {len(study.SEEDS)} seeds")
 

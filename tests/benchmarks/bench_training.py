@@ -3,7 +3,7 @@
 Same model, rows and LoRA targets in all three; run with two threads and nothing else on the machine:
 
     make bench                                   # what this CPU can do
-    ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 make bench     # what most laptops can
+    ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 make bench QUICK=quick   # what most laptops can
 
 (a) the classic recipe's settings, padded to 512, fp32, throughput only; (b) the plain Trainer as it is:
 batch 8, dynamic padding, fp32, the model's own dropout; (c) ours. Every case runs in a process of its own, so
@@ -31,7 +31,8 @@ from lessons_lib.training import TrainSettings, train
 
 ENCODER = "packaged:all-MiniLM-L6-v2"
 MAX_TOKENS = 384
-STEPS = {"snippets": {"a": 30, "b": 0, "c": 0}, "230 words": {"a": 10, "b": 20, "c": 20}}  # 0: three epochs
+STEPS = {"snippets": {"a": 30, "b": 0, "c": 0}, "230 words": {"a": 8, "b": 16, "c": 16}}  # 0: three epochs
+QUICK = {"snippets": {"b": 80, "c": 60}, "230 words": {"b": 10, "c": 10}}  # throughput only
 
 
 def load_rows(name: str) -> tuple[Dataset, Dataset, object, object]:
@@ -63,13 +64,20 @@ def run_plain_trainer(rows: Dataset, model: object, tokenizer: object, steps: in
         return time.perf_counter() - start, round(trainer.state.epoch * len(rows))
 
 
-def run_ours(rows: Dataset, model: object, steps: int) -> tuple[float, int]:
+def run_ours(rows: Dataset, model: object, steps: int, batch: int) -> tuple[float, int]:
     """Seconds and rows of `lessons_lib.training.train` with the tuned recipe."""
-    batch = TUNED.batch_size if not steps else 16
-    settings = TrainSettings(TUNED.learning_rate, TUNED.epochs, batch, max_steps=steps or -1)
+    settings = TrainSettings(
+        TUNED.learning_rate,
+        TUNED.epochs,
+        batch,
+        warmup=TUNED.warmup,
+        averaging=TUNED.averaging,
+        max_steps=steps or -1,
+    )
     with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
         result = train(model, rows, None, settings, output_dir=folder, progress=False)
-    return result.seconds, result.rows
+        return time.perf_counter() - start, result.rows
 
 
 def measure_peak_flops(dtype: torch.dtype, size: int = 1024, seconds: float = 0.5) -> float:
@@ -89,9 +97,11 @@ def run_case(name: str) -> dict[str, float]:
     quiet_libraries()
     torch.set_num_threads(2)
     rows, validation, model, tokenizer = load_rows(name)
-    steps = STEPS[name][CASE]
+    steps = (QUICK if "quick" in sys.argv else STEPS)[name][CASE]
     seconds, done = (
-        run_ours(rows, model, steps) if CASE == "c" else run_plain_trainer(rows, model, tokenizer, steps)
+        run_ours(rows, model, steps, 16 if name == "230 words" else TUNED.batch_size)
+        if CASE == "c"
+        else run_plain_trainer(rows, model, tokenizer, steps)
     )
     lengths = [len(ids) for ids in rows["input_ids"]]
     tokens = done * sum(lengths) / len(lengths)
@@ -113,10 +123,11 @@ def run_case(name: str) -> dict[str, float]:
 def main() -> None:
     """Runs every case in a process of its own and prints the table."""
     print(f"precision of (c): {choose_precision().dtype}, {choose_precision().reason}")
-    for name, cases in STEPS.items():
+    options = [word for word in sys.argv[1:] if word == "quick"]
+    for name, cases in (QUICK if options else STEPS).items():
         figures = {}
         for case in cases:
-            command = [sys.executable, __file__, case, name]
+            command = [sys.executable, __file__, case, name, *options]
             environment = os.environ | {"OMP_NUM_THREADS": "2"}
             output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
             figures[case] = json.loads(output.stdout.splitlines()[-1])
@@ -126,7 +137,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
+    if len(sys.argv) >= 3:
         CASE = sys.argv[1]
         print(json.dumps(run_case(sys.argv[2])))
     else:

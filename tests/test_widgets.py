@@ -1,0 +1,16 @@
+"""Widgets: they show what the function underneath returns."""
+
+from lessons_lib.widgets import text_playground
+
+
+def test_button_shows_the_functions_answer():
+    """Failing means the box on the page does nothing."""
+    panel = text_playground(lambda text: f"read: {text}", "first", "review")
+    box, button, shown = panel.children
+    assert "read: first" in shown.value
+    box.value = "  second "
+    button.click()
+    assert "read: second" in shown.value
+    box.value = " "
+    button.click()
+    assert "Type a sentence first" in shown.value
