@@ -79,6 +79,16 @@ def test_guard_refuses_every_connection():
     assert "the network is out of bounds here" in run.stderr
 
 
+@pytest.mark.slow
+def test_guard_reaches_the_notebooks_kernel(monkeypatch):
+    """Failing means lessons are said to run without a network, and nobody looked."""
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "tests" / "no_network"))
+    cell = "import socket\nsocket.create_connection(('127.0.0.1', 9))"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    with pytest.raises(runner.LessonError, match="the network is out of bounds here"):
+        runner.execute(notebook, "guarded")
+
+
 def test_closing_table_shows_before_and_after(capsys):
     """Failing means the table at the end does not say what was gained."""
     metrics = {"a.accuracy": Metric(0.5, 0.4, 0.6, 10), "b.accuracy": Metric(0.8, 0.7, 0.9, 10)}
