@@ -471,7 +471,8 @@ print("base tensors changed:", len(changed))
 # ## 7 · LoRA against full fine-tuning
 #
 # One table, from the study: the same 2,000 rows, three seeds. Full fine-tuning has the
-# tuned recipe's settings but for the rate, the best of its own sweep.
+# tuned recipe's settings but for the rate, the best of the three in its own sweep (look
+# whether that lies at the edge: then a better one may lie beyond).
 
 # %%
 COSTS = {
@@ -587,8 +588,8 @@ pd.DataFrame(
 # One seed, six comparisons: p covers other rows, not other training runs, and is not
 # corrected for the six. The study has three seeds, and its intervals resample seeds and
 # rows together, as far as three seeds can show. `_2000` trained on 2,000 rows, `_all` on
-# all that are left. For four times the steps, `lora_all` and `full_all` take half the rate and a
-# longer average, set beforehand on training rows, not swept: do not read the step from
+# all that are left. For four times the steps `lora_all` takes half the rate, `full_all`
+# 1e-4, and both a longer average, set beforehand and not swept: do not read the step from
 # `_2000` to `_all` as the effect of rows alone.
 
 # %%
