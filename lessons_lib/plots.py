@@ -56,7 +56,7 @@ def plot_intervals(table: pd.DataFrame, title: str, xlabel: str, reference: floa
     if reference is not None:
         axes.axvline(reference, color="0.4", linestyle="--", linewidth=1)
     axes.set(yticks=rows, yticklabels=table.index, xlabel=xlabel, title=title)
-    axes.margins(x=0.12)
+    axes.margins(x=0.2)
     return figure
 
 
@@ -107,5 +107,5 @@ def plot_calibration(tables: dict[str, pd.DataFrame], title: str) -> Figure:
     for colour, (name, table) in zip(PALETTE, tables.items(), strict=False):
         axes.plot(table["confidence"], table["accuracy"], marker="o", color=colour, label=name)
     axes.set(xlabel="confidence", ylabel="accuracy", title=title)
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
