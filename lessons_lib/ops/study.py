@@ -104,7 +104,7 @@ def publish_study(study: ModuleType) -> None:
         kept[f"{group[0]['split']}.{arm}"] = np.stack([r["probabilities"] for r in group]).astype(np.float16)
         for name in json.loads(str(group[0]["cost"])):
             values = [json.loads(str(r["cost"]))[name] for r in group]
-            metrics[f"{arm}.{name}"] = Metric(float(np.mean(values)), min(values), max(values), len(values))
+            metrics[f"{arm}.{name}"] = _spread(values, len(values))
     folder = PUBLISHED / "study"
     folder.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(folder / f"{study.LESSON}.predictions.npz", **kept)
@@ -117,6 +117,11 @@ def publish_study(study: ModuleType) -> None:
     )
     path = write_results(results, PUBLISHED)
     print(f"{path}: {len(metrics)} metrics from {len(study.ARMS)} arms × {len(study.SEEDS)} seeds")
+
+
+def _spread(values: list[float], n: int) -> Metric:
+    """Mean and range over seeds; the mean is kept within the range, which rounding may leave."""
+    return Metric(float(np.clip(np.mean(values), min(values), max(values))), min(values), max(values), n)
 
 
 def recompute_metrics(
@@ -139,7 +144,7 @@ def recompute_metrics(
         scores = [score_classifier(labels, p / p.sum(1, keepdims=True)) for p in probabilities]
         for name in ("precision", "recall", "f1"):
             values = [score[name] for score in scores]
-            metrics[f"{arm}.{name}"] = Metric(float(np.mean(values)), min(values), max(values), len(labels))
+            metrics[f"{arm}.{name}"] = _spread(values, len(labels))
     for a, b in comparisons:
         metrics[f"{a}_minus_{b}.accuracy"] = compare_paired(correct[a], correct[b]).difference
     return metrics
