@@ -746,7 +746,7 @@ print("identical without the adapter:", torch.equal(ours, without))
 # For use, the adapter can be merged: `W + (alpha / r) · B A` is again a plain matrix, so
 # a merged model is as fast as the original, and needs no PEFT. It is as large, too.
 
-# %% tags=["nbval-check-output"]
+# %%
 unmerged = read_logits(tuned.model)
 merged = tuned.model.merge_and_unload()
 print(
