@@ -29,6 +29,7 @@ from transformers import (
     AttentionMaskInterface,
     Trainer,
     TrainerCallback,
+    TrainerState,
     TrainingArguments,
 )
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -208,16 +209,19 @@ def train(
     with compute_in(model, precision):
         trainer.train(resume_from_checkpoint=checkpoint)
     model.eval()
-    history = tabulate_history(trainer.state.log_history)
-    share = trainer.state.epoch * watch.steps / max(1, trainer.state.global_step)  # epochs done here
+    return _summarise(trainer.state, watch, lengths, precision)
+
+
+def _summarise(state: TrainerState, watch: "_Watch", lengths: list[int], precision: Precision) -> TrainResult:
+    share = state.epoch * watch.steps / max(1, state.global_step)  # epochs done here, not before a resume
     return TrainResult(
-        trainer.state.global_step,
+        state.global_step,
         watch.seconds,
-        round(share * len(train_rows)),
+        round(share * len(lengths)),
         round(share * sum(lengths)),
         peak_memory_mb(),
         precision,
-        history,
+        tabulate_history(state.log_history),
     )
 
 
