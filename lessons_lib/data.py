@@ -108,13 +108,9 @@ def tokenize_reviews(
     return dataset.map(encode, batched=True, remove_columns=columns, desc=None)
 
 
-def pad_batch(rows: list[dict], pad_id: int, multiple: int = 8) -> dict[str, torch.Tensor]:
-    """Rows of `input_ids` (and `labels`) as tensors (batch, tokens), padded to a multiple of 8 tokens.
-
-    Few distinct lengths let oneDNN reuse the kernels it has compiled.
-    """
-    longest = max(len(row["input_ids"]) for row in rows)
-    width = -(-longest // multiple) * multiple
+def pad_batch(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
+    """Rows of `input_ids` (and `labels`) as tensors (batch, tokens), padded to the longest."""
+    width = max(len(row["input_ids"]) for row in rows)
     ids = torch.full((len(rows), width), pad_id)
     mask = torch.zeros(len(rows), width, dtype=torch.long)
     for number, row in enumerate(rows):

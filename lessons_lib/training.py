@@ -6,7 +6,6 @@ of like length, bf16 where the CPU is fast at it, and a bar with loss and tokens
 arguments are built in `build_arguments` and nowhere else. It does not choose a recipe.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -20,28 +19,22 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
-from peft import PeftModel
-from peft.helpers import disable_input_dtype_casting
 from torch import nn
 from torch.utils.data import Sampler
 from transformers import (
-    AttentionInterface,
-    AttentionMaskInterface,
     Trainer,
     TrainerCallback,
     TrainerState,
     TrainingArguments,
 )
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 from transformers.trainer_callback import PrinterCallback
 
 from lessons_lib.data import pad_batch
 from lessons_lib.machine import Precision, choose_precision, peak_memory_mb, pick_device
 from lessons_lib.progress import progress_bar
+from lessons_lib.speed import compute_in
 
 TRACKERS = ("none", "wandb", "trackio", "tensorboard")
-FP32_ATTENTION = "sdpa_in_fp32"
 CHUNK_BATCHES = 32  # rows are sorted by length within chunks of this many batches
 
 
@@ -208,6 +201,8 @@ def train(
     trainer.remove_callback(PrinterCallback)
     with compute_in(model, precision):
         trainer.train(resume_from_checkpoint=checkpoint)
+    # accelerate has wrapped `forward` in autocast: left so, the model would answer in bf16 ever after
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     model.eval()
     return _summarise(trainer.state, watch, lengths, precision)
 
@@ -283,57 +278,6 @@ def prepare_tracking(report_to: str, output_dir: Path) -> None:
         os.environ["TRACKIO_DIR"] = folder
     elif report_to == "tensorboard":
         os.environ["TENSORBOARD_LOGGING_DIR"] = folder
-
-
-@contextlib.contextmanager
-def compute_in(model: nn.Module, precision: Precision) -> Iterator[None]:
-    """Prepares a model for training in bf16 while it lasts; afterwards its weights are as they were.
-
-    Frozen linear layers are held in bf16, for autocast would convert them anew in every step; trained
-    weights stay in fp32. On a CPU attention is computed in fp32: there PyTorch's fused attention has a
-    backward pass in bf16 that takes five times as long, and took half of every step.
-    """
-    if precision.dtype == "float32":
-        yield
-        return
-    kept = {}
-    for module in model.modules():
-        if isinstance(module, nn.Linear) and not any(p.requires_grad for p in module.parameters()):
-            for parameter in module.parameters():
-                if parameter.dtype == torch.float32:
-                    kept[parameter] = parameter.data
-                    parameter.data = parameter.data.to(precision.torch_dtype)
-    core = model.get_base_model() if isinstance(model, PeftModel) else model
-    attention = core.config._attn_implementation
-    if pick_device() == "cpu" and attention == "sdpa":
-        core.set_attn_implementation(FP32_ATTENTION)
-    try:
-        # under autocast PEFT's own conversion to fp32 would be undone at once
-        with disable_input_dtype_casting(model):
-            yield
-    finally:
-        core.set_attn_implementation(attention)
-        for parameter, data in kept.items():
-            parameter.data = data
-
-
-def attend_in_fp32(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor | None,
-    **options: object,
-) -> tuple[torch.Tensor, None]:
-    """PyTorch's fused attention on fp32 copies of bf16 tensors (batch, heads, tokens, width)."""
-    mask = mask.float() if mask is not None and mask.is_floating_point() else mask
-    with torch.autocast(query.device.type, enabled=False):
-        output, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), mask, **options)
-    return output.to(query.dtype), None
-
-
-AttentionInterface.register(FP32_ATTENTION, attend_in_fp32)
-AttentionMaskInterface.register(FP32_ATTENTION, sdpa_mask)
 
 
 class _BucketTrainer(Trainer):
