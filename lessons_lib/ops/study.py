@@ -70,7 +70,7 @@ def _run_one_arm(module: str, arm: str, seeds: list[int]) -> None:
     study = importlib.import_module(module)
     for seed in seeds:
         run = study.run_arm(arm, seed)
-        cost = {**run.cost, "peak_mb": peak_memory_mb()} if run.cost else {}
+        cost = {"peak_mb": peak_memory_mb(), **run.cost} if run.cost else {}
         path = _arm_path(study, arm, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial.npz")

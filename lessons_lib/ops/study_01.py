@@ -1,0 +1,85 @@
+"""The study behind lesson 01: the fine-tuned encoder, the classical baselines, the lexicon and the decoder's
+answers, on the same test rows.
+
+What lesson 04's study has trained already (the same encoder, recipe and rows) is read from its published
+predictions instead of being trained again. The decoder's prompt and the number of examples were chosen on
+validation rows; its examples come from the training rows and change with the seed.
+"""
+
+import functools
+import hashlib
+import time
+
+import numpy as np
+
+from lessons_lib import baselines
+from lessons_lib.data import CLASS_NAMES, load_reviews, take_rows
+from lessons_lib.decoders import load_decoder, render_chat, score_choices
+from lessons_lib.ops.study import ArmRun
+from lessons_lib.profiles import load_profile
+from lessons_lib.results import PUBLISHED, read_results
+
+LESSON, OTHER = "01_gpt_vs_bert", "04_distilbert_lora_imdb"
+SEEDS = (0, 1, 2)
+HEADLINE = ("zero_shot.accuracy", "bert_lora_all.accuracy")
+QUESTION = "Is this movie review positive or negative? Answer with one word.\n\n{}"
+SHOTS = 8
+KEPT = PUBLISHED / "study" / f"{OTHER}.predictions.npz"
+SAME = {"bert_full_all": "full_all", "bert_lora_all": "lora_all"}
+SAME |= {name: name for name in ("tfidf_all", "nbsvm_all", "probe_all", "majority")}
+_DIGEST = hashlib.sha256(KEPT.read_bytes()).hexdigest()[:12] if KEPT.is_file() else "missing"
+
+# name → lesson 04's arm and the digest of its predictions; or a kind of its own
+ARMS: dict[str, tuple[str, ...]] = {name: (other, OTHER, _DIGEST) for name, other in SAME.items()}
+ARMS |= {"vader": ("vader",), "zero_shot": (QUESTION,), "few_shot": (QUESTION, str(SHOTS))}
+RIVALS = ("tfidf_all", "nbsvm_all", "vader", "zero_shot", "few_shot")
+COMPARISONS = [(ours, rival) for ours in ("bert_full_all", "bert_lora_all") for rival in RIVALS]
+COMPARISONS += [("bert_full_all", "bert_lora_all"), ("few_shot", "zero_shot"), ("zero_shot", "vader")]
+
+
+def run_arm(name: str, seed: int) -> ArmRun:
+    """Carries one arm out; the seed chooses the examples of `few_shot`."""
+    splits = _load_splits()
+    labels = np.array(splits["test"]["label"])
+    if name in SAME:
+        return _read_arm(SAME[name], seed, labels)
+    if name == "vader":
+        return ArmRun(baselines.fit_vader(splits).predict_proba(splits["test"]["text"]), labels)
+    examples = choose_examples(splits["train"], SHOTS, seed) if name == "few_shot" else []
+    started = time.monotonic()
+    probabilities = ask_decoder(tuple(examples))
+    return ArmRun(probabilities, labels, cost={"seconds": time.monotonic() - started})
+
+
+def choose_examples(rows, count: int, seed: int) -> list[tuple[str, str]]:  # noqa: ANN001
+    """`count` training rows as (question, answer), half of each class, in an order drawn by `seed`."""
+    chosen = take_rows(rows, count, seed)
+    return [(QUESTION.format(row["text"]), CLASS_NAMES[row["label"]]) for row in chosen]
+
+
+@functools.cache  # without examples every seed asks the same
+def ask_decoder(examples: tuple[tuple[str, str], ...]) -> np.ndarray:
+    """Probabilities (rows, classes) of the two answers, on the test rows."""
+    model, tokenizer = load_decoder(load_profile(LESSON, "laptop").decoder)
+    texts = _load_splits()["test"]["text"]
+    prompts = [render_chat(tokenizer, QUESTION.format(text), list(examples)) for text in texts]
+    scores = score_choices(model, tokenizer, prompts, [CLASS_NAMES] * len(prompts), progress=False)
+    odds = np.exp(scores - scores.max(1, keepdims=True))
+    return odds / odds.sum(1, keepdims=True)
+
+
+@functools.cache
+def _load_splits():
+    profile = load_profile(LESSON, "laptop", reviews="snippets:movie")
+    return load_reviews(profile.reviews, validation_rows=profile.validation_rows, test_rows=profile.test_rows)
+
+
+def _read_arm(name: str, seed: int, labels: np.ndarray) -> ArmRun:
+    """One arm of lesson 04's published study. ValueError if it was tested on other rows."""
+    study, kept = read_results(OTHER, "study"), np.load(KEPT)
+    if not np.array_equal(kept["labels.test"], labels):
+        raise ValueError(f"{KEPT} holds other test rows. Remedy: make study LESSON=04, then this one again.")
+    probabilities = kept[f"test.{name}"][study.seeds.index(seed)].astype(np.float32)
+    names = ("seconds", "tokens_per_second", "trainable", "peak_mb", "checkpoint_mb")
+    cost = {key: study.metrics[f"{name}.{key}"].value for key in names if f"{name}.{key}" in study.metrics}
+    return ArmRun(probabilities / probabilities.sum(1, keepdims=True), labels, cost=cost)
