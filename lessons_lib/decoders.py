@@ -11,16 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from filelock import FileLock
 from huggingface_hub import auth_check
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from tokenizers import decoders, processors
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from lessons_lib.assets import cache_folder, fetch_asset
 from lessons_lib.data import pad_batch
 from lessons_lib.machine import choose_precision, pick_device
-from lessons_lib.models import PACKAGED, ModelError, load_from_hub, load_tokenizer
+from lessons_lib.models import PACKAGED, ModelError, load_from_hub, load_tokenizer, packaged_folder
 from lessons_lib.progress import progress_bar
 
 CHAT_TEMPLATE = (
@@ -38,7 +36,7 @@ def load_decoder(name: str, **options: object) -> tuple[PreTrainedModel, PreTrai
     """
     if name == "tiny":
         return _build_tiny_decoder()
-    place = _unpack(name.removeprefix(PACKAGED)) if name.startswith(PACKAGED) else name
+    place = packaged_folder(name) if name.startswith(PACKAGED) else name
     tokenizer = load_from_hub(transformers.AutoTokenizer, place)
     model = load_from_hub(transformers.AutoModelForCausalLM, place, **{"dtype": torch.float32, **options})
     if "quantization_config" not in options:
@@ -92,7 +90,7 @@ def score_choices(
     prompts: list[str],
     choices: list[list[str]],
     *,
-    batch_size: int = 32,
+    batch_size: int = 16,
     progress: bool = True,
 ) -> np.ndarray:
     """Log-probability of every choice as the continuation of its prompt, summed over the choice's tokens:
@@ -147,33 +145,6 @@ def _read_rows(
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def _unpack(name: str) -> Path:
-    """The packaged GGUF file as an ordinary model folder in bf16, made once.
-
-    transformers reads a GGUF file but refuses to save what it read, so the weights (stored in 4 bit) are
-    copied into a fresh model of the same configuration.
-    """
-    target = cache_folder() / f"{name}-bf16"
-    source = fetch_asset(name)
-    with FileLock(target.parent / f".{name}-bf16.lock"):
-        if not target.is_dir():
-            print(f"Unpacking {name}, once (20 s)", flush=True)
-            file = next(source.glob("*.gguf")).name
-            read = transformers.AutoModelForCausalLM.from_pretrained(
-                source, gguf_file=file, dtype=torch.float32
-            )
-            config = type(read.config).from_dict(
-                {k: v for k, v in read.config.to_dict().items() if k != "quantization_config"}
-            )
-            fresh = type(read)(config)
-            fresh.load_state_dict(read.state_dict())
-            partial = target.with_name(f".{name}-bf16-partial")
-            fresh.to(torch.bfloat16).save_pretrained(partial)
-            transformers.AutoTokenizer.from_pretrained(source, gguf_file=file).save_pretrained(partial)
-            partial.replace(target)  # atomic: the folder is there whole or not at all
-    return target
 
 
 def _build_tiny_decoder() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

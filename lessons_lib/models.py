@@ -16,6 +16,7 @@ from pathlib import Path
 import datasets
 import torch
 import transformers
+from filelock import FileLock
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
@@ -71,8 +72,9 @@ def load_classifier(
     """A sequence classifier with a fresh head drawn from `seed`, in fp32, on the GPU if there is one; its
     tokenizer.
 
-    name: "tiny", "packaged:all-MiniLM-L6-v2" (the BERT encoder in DistilBERT's layout), a folder, or a
-    name on the Hub. dropout: the encoder's and the head's; None keeps what the model was published with.
+    name: "tiny", "packaged:all-MiniLM-L6-v2" (the BERT encoder in DistilBERT's layout), another packaged
+    model, a folder, or a name on the Hub. dropout: the encoder's and the head's; None keeps what the
+    model was published with.
     pooling: "cls", or "mean" (see `read_mean`). Raises ModelError when a Hub model cannot be had.
     """
     if pooling not in ("cls", "mean"):
@@ -82,15 +84,16 @@ def load_classifier(
         for field in DROPOUTS.intersection(vars(config)):
             setattr(config, field, dropout)
     tokenizer = load_tokenizer(name)
-    if name == "tiny" or name.startswith(PACKAGED):
+    if config.model_type == "distilbert" and (name == "tiny" or name.startswith(PACKAGED)):
         weights = _encoder_weights(name, config)
         set_seed(seed)
         model = transformers.DistilBertForSequenceClassification(config)
         model.distilbert.load_state_dict(weights)
     else:
         set_seed(seed)
+        place = packaged_folder(name) if name.startswith(PACKAGED) else name
         model = load_from_hub(
-            transformers.AutoModelForSequenceClassification, name, config=config, dtype=torch.float32
+            transformers.AutoModelForSequenceClassification, place, config=config, dtype=torch.float32
         )
     model = read_mean(model) if pooling == "mean" else model
     return model.to(pick_device()).eval(), tokenizer
@@ -115,7 +118,7 @@ def read_mean(model: transformers.PreTrainedModel) -> transformers.PreTrainedMod
     return model
 
 
-def load_config(name: str, class_names: list[str] = CLASS_NAMES) -> transformers.DistilBertConfig:
+def load_config(name: str, class_names: list[str] = CLASS_NAMES) -> transformers.PretrainedConfig:
     """The configuration `load_classifier` will build from; loads no weights."""
     labels = {"id2label": dict(enumerate(class_names)), "label2id": {c: n for n, c in enumerate(class_names)}}
     if name == "tiny":
@@ -123,8 +126,8 @@ def load_config(name: str, class_names: list[str] = CLASS_NAMES) -> transformers
             vocab_size=400, dim=32, n_layers=2, n_heads=4, hidden_dim=64, **labels
         )
     if name.startswith(PACKAGED):
-        bert = transformers.AutoConfig.from_pretrained(_packaged_folder(name))
-        return distilbert_config(bert, **labels)
+        config = transformers.AutoConfig.from_pretrained(packaged_folder(name), **labels)
+        return distilbert_config(config, **labels) if config.model_type == "bert" else config
     return load_from_hub(transformers.AutoConfig, name, **labels)
 
 
@@ -133,8 +136,38 @@ def load_tokenizer(name: str) -> transformers.PreTrainedTokenizerBase:
     if name == "tiny":
         return _build_tiny_tokenizer()
     return load_from_hub(
-        transformers.AutoTokenizer, _packaged_folder(name) if name.startswith(PACKAGED) else name
+        transformers.AutoTokenizer, packaged_folder(name) if name.startswith(PACKAGED) else name
     )
+
+
+def packaged_folder(name: str) -> Path:
+    """The folder of "packaged:<asset>", as `from_pretrained` takes it; a GGUF file is unpacked once."""
+    source = fetch_asset(name.removeprefix(PACKAGED))
+    if not list(source.glob("*.gguf")):
+        return source
+    target = source.with_name(f"{source.name}-bf16")
+    with FileLock(source.with_name(f".{target.name}.lock")):
+        if not target.is_dir():
+            print(f"Unpacking {source.name}, once (20 s)", flush=True)
+            partial = target.with_name(f".{target.name}-partial")
+            _unpack_gguf(next(source.glob("*.gguf")), partial)
+            partial.replace(target)  # atomic: the folder is there whole or not at all
+    return target
+
+
+def _unpack_gguf(file: Path, target: Path) -> None:
+    """Saves a GGUF file's model in bf16, with its tokenizer.
+
+    transformers reads such a file but refuses to save what it read, so the weights (stored in 4 bit) are
+    copied into a fresh model of the same configuration.
+    """
+    place = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
+    read = transformers.AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
+    fields = {k: v for k, v in read.config.to_dict().items() if k != "quantization_config"}
+    fresh = type(read)(type(read.config).from_dict(fields))
+    fresh.load_state_dict(read.state_dict())
+    fresh.to(torch.bfloat16).save_pretrained(target)
+    transformers.AutoTokenizer.from_pretrained(**place).save_pretrained(target)
 
 
 def distilbert_config(bert: transformers.AutoConfig, **changes: object) -> transformers.DistilBertConfig:
@@ -235,15 +268,11 @@ def _is_head(name: str) -> bool:
     return any(part in HEAD or part == "score" for part in name.split("."))
 
 
-def _packaged_folder(name: str) -> Path:
-    return fetch_asset(name.removeprefix(PACKAGED))
-
-
 def _encoder_weights(name: str, config: transformers.DistilBertConfig) -> dict[str, torch.Tensor]:
     if name == "tiny":  # random, but like a pretrained encoder the same for every seed
         set_seed(0)
         return transformers.DistilBertModel(config).state_dict()
-    bert = transformers.BertModel.from_pretrained(_packaged_folder(name), dtype=torch.float32)
+    bert = transformers.BertModel.from_pretrained(packaged_folder(name), dtype=torch.float32)
     return convert_bert_weights(bert.state_dict())
 
 

@@ -5,7 +5,7 @@ import ast
 import nbformat
 import pytest
 
-from lessons_lib.ops import study_04
+from lessons_lib.ops import study_01, study_04
 from lessons_lib.ops.pairs import NOTEBOOKS, describe_cells, list_lessons, read_source
 
 LESSONS = list_lessons()
@@ -73,12 +73,25 @@ def test_stored_outputs_are_clean(lesson):
         assert "/site-packages/" not in str(output)
 
 
-def test_notebook_and_study_use_the_same_recipes():
-    """Failing means the study measures other recipes than the lesson teaches."""
-    tree = ast.parse((NOTEBOOKS / f"{study_04.LESSON}.py").read_text(encoding="utf-8"))
+def assigned(lesson, names, scope):
+    """What a lesson's top-level assignments to `names` evaluate to."""
+    tree = ast.parse((NOTEBOOKS / f"{lesson}.py").read_text(encoding="utf-8"))
     found = {}
     for node in tree.body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("CLASSIC", "TUNED"):
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in names:
             code = compile(ast.Expression(node.value), "cell", "eval")
-            found[node.targets[0].id] = eval(code, vars(study_04))
+            found.setdefault(node.targets[0].id, eval(code, {**vars(scope), **found}))
+    return found
+
+
+def test_notebook_and_study_use_the_same_recipes():
+    """Failing means the study measures other recipes than the lesson teaches."""
+    found = assigned(study_04.LESSON, ("CLASSIC", "TUNED"), study_04)
     assert found == {"CLASSIC": study_04.CLASSIC, "TUNED": study_04.TUNED}
+    assert assigned(study_01.LESSON, ("BERT_LORA",), study_04) == {"BERT_LORA": study_04.TUNED}
+
+
+def test_notebook_and_study_ask_the_same_question():
+    """Failing means the study asks the decoder otherwise than the lesson shows."""
+    found = assigned(study_01.LESSON, ("QUESTION", "SHOTS"), study_01)
+    assert found == {"QUESTION": study_01.QUESTION, "SHOTS": study_01.SHOTS}

@@ -7,11 +7,12 @@ import pytest
 
 from lessons_lib import results
 from lessons_lib.evaluation import Metric
-from lessons_lib.ops import study, study_04
+from lessons_lib.ops import study, study_01, study_04
 from lessons_lib.ops.readme import render_results
 
 STUDY = results.PUBLISHED / "study"
 PREDICTIONS = STUDY / f"{study_04.LESSON}.predictions.npz"
+each_study = pytest.mark.parametrize("module", [study_01, study_04], ids=lambda module: module.LESSON)
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +20,13 @@ def published():
     return results.read_results(study_04.LESSON, "study")
 
 
-def test_study_table_follows_from_its_predictions(published):
+@each_study
+def test_study_table_follows_from_its_predictions(module):
     """Failing means a published number was not computed from the published predictions."""
-    with np.load(PREDICTIONS) as kept:
-        recomputed = study.recompute_metrics(dict(kept), study_04.COMPARISONS)
-    assert len(recomputed) > 100
+    published = results.read_results(module.LESSON, "study")
+    with np.load(STUDY / f"{module.LESSON}.predictions.npz") as kept:
+        recomputed = study.recompute_metrics(dict(kept), module.COMPARISONS)
+    assert len(recomputed) > 45
     for name, metric in recomputed.items():
         assert vars(published.metrics[name]) == pytest.approx(vars(metric), abs=1e-9), name
 
@@ -37,11 +40,20 @@ def test_changed_predictions_change_the_table(published):
     assert changed["lora_2000.accuracy"] != published.metrics["lora_2000.accuracy"]
 
 
-def test_every_arm_of_the_study_is_published(published):
-    """Failing means the study has moved on and its table has not: run `make study LESSON=04`."""
-    for arm in study_04.ARMS:
+@each_study
+def test_every_arm_of_the_study_is_published(module):
+    """Failing means the study has moved on and its table has not: run `make study`."""
+    published = results.read_results(module.LESSON, "study")
+    for arm in module.ARMS:
         assert f"{arm}.accuracy" in published.metrics
-    assert published.seeds == list(study_04.SEEDS)
+    assert published.seeds == list(module.SEEDS)
+
+
+def test_lesson_01_repeats_the_study_of_lesson_04():
+    """Failing means the two lessons print different numbers for the same arm: run both studies."""
+    ours, theirs = (results.read_results(m.LESSON, "study").metrics for m in (study_01, study_04))
+    for name, other in study_01.SAME.items():
+        assert ours[f"{name}.accuracy"] == theirs[f"{other}.accuracy"]
 
 
 def test_finished_arms_are_not_run_again(tmp_path, monkeypatch):

@@ -16,8 +16,10 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
 from lessons_lib.assets import ASSETS, cache_folder, fetch_asset
+from lessons_lib.models import packaged_folder
 from lessons_lib.ops.pages import write_index, write_page
 from lessons_lib.ops.pairs import NOTEBOOKS, list_lessons, read_source
+from lessons_lib.profiles import load_profile
 from lessons_lib.results import BUILT, PUBLISHED, REPOSITORY, Results, read_results
 
 BUILD = REPOSITORY / "build"
@@ -44,6 +46,7 @@ def run_course(number: str = "", data: str = "", publish: bool = False) -> list[
     if profile == "laptop":
         for name in ASSETS:
             fetch_asset(name)
+        packaged_folder(load_profile(lessons[0].stem).decoder)
     BUILD.mkdir(exist_ok=True)
     rows = []
     for lesson in lessons:

@@ -2,7 +2,7 @@
 answers, on the same test rows.
 
 What lesson 04's study has trained already (the same encoder, recipe and rows) is read from its published
-predictions instead of being trained again. The decoder's prompt and the number of examples were chosen on
+predictions instead of being trained again. The decoder's question and the number of examples were chosen on
 validation rows; its examples come from the training rows and change with the seed.
 """
 
@@ -11,12 +11,15 @@ import hashlib
 import time
 
 import numpy as np
+from datasets import DatasetDict
 
 from lessons_lib import baselines
 from lessons_lib.data import CLASS_NAMES, load_reviews, take_rows
 from lessons_lib.decoders import load_decoder, render_chat, score_choices
 from lessons_lib.ops.study import ArmRun
+from lessons_lib.ops.study_04 import run_recipe
 from lessons_lib.profiles import load_profile
+from lessons_lib.recipes import Recipe
 from lessons_lib.results import PUBLISHED, read_results
 
 LESSON, OTHER = "01_gpt_vs_bert", "04_distilbert_lora_imdb"
@@ -24,17 +27,25 @@ SEEDS = (0, 1, 2)
 HEADLINE = ("zero_shot.accuracy", "bert_lora_all.accuracy")
 QUESTION = "Is this movie review positive or negative? Answer with one word.\n\n{}"
 SHOTS = 8
+GPT_LORA = Recipe(  # set beforehand, not swept: lesson 03 does that
+    learning_rate=5e-4,
+    targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    epochs=1,
+    warmup=0.06,
+)
 KEPT = PUBLISHED / "study" / f"{OTHER}.predictions.npz"
-SAME = {"bert_full_all": "full_all", "bert_lora_all": "lora_all"}
+SAME = {"bert_full_all": "full_all", "bert_lora_all": "lora_all", "bert_lora_2000": "lora_2000"}
 SAME |= {name: name for name in ("tfidf_all", "nbsvm_all", "probe_all", "majority")}
 _DIGEST = hashlib.sha256(KEPT.read_bytes()).hexdigest()[:12] if KEPT.is_file() else "missing"
 
 # name → lesson 04's arm and the digest of its predictions; or a kind of its own
 ARMS: dict[str, tuple[str, ...]] = {name: (other, OTHER, _DIGEST) for name, other in SAME.items()}
 ARMS |= {"vader": ("vader",), "zero_shot": (QUESTION,), "few_shot": (QUESTION, str(SHOTS))}
+ARMS |= {"gpt_lora_2000": (str(GPT_LORA),)}
 RIVALS = ("tfidf_all", "nbsvm_all", "vader", "zero_shot", "few_shot")
 COMPARISONS = [(ours, rival) for ours in ("bert_full_all", "bert_lora_all") for rival in RIVALS]
 COMPARISONS += [("bert_full_all", "bert_lora_all"), ("few_shot", "zero_shot"), ("zero_shot", "vader")]
+COMPARISONS += [("bert_lora_2000", "gpt_lora_2000"), ("gpt_lora_2000", "zero_shot")]
 
 
 def run_arm(name: str, seed: int) -> ArmRun:
@@ -45,10 +56,12 @@ def run_arm(name: str, seed: int) -> ArmRun:
         return _read_arm(SAME[name], seed, labels)
     if name == "vader":
         return ArmRun(baselines.fit_vader(splits).predict_proba(splits["test"]["text"]), labels)
+    if name == "gpt_lora_2000":
+        small = DatasetDict({**splits, "train": take_rows(splits["train"], 2000, seed)})
+        return run_recipe(GPT_LORA, load_profile(LESSON, "laptop").decoder, small, seed)
     examples = choose_examples(splits["train"], SHOTS, seed) if name == "few_shot" else []
-    started = time.monotonic()
-    probabilities = ask_decoder(tuple(examples))
-    return ArmRun(probabilities, labels, cost={"seconds": time.monotonic() - started})
+    probabilities, seconds = ask_decoder(tuple(examples))
+    return ArmRun(probabilities, labels, cost={"seconds": seconds})
 
 
 def choose_examples(rows, count: int, seed: int) -> list[tuple[str, str]]:  # noqa: ANN001
@@ -58,14 +71,15 @@ def choose_examples(rows, count: int, seed: int) -> list[tuple[str, str]]:  # no
 
 
 @functools.cache  # without examples every seed asks the same
-def ask_decoder(examples: tuple[tuple[str, str], ...]) -> np.ndarray:
-    """Probabilities (rows, classes) of the two answers, on the test rows."""
+def ask_decoder(examples: tuple[tuple[str, str], ...]) -> tuple[np.ndarray, float]:
+    """Probabilities (rows, classes) of the two answers on the test rows, and the seconds they took."""
     model, tokenizer = load_decoder(load_profile(LESSON, "laptop").decoder)
     texts = _load_splits()["test"]["text"]
     prompts = [render_chat(tokenizer, QUESTION.format(text), list(examples)) for text in texts]
+    started = time.monotonic()
     scores = score_choices(model, tokenizer, prompts, [CLASS_NAMES] * len(prompts), progress=False)
     odds = np.exp(scores - scores.max(1, keepdims=True))
-    return odds / odds.sum(1, keepdims=True)
+    return odds / odds.sum(1, keepdims=True), time.monotonic() - started
 
 
 @functools.cache

@@ -92,8 +92,7 @@ def run_arm(name: str, seed: int) -> ArmRun:
     splits = DatasetDict({**splits, "train": take_rows(splits["train"], rows, seed)})
     labels = np.array(splits[split]["label"])
     if isinstance(method, Recipe):
-        probabilities, cost = _run_recipe(method, splits, split, seed)
-        return ArmRun(probabilities, labels, split, cost)
+        return run_recipe(method, _profile().encoder, splits, seed, split)
     if method in FITS:
         return ArmRun(FITS[method](splits).predict_proba(splits[split]["text"]), labels)
     model, tokenizer = load_classifier(_profile().encoder, seed=seed, dropout=0.0)
@@ -116,13 +115,12 @@ def _load_splits() -> DatasetDict:
     return load_reviews(profile.reviews, validation_rows=profile.validation_rows, test_rows=profile.test_rows)
 
 
-def _run_recipe(
-    recipe: Recipe, splits: DatasetDict, split: str, seed: int
-) -> tuple[np.ndarray, dict[str, float]]:
+def run_recipe(recipe: Recipe, model: str, splits: DatasetDict, seed: int, split: str = "test") -> ArmRun:
+    """Fine-tunes `model` by `recipe` with one seed and predicts the rows of `split`."""
     with tempfile.TemporaryDirectory() as folder:
         tuned = fine_tune(
             recipe,
-            _profile().encoder,
+            model,
             splits,
             max_tokens=_profile().max_tokens,
             seed=seed,
@@ -139,4 +137,5 @@ def _run_recipe(
         "trainable": tuned.count.trainable,
         "checkpoint_mb": size,
     }
-    return predict(tuned.model, tokens), cost
+    probabilities = predict(tuned.model, tokens, pad_id=tuned.tokenizer.pad_token_id)
+    return ArmRun(probabilities, np.array(splits[split]["label"]), split, cost)
