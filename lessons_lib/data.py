@@ -334,7 +334,7 @@ def _cut(frame: pd.DataFrame, rows: int, seed: int) -> tuple[pd.DataFrame, pd.Da
         return part, rest
     folds = StratifiedGroupKFold(max(2, round(len(frame) / rows)), shuffle=True, random_state=seed)
     keep, cut = next(folds.split(frame, frame["label"], frame["document"]))
-    return frame.iloc[cut], frame.iloc[keep]
+    return frame.iloc[cut].sample(frac=1, random_state=seed), frame.iloc[keep]  # no document first
 
 
 def _to_dataset(frame: pd.DataFrame) -> Dataset:

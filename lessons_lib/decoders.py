@@ -28,8 +28,8 @@ CHAT_TEMPLATE = (
 
 
 def load_decoder(name: str, **options: object) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal language model, in fp32 unless `options` (those of `from_pretrained`) say otherwise, on the
-    GPU if there is one; its tokenizer.
+    """A causal language model, on the GPU if there is one, in fp32 on a CPU and in what the GPU is fast at
+    there, unless `options` (those of `from_pretrained`) say otherwise; its tokenizer.
 
     name: "tiny" (random weights), "packaged:SmolLM2-135M-Instruct", a folder, or a name on the Hub. Raises
     ModelError when a Hub model cannot be had.
@@ -38,7 +38,10 @@ def load_decoder(name: str, **options: object) -> tuple[PreTrainedModel, PreTrai
         return _build_tiny_decoder()
     place = packaged_folder(name) if name.startswith(PACKAGED) else name
     tokenizer = load_from_hub(transformers.AutoTokenizer, place)
-    model = load_from_hub(transformers.AutoModelForCausalLM, place, **{"dtype": torch.float32, **options})
+    if tokenizer.pad_token is None:  # Llama-2 has none; the unknown token never stands in a text
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    dtype = torch.float32 if pick_device() == "cpu" else choose_precision().torch_dtype
+    model = load_from_hub(transformers.AutoModelForCausalLM, place, **{"dtype": dtype, **options})
     if "quantization_config" not in options:
         model = model.to(pick_device())
     return model.eval(), tokenizer
@@ -123,7 +126,9 @@ def score_choices(
                 for number in inputs[key]:
                     row, after = pairs[number]
                     first = len(prompt_ids[row]) - 1 - shared
-                    logits = head(state[first : first + len(after)]).float().log_softmax(-1)
+                    with torch.autocast(device.type, enabled=False):  # bf16 would round answers alike
+                        logits = head(state[first : first + len(after)].to(head.weight.dtype))
+                    logits = logits.float().log_softmax(-1)
                     scores[number] = float(logits[torch.arange(len(after)), after].sum())
             bar.update(len(keys))
         bar.close()

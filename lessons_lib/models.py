@@ -80,6 +80,8 @@ def load_classifier(
     if pooling not in ("cls", "mean"):
         raise ValueError(f'pooling is {pooling!r}; remedy: "cls" or "mean".')
     config = load_config(name, class_names)
+    if pooling == "mean" and config.model_type != "distilbert":
+        raise ValueError(f'{name} reads its states in its own way; remedy: pooling="cls".')
     if dropout is not None:
         for field in DROPOUTS.intersection(vars(config)):
             setattr(config, field, dropout)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import psutil
 
@@ -80,6 +81,12 @@ def find_results(lesson: str, profile: str) -> Results | None:
         return read_results(lesson, profile)
     except FileNotFoundError:
         return None
+
+
+def read_predictions(lesson: str) -> dict[str, np.ndarray]:
+    """A study's kept probabilities, "<split>.<arm>" (seeds, rows, classes), and "labels.<split>" (rows)."""
+    with np.load(PUBLISHED / "study" / f"{lesson}.predictions.npz") as kept:
+        return dict(kept)
 
 
 def tabulate_sweep(results: Results, series: dict[str, str]) -> pd.DataFrame:

@@ -18,7 +18,11 @@
 # attentions side by side; also, confusingly, the small layer on top that turns states
 # into answers. *Zero-shot*: asked without examples; *few-shot*: with a few in the
 # prompt. *LoRA*: training a small addition instead of the model (lesson 04 opens it up).
-# *Wilson interval*: a 95 % interval for a share of right answers.
+# *Logits*: raw scores, before they become probabilities. *Embedding*: the vector a token
+# starts with. *Macro F1*: F1, the balance of precision and recall, averaged over the
+# classes. *Wilson interval*: a 95 % interval for a share of right answers. *Bootstrap*:
+# an interval found by drawing the rows again and again. *TF-IDF*: word counts, rare words
+# weighted up; *NB-SVM*: word counts weighted by naive Bayes.
 
 # %%
 import re
@@ -34,6 +38,7 @@ import pandas as pd
 import torch
 from peft import LoraConfig
 from torch import nn
+from transformers import BitsAndBytesConfig
 
 from lessons_lib import decoders
 from lessons_lib.machine import choose_precision
@@ -85,7 +90,14 @@ if published:
 # decides (section 3) we prove, the rest we measure and keep apart.
 
 # %%
-decoder, decoder_tokenizer = decoders.load_decoder(decoder_name)
+options = {}
+if profile.name == "gpu":  # 7 billion weights in 4 bit each (lesson 02 opens that up)
+    options["quantization_config"] = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=choose_precision().torch_dtype,
+    )
+decoder, decoder_tokenizer = decoders.load_decoder(decoder_name, **options)
 classifier, encoder_tokenizer = models.load_classifier(profile.encoder, seed=SEED)
 encoder = classifier.base_model  # without the new, untrained head
 pair = {
@@ -146,7 +158,7 @@ print(torch.ones(4, 4).int().numpy())
 
 # %% [markdown]
 # That is the theory. Here are the weights that the two models really compute, one head
-# each. Grey cells are exactly zero.
+# each; layers count from 0. Grey cells are exactly zero.
 
 # %%
 text = "The plot is thin but the acting was good."
@@ -162,13 +174,14 @@ def draw_attention(layer: int, head: int) -> plt.Figure:
     tables = {}
     for name, (_, tokenizer) in pair.items():
         pieces = list_tokens(tokenizer, text)
-        maps = attention[name][min(layer, len(attention[name]) - 1)]
-        tables[name] = pd.DataFrame(
-            maps[min(head, len(maps) - 1)],
+        layers, heads = attention[name].shape[:2]
+        at = min(layer, layers - 1), min(head, heads - 1)
+        tables[f"{name}, layer {at[0]}, head {at[1]}"] = pd.DataFrame(
+            attention[name][at],
             pd.Index(pieces, name="reading token"),
             pd.Index(pieces, name="token read"),
         )
-    return plots.plot_heatmaps(tables, f"weight, layer {layer}, head {head}")
+    return plots.plot_heatmaps(tables, "attention weight")
 
 
 plots.show_figure(
@@ -206,7 +219,7 @@ _ = ipywidgets.interact(
 # %% [markdown]
 # ## 3 · The decisive experiment
 #
-# Weights can mislead; states cannot. We change one late word, "good" to "bad", and ask
+# Weights are one step of many; what counts in the end is the states. We change one late word, "good" to "bad", and ask
 # which positions' states move, layer by layer. If a model only looks back, nothing before
 # the changed word can know of it.
 
@@ -225,7 +238,7 @@ plots.show_figure(
     figure,
     "How far each position's state moves, by layer, when one late word is changed. In "
     "the decoder only the changed word and what follows it move; in the encoder every "
-    "position moves from the first layer on.",
+    "position moves.",
 )
 
 # %% tags=["nbval-check-output"]
@@ -245,7 +258,8 @@ for name, (_, tokenizer) in pair.items():
 # - A decoder's states never change when text is *added*. So it can keep them (the
 #   *key-value cache*), and generating the next token costs one step, not a new reading.
 # - An encoder must read everything anew for every change; in exchange each state knows
-#   the whole sentence, and a label for the sentence can be read from any of them.
+#   the whole sentence. (A decoder's *last* state has seen the whole text too; that is
+#   where a classifier on top of it reads.)
 #
 # ## 4 · What each was trained for
 #
@@ -286,6 +300,9 @@ ways = {
     "beam of 4": {"do_sample": False, "num_beams": 4},
 }
 generated_per_second = {}
+decoder.generate(
+    **inputs, max_new_tokens=2, pad_token_id=decoder_tokenizer.eos_token_id
+)
 for way, options in ways.items():
     torch.manual_seed(SEED)
     began = time.perf_counter()
@@ -303,7 +320,8 @@ for way, options in ways.items():
 # %% [markdown]
 # A decoder also *scores* text: the probability of a sentence is the product of its
 # tokens' probabilities. Its *perplexity* is the inverse, per token: how many equally
-# likely tokens the model seems to choose among. A model that knows nothing about four
+# likely tokens the model seems to choose among (one over the geometric mean of the
+# tokens' probabilities). A model that knows nothing about four
 # tokens has perplexity 4:
 
 # %% tags=["nbval-check-output"]
@@ -333,7 +351,9 @@ for sentence in [
 # **The encoder: the missing token.** BERT's objective hides some tokens and asks for them
 # from both sides. Our packaged encoder was published without the layer that answers, for
 # it was trained on to give sentence vectors. So we add that layer and train for a minute
-# on the reviews' own words, with a copy of the encoder. First the reviews.
+# on the reviews' own words, with a copy of the encoder. First the reviews. (BERT hid 15 % of
+# the tokens, 80 % of those behind `[MASK]` and the rest behind a random word or none; we
+# use `[MASK]` alone. `bert-base-uncased` has such a layer; we train one all the same.)
 
 # %%
 splits = data.load_reviews(
@@ -353,12 +373,12 @@ SPECIAL = torch.tensor(encoder_tokenizer.all_special_ids)
 
 
 def hide_tokens(texts: list[str], seed: int) -> list[tuple]:
-    """Batches of (model inputs, where a token was hidden, what stood there); 15 % are."""
+    """Batches: a model's inputs, where tokens were hidden (15 %), what stood there."""
     random, batches = np.random.default_rng(seed), []
-    cut = {"truncation": True, "max_length": profile.max_tokens}
+    cut = {"truncation": True, "max_length": min(64, profile.max_tokens)}
     rows = encoder_tokenizer(sorted(texts, key=len), **cut)["input_ids"]
-    for start in range(0, len(rows), 32):
-        part = [{"input_ids": row} for row in rows[start : start + 32]]
+    for start in range(0, len(rows), 16):
+        part = [{"input_ids": row} for row in rows[start : start + 16]]
         batch = data.pad_batch(part, encoder_tokenizer.pad_token_id)
         ids = batch["input_ids"]
         hidden = torch.tensor(random.random(ids.shape) < 0.15) & ~torch.isin(
@@ -401,8 +421,9 @@ class MaskedModel(nn.Module):
 copy, _ = models.load_classifier(profile.encoder, seed=SEED, dropout=0.0)
 torch.manual_seed(SEED)
 masked_model = MaskedModel(copy.base_model, encoder.config.hidden_size)
-masked_model.words.requires_grad_(False)
-masked_model.to(encoder.device)
+masked_model = masked_model.to(encoder.device)
+for parameter in masked_model.words.parameters():
+    parameter.requires_grad = False
 
 # %%
 ROWS, EPOCHS = 1500, 2
@@ -429,12 +450,14 @@ right = torch.cat(right).cpu().numpy()
 print(f"{time.perf_counter() - began:.0f} s for {EPOCHS} rounds over {ROWS:,} texts")
 
 # %% [markdown]
-# Is that better than knowing no context at all, that is, than always guessing the
-# commonest token of the training texts?
+# Training started from how common each token is. Has it learned to use the context
+# beyond that? The rival always guesses the commonest token.
 
 # %%
 commonest = int(seen.argmax())
 lazy = torch.cat([targets == commonest for *_, targets in unseen]).cpu().numpy()
+gain = evaluation.compare_paired(right, lazy).difference
+print(f"trained minus always the commonest, paired: {gain}")
 guess = repr(encoder_tokenizer.decode([commonest]))
 pd.DataFrame(
     {
@@ -456,13 +479,14 @@ for gap in ["The movie [MASK] good.", "One of the [MASK] films of the year."]:
 
 # %% [markdown]
 # Mostly small words, as you see: a minute on a few sentences is no measure of BERT, whose
-# own training took days on billions of words. What you have watched is the objective,
-# and that context on both sides is worth more than knowing the commonest token.
+# own training took days on billions of words. If the paired interval above clears zero,
+# the context was worth something; which side of it, we did not test.
 #
-# **Sentence vectors.** What *this* encoder was last trained for: sentences of like
+# **Sentence vectors.** What the packaged encoder was last trained for: sentences of like
 # meaning get vectors of like direction (cosine near 1). We read both models' mean states.
 
 # %%
+del masked_model, optimizer  # their memory is wanted below
 trio = ["I loved this film.", "What a wonderful movie!", "I hated this film."]
 trio += ["Interest rates rose again."]
 cosines = {}
@@ -477,17 +501,17 @@ for name, (model, tokenizer) in pair.items():
 pd.DataFrame(cosines, index=pd.Index(trio[1:], name=f"cosine with “{trio[0]}”"))
 
 # %% [markdown]
-# Two things to notice. A decoder's raw mean states lie close together whatever the text:
-# it was never trained to tell sentences apart by direction. And *like meaning* is not
-# *like opinion*: compare "hated" with "wonderful" in the encoder's column. For sentiment
-# we have to train.
+# Two things to notice. How close even the unrelated sentence lies in the decoder's
+# column: it was never trained to tell sentences apart by direction. (That is a matter of
+# training, not of kind.) And *like meaning* is not *like opinion*: compare "hated" with
+# "wonderful" in the encoder's column. For sentiment we have to train.
 #
 # ## 5 · Sentiment: rivals first
 #
-# Five rivals that need no fine-tuning: the commonest class; VADER, a lexicon with rules;
-# logistic regression on TF-IDF; NB-SVM; and the decoder, asked. A caution about VADER:
-# its lexicon and our labels come from the *same authors and the same raters' scale*, so
-# it plays at home.
+# Five rivals without a network's fine-tuning: the commonest class; VADER, a lexicon with
+# rules; logistic regression on TF-IDF; NB-SVM; and the decoder, asked. A caution about
+# VADER: its lexicon and the snippets' labels come from the *same authors*, on the same
+# scale from −4 to 4, so it plays at home.
 
 # %%
 labels = {name: np.array(part["label"]) for name, part in splits.items()}
@@ -504,39 +528,43 @@ print("fitted on", len(splits["train"]), "rows:", ", ".join(probabilities))
 # %% [markdown]
 # **The decoder, asked.** We put the question in its chat format and compare the
 # probabilities of the two answers. The wording is the best of three tried on validation
-# rows of the laptop profile; the answers in capitals did much worse, which says how
-# brittle asking is.
+# rows of the laptop profile. Long reviews are cut to their first words.
 
 # %%
 QUESTION = "Is this movie review positive or negative? Answer with one word.\n\n{}"
 SHOTS = 8
+WORDS = 150
 asked = splits["test"].select(range(min(profile.decoder_rows, len(splits["test"]))))
+shown = data.take_rows(pool, SHOTS, SEED)
+
+
+def put_question(row: dict) -> str:
+    """The question about one review."""
+    return QUESTION.format(" ".join(row["text"].split()[:WORDS]))
 
 
 def ask(examples: list[tuple[str, str]]) -> np.ndarray:
     """The decoder's probabilities of "negative" and "positive" on the asked rows."""
-    prompts = [
-        decoders.render_chat(decoder_tokenizer, QUESTION.format(text), examples)
-        for text in asked["text"]
-    ]
+    questions = [put_question(row) for row in asked]
+    prompts = [decoders.render_chat(decoder_tokenizer, q, examples) for q in questions]
+    answers, size = (
+        [data.CLASS_NAMES] * len(prompts),
+        4 if profile.name == "gpu" else 16,
+    )
     scores = decoders.score_choices(
-        decoder, decoder_tokenizer, prompts, [data.CLASS_NAMES] * len(prompts)
+        decoder, decoder_tokenizer, prompts, answers, batch_size=size
     )
     return torch.tensor(scores).softmax(-1).numpy()
 
 
-shown = data.take_rows(pool, SHOTS, SEED)
-examples = [
-    (QUESTION.format(row["text"]), data.CLASS_NAMES[row["label"]]) for row in shown
-]
-probabilities["zero-shot"] = ask([])
-probabilities["few-shot"] = ask(examples)
+examples = [(put_question(row), data.CLASS_NAMES[row["label"]]) for row in shown]
+probabilities |= {"zero-shot": ask([]), "few-shot": ask(examples)}
+for name in ("zero-shot", "few-shot"):
+    print(f"{name} answers positive: {probabilities[name].argmax(1).mean():.0%}")
 
 # %% tags=["nbval-check-output"]
 # Nothing hidden in it: for one row the same by hand, without batches or a cache.
-prompt = decoders.render_chat(
-    decoder_tokenizer, QUESTION.format(asked["text"][0]), examples
-)
+prompt = decoders.render_chat(decoder_tokenizer, put_question(asked[0]), examples)
 by_hand = []
 for answer in data.CLASS_NAMES:
     before, after = (
@@ -553,15 +581,16 @@ for answer in data.CLASS_NAMES:
 expected = torch.tensor(by_hand).softmax(-1).numpy()
 print(
     "the same by hand:",
-    bool(np.abs(expected - probabilities["few-shot"][0]).max() < 0.02),
+    bool(np.abs(expected - probabilities["few-shot"][0]).max() < 0.1),
 )
 
 # %% [markdown]
 # ## 6 · BERT, fine-tuned
 #
 # A classification head on top, then training: once the whole encoder, once with LoRA,
-# which trains a small addition to each layer. Both recipes come from lesson 04, where
-# they are explained and swept on validation rows; nothing is tuned here.
+# which trains a small addition to each layer. The LoRA recipe is lesson 04's, swept there
+# on validation rows. Full training takes the middle rate of lesson 04's sweep, for our
+# fewer steps. Nothing is tuned here. For BERT-base (`gpu`) both rates are customary ones.
 
 # %%
 BERT_LORA = Recipe(
@@ -575,8 +604,10 @@ BERT_LORA = Recipe(
     averaging=0.98,
 )
 BERT_FULL = replace(BERT_LORA, rank=0, learning_rate=2e-4)
-if profile.name == "gpu":  # BERT names its layers otherwise than DistilBERT
-    BERT_LORA = replace(BERT_LORA, targets=("query", "key", "value", "dense"))
+if classifier.config.model_type == "bert":  # other names than DistilBERT, own pooling
+    BERT_FULL = replace(BERT_FULL, pooling="cls", learning_rate=2e-5)
+    names = ("query", "key", "value", "dense")
+    BERT_LORA = replace(BERT_LORA, pooling="cls", learning_rate=3e-4, targets=names)
 tuned = {}
 for name, recipe in {"bert_full": BERT_FULL, "bert_lora": BERT_LORA}.items():
     tuned[name] = fine_tune(
@@ -595,7 +626,8 @@ for name, run in tuned.items():
         run.model, tokens["test"], pad_id=encoder_tokenizer.pad_token_id
     )
 figure = plots.plot_curves(
-    {name: run.result.history for name, run in tuned.items()}, "Loss by epoch"
+    {name: run.result.history for name, run in tuned.items()},
+    "Loss and accuracy by epoch",
 )
 last = {
     name: run.result.history.dropna(subset="validation_loss").iloc[-1]
@@ -603,7 +635,7 @@ last = {
 }
 plots.show_figure(
     figure,
-    "Curves by epoch. Last validation accuracy: "
+    "Curves by epoch. Last validation accuracy, before the weights are averaged: "
     + ", ".join(
         f"{name} {row['validation_accuracy']:.3f}" for name, row in last.items()
     )
@@ -634,7 +666,7 @@ figure = plots.plot_intervals(
     scores,
     f"{len(splits['train']):,} training rows, one seed",
     "test accuracy (95 % Wilson interval)",
-    0.5,
+    float(intervals["majority"].value),
 )
 plots.show_figure(
     figure, f"Test accuracy with 95 % intervals: {plots.list_rows(scores)}."
@@ -667,21 +699,23 @@ pd.DataFrame(
 
 # %% [markdown]
 # With one seed, p covers other rows, not other training runs, and it is not corrected
-# for being asked several times. What the lesson *claims* comes from its study: three
-# seeds, all training rows, all test rows for every system, intervals that resample seeds
-# and rows together.
+# for being asked several times. What the lesson *claims* comes from its study in the
+# laptop profile: three seeds, all test rows for every system, intervals that resample
+# seeds and rows together (as far as three seeds can show).
 
 # %%
 study_table = results.tabulate_metrics(study)
 differences = study_table.index.str.contains("_minus_")
 figure = plots.plot_intervals(
     study_table[~differences],
-    f"The study: {len(study.seeds)} seeds, all rows",
+    f"The study: {len(study.seeds)} seeds",
     "test accuracy (95 % interval)",
     0.5,
 )
 listed = plots.list_rows(study_table[~differences])
 plots.show_figure(figure, f"The study's test accuracies: {listed}.")
+few = results.read_predictions(LESSON)["test.few_shot"].argmax(-1).mean(-1)
+print("few-shot answers positive, by seed:", ", ".join(f"{p:.0%}" for p in few))
 (100 * study_table[differences][["value", "low", "high"]]).round(1).add_suffix(
     " (points)"
 )
@@ -689,23 +723,28 @@ plots.show_figure(figure, f"The study's test accuracies: {listed}.")
 # %% [markdown]
 # `_all` trained on all rows that are left, `_2000` on 2,000; `gpt_lora_2000` is the
 # decoder with LoRA and a classification head, one epoch at a rate set beforehand, where
-# the encoder had three and a swept one: read it as a first try (lesson 03 does it well).
-# What lesson 04's study trained already is shown, not trained again.
+# the encoder had three epochs and a swept rate. `probe` is a linear classifier on the
+# frozen encoder. What lesson 04's study trained already is shown, not trained again;
+# its `_all` recipes have gentler rates than its `_2000` ones.
 #
 # Read the table as a sceptic. Does the fine-tuned encoder clear the word counts with its
 # whole interval? How far does the decoder get on a question alone, against a lexicon made
-# by the authors of the labels? Do examples in the prompt help this small decoder? Each
-# seed shows it eight others, in another order, and its answers lean to one side by their
-# choice: hence the wide interval. Lesson 03 measures that leaning and corrects it.
+# by the authors of the labels? And which of the two, fine-tuned on the same 2,000 rows,
+# comes out ahead: is it the kind, or the size?
+#
+# Do examples in the prompt help this small decoder? Each seed shows it eight others, in
+# another order, and its answers lean to one side by their choice: hence the wide
+# interval, and the shares of "positive" printed above.
 #
 # ## 8 · Understanding predictions
 #
-# **Errors by kind of sentence.** Negation and contrast ("but") are where counting words
-# should fail. Rating strength is how far from neutral the raters were: sentences near
-# zero are hard for people too.
+# **Errors by kind of sentence.** You might expect that counting words fails at negation
+# and contrast ("but"), and the encoder does not. Compare each system's *drop* from
+# "not: …" to the kind, not its level. Rating strength is how far from neutral the raters
+# were. The kinds overlap, so no drop has a single cause.
 
 # %%
-NEGATION = r"\b(not|no|never|nothing|without|hardly|cannot)\b|n't\b"
+NEGATION = r"\b(not|no|never|nothing|without|hardly|cannot)\b|n['’]t\b"
 CONTRAST = r"\b(but|although|though|however|yet|despite|while)\b"
 test_texts = splits["test"]["text"]
 words = np.array([len(text.split()) for text in test_texts])
@@ -796,11 +835,13 @@ plots.show_figure(
 # and a sentence without a word is a sentence no reviewer wrote.
 #
 # **Confidence against correctness.** Of rows it is 90 % sure of, does it get 90 % right?
+# The expected calibration error is the mean distance of confidence and accuracy; with few
+# rows it is above zero even for a perfect model, so all three get the same rows.
 
 # %%
 calibrations = {
     name: evaluation.calibrate(
-        labels["test"][: len(probabilities[name])], probabilities[name]
+        labels["test"][: len(asked)], probabilities[name][: len(asked)]
     )
     for name in ("bert_lora", "nbsvm", "zero-shot")
 }
@@ -814,40 +855,40 @@ plots.show_figure(
     + ", ".join(f"{name} {gap}" for name, gap in gaps.items())
     + "; points below the diagonal are overconfident.",
 )
-print("expected calibration error:", gaps)
+print(f"expected calibration error ({len(asked)} rows):", gaps)
 
 # %% [markdown]
 # ## 9 · The key differences, measured
 #
-# Reading speed and the cost of a training step, on the same texts, in batches of 16, in
-# this process. (LoRA of rank 8 on all linear layers for both.)
+# Reading speed and the cost of learning (forwards and backwards through LoRA of rank 8 on
+# all linear layers), on the same texts, in batches of 8, in this process. Counted are
+# texts, for the two cut a text into different numbers of tokens.
 
 # %%
-speed_texts = splits["test"]["text"][:64]
+speed_texts = splits["test"]["text"][:40]
 
 
 def time_batches(model: nn.Module, batches: list[dict], training: bool) -> float:
-    """Real tokens a second; the first batch warms up and is not counted."""
-    tokens, began = 0, 0.0
+    """Texts a second; the first batch warms up and is not counted."""
     for number, batch in enumerate(batches):
         if number == 1:
             began = time.perf_counter()
         with torch.set_grad_enabled(training):
-            states = model(**batch)[0]
+            states = model(**batch)[0].float()
             if training:
-                states.float().pow(
-                    2
-                ).mean().backward()  # any loss: the cost is the same
-        tokens += int(batch["attention_mask"].sum()) if number else 0
-    return tokens / (time.perf_counter() - began)
+                states.pow(2).mean().backward()  # any loss: the cost is the same
+        states.sum().item()  # waits for a GPU to finish
+    texts = sum(len(batch["input_ids"]) for batch in batches[1:])
+    return texts / (time.perf_counter() - began)
 
 
 # %%
 speeds = {}
+cut = {"truncation": True, "max_length": min(64, profile.max_tokens)}
 for name, (model, tokenizer) in pair.items():
-    rows = [{"input_ids": ids} for ids in tokenizer(speed_texts)["input_ids"]]
-    starts = range(0, len(rows), 16)
-    batches = [data.pad_batch(rows[n : n + 16], tokenizer.pad_token_id) for n in starts]
+    rows = [{"input_ids": row} for row in tokenizer(speed_texts, **cut)["input_ids"]]
+    starts = range(0, len(rows), 8)
+    batches = [data.pad_batch(rows[n : n + 8], tokenizer.pad_token_id) for n in starts]
     batches = [{k: v.to(model.device) for k, v in batch.items()} for batch in batches]
     reader = model.get_decoder() if name == "decoder" else model
     reading = time_batches(reader, batches, training=False)
@@ -856,14 +897,14 @@ for name, (model, tokenizer) in pair.items():
     )
     speeds[name] = (reading, time_batches(adapted, batches[:3], training=True))
     adapted.unload()
-pd.DataFrame(speeds, index=["reading, tokens/s", "LoRA step, tokens/s"]).round(0)
+pd.DataFrame(speeds, index=["reading, texts/s", "learning, texts/s"]).round(1)
 
 
 # %%
 def read_study(name: str) -> str:
     """One number of the study, as it is printed."""
     metric = study.metrics[name]
-    return str(metric) if name.endswith("accuracy") else f"{metric.value:,.1f}"
+    return str(metric) if name.endswith("accuracy") else f"{metric.value:,.0f}"
 
 
 late = {name: (table.to_numpy()[-1] > 1e-4).sum() for name, table in changes.items()}
@@ -876,14 +917,15 @@ rows = {
     "states that a late word moves": [
         f"{late[m]} of {changes[m].shape[1]}" for m in pair
     ],
-    "has a next-token distribution": [writes[m] for m in pair],
+    "gives next-token scores": [writes[m] for m in pair],
     "generating, tokens/s": [f"{generated_per_second['greedy']:.0f}", "cannot"],
-    "reading, tokens/s": [f"{speeds[m][0]:,.0f}" for m in pair],
-    "LoRA training, tokens/s": [f"{speeds[m][1]:,.0f}" for m in pair],
-    "accuracy, only asked (study)": [read_study("zero_shot.accuracy"), "cannot"],
-    "accuracy, 2,000 rows (study)": [read_study(f"{arm}.accuracy") for arm in arms],
+    "reading, texts/s": [f"{speeds[m][0]:,.0f}" for m in pair],
+    "learning (LoRA), texts/s": [f"{speeds[m][1]:,.1f}" for m in pair],
+    "accuracy, only asked (study)": [read_study("zero_shot.accuracy"), "cannot here"],
+    "accuracy, LoRA, 2,000 rows (study)": [
+        read_study(f"{arm}.accuracy") for arm in arms
+    ],
     "trained parameters (study)": [read_study(f"{arm}.trainable") for arm in arms],
-    "adapter, MB (study)": [read_study(f"{arm}.checkpoint_mb") for arm in arms],
     "peak memory, MB (study)": [read_study(f"{arm}.peak_mb") for arm in arms],
 }
 for title, values in rows.items():
@@ -893,15 +935,18 @@ key_differences
 # %% [markdown]
 # **Which one for which task**, from the table:
 #
-# - *A label for a text, and some labelled rows:* the encoder. Compare the two accuracy
-#   rows, and the reading speeds: it answers faster and is right more often.
-# - *A label, but no labelled rows:* the decoder can be asked; the encoder cannot. Ask on
-#   validation rows first: the wording decides much.
-# - *New text:* only the decoder. The encoder has no next-token distribution to draw from.
-# - *Which texts are alike?* An encoder trained for it (section 4); a decoder's raw states
-#   will not do.
-# - *No model at all:* if word counts are close enough for your purpose, they cost
-#   nothing. Look at the paired interval before you pay for more.
+# - *A label for a text, and some labelled rows:* both kinds learn it. Set the accuracies
+#   on 2,000 rows (and their paired difference in section 7) against the speeds: what does
+#   a point cost, in learning and in every answer afterwards? The decoder here is also the
+#   larger model, with other training data, so this is no proof about kinds.
+# - *A label, but no labelled rows:* the decoder can be asked in plain words (an encoder
+#   with its missing-word layer only through a gap). Label some fifty rows all the same,
+#   to know whether to believe it: the wording and the examples decide much.
+# - *New text:* the decoder. This encoder has no next-token scores to draw from.
+# - *Which texts are alike?* A model trained for that, of either kind (section 4).
+# - *Word counts:* if their interval is close enough for your purpose, they cost seconds.
+#
+# Rows marked "study" are the laptop study's, whatever you run here.
 #
 # ## 10 · What was measured
 #
@@ -927,11 +972,13 @@ print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 # ## Recap
 #
 # 1. A decoder's states depend on what came before, an encoder's on the whole text. You
-#    proved it by changing one word.
-# 2. The decoder was trained for the next token, so it writes and scores text; the encoder
-#    for missing ones (and this one for sentence vectors), so it reads.
-# 3. Fine-tuning an encoder for a label is cheap, and has to be measured against word
-#    counts and a lexicon on the same rows, with paired intervals.
+#    saw it by changing one word.
+# 2. A decoder is trained for the next token, so it writes and scores text. BERT was
+#    trained for missing ones; the packaged encoder learned from such a model, and then
+#    to give sentence vectors.
+# 3. Fine-tuned, both can label. The encoder here is the cheaper one by far; the study
+#    says what the larger decoder adds on the same rows. Both have to be measured against
+#    word counts and a lexicon, with paired intervals.
 # 4. Grouped errors, left-out words and calibration say where a model fails, each with its
 #    own blind spot. The table says which kind of model a task needs.
 #
@@ -943,8 +990,8 @@ print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 #    decoder, and in an encoder?
 # 2. The third of five words changes. How many positions keep all their states in a
 #    decoder, if each word is one token? And in an encoder?
-# 3. A model gives each of 4 tokens the probability 0.5, 0.25, 0.25 and 0.5. What is its
-#    perplexity?
+# 3. A model gives the four tokens of a text the probabilities 0.5, 0.25, 0.25 and 0.5.
+#    What is its perplexity on that text?
 # 4. A and B are tested on the same 1,000 rows; A alone is right on 30, B alone on 10. By
 #    how many points is A ahead, and is that more than chance?
 
@@ -956,9 +1003,10 @@ a = np.array([True] * 30 + [False] * 10 + [True] * 960)
 b = np.array([False] * 30 + [True] * 10 + [True] * 960)
 quiz = evaluation.compare_paired(a, b)
 print(f"4. {100 * quiz.difference.value:.1f} points, p = {quiz.p_value:.4f}")
+print("   more than chance:", quiz.p_value < 0.05)
 
 # %% [markdown]
 # **Next.** Lesson 04 opens up what `fine_tune` did here: LoRA's layer, its learning rate,
-# and what must be saved. Lessons 02 and 03 (in the making) teach a decoder new terms and
-# three classes. The graded assignment of this lesson will ask you to build the masks and
+# and what must be saved. Lessons 02 and 03 (in the making) will teach a decoder new terms
+# and three classes. The graded assignment of this lesson will ask you to build the masks and
 # to say which positions can see what.

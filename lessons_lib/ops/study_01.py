@@ -20,7 +20,7 @@ from lessons_lib.ops.study import ArmRun
 from lessons_lib.ops.study_04 import run_recipe
 from lessons_lib.profiles import load_profile
 from lessons_lib.recipes import Recipe
-from lessons_lib.results import PUBLISHED, read_results
+from lessons_lib.results import PUBLISHED, read_predictions, read_results
 
 LESSON, OTHER = "01_gpt_vs_bert", "04_distilbert_lora_imdb"
 SEEDS = (0, 1, 2)
@@ -90,7 +90,7 @@ def _load_splits():
 
 def _read_arm(name: str, seed: int, labels: np.ndarray) -> ArmRun:
     """One arm of lesson 04's published study. ValueError if it was tested on other rows."""
-    study, kept = read_results(OTHER, "study"), np.load(KEPT)
+    study, kept = read_results(OTHER, "study"), read_predictions(OTHER)
     if not np.array_equal(kept["labels.test"], labels):
         raise ValueError(f"{KEPT} holds other test rows. Remedy: make study LESSON=04, then this one again.")
     probabilities = kept[f"test.{name}"][study.seeds.index(seed)].astype(np.float32)
