@@ -861,11 +861,11 @@ print(f"expected calibration error ({len(asked)} rows):", gaps)
 # ## 9 · The key differences, measured
 #
 # Reading speed and the cost of learning (forwards and backwards through LoRA of rank 8 on
-# all linear layers), on the same texts, in batches of 8, in this process. Counted are
+# all linear layers), on the same texts, in batches of 4, in this process. Counted are
 # texts, for the two cut a text into different numbers of tokens.
 
 # %%
-speed_texts = splits["test"]["text"][:40]
+speed_texts = splits["test"]["text"][:24]
 
 
 def time_batches(model: nn.Module, batches: list[dict], training: bool) -> float:
@@ -887,8 +887,8 @@ speeds = {}
 cut = {"truncation": True, "max_length": min(64, profile.max_tokens)}
 for name, (model, tokenizer) in pair.items():
     rows = [{"input_ids": row} for row in tokenizer(speed_texts, **cut)["input_ids"]]
-    starts = range(0, len(rows), 8)
-    batches = [data.pad_batch(rows[n : n + 8], tokenizer.pad_token_id) for n in starts]
+    starts = range(0, len(rows), 4)
+    batches = [data.pad_batch(rows[n : n + 4], tokenizer.pad_token_id) for n in starts]
     batches = [{k: v.to(model.device) for k, v in batch.items()} for batch in batches]
     reader = model.get_decoder() if name == "decoder" else model
     reading = time_batches(reader, batches, training=False)
