@@ -547,10 +547,8 @@ def ask(examples: list[tuple[str, str]]) -> np.ndarray:
     """The decoder's probabilities of "negative" and "positive" on the asked rows."""
     questions = [put_question(row) for row in asked]
     prompts = [decoders.render_chat(decoder_tokenizer, q, examples) for q in questions]
-    answers, size = (
-        [data.CLASS_NAMES] * len(prompts),
-        4 if profile.name == "gpu" else 16,
-    )
+    answers = [data.CLASS_NAMES] * len(prompts)
+    size = 4 if profile.name == "gpu" else 16
     scores = decoders.score_choices(
         decoder, decoder_tokenizer, prompts, answers, batch_size=size
     )
@@ -671,6 +669,7 @@ figure = plots.plot_intervals(
 plots.show_figure(
     figure, f"Test accuracy with 95 % intervals: {plots.list_rows(scores)}."
 )
+scores = scores.astype({"n": int})
 scores[["accuracy", "low", "high", "n", "f1", "precision", "recall"]]
 
 # %% [markdown]
@@ -926,7 +925,7 @@ rows = {
         read_study(f"{arm}.accuracy") for arm in arms
     ],
     "trained parameters (study)": [read_study(f"{arm}.trainable") for arm in arms],
-    "peak memory, MB (study)": [read_study(f"{arm}.peak_mb") for arm in arms],
+    "peak memory, MB (study, two CPUs)": [read_study(f"{arm}.peak_mb") for arm in arms],
 }
 for title, values in rows.items():
     key_differences.loc[title] = values
