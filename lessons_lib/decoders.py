@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from lessons_lib.data import pad_batch
 from lessons_lib.machine import choose_precision, pick_device
-from lessons_lib.models import PACKAGED, ModelError, load_from_hub, load_tokenizer, packaged_folder
+from lessons_lib.models import PACKAGED, ModelError, load_from_hub, load_tokenizer
 from lessons_lib.progress import progress_bar
 
 CHAT_TEMPLATE = (
@@ -36,12 +36,11 @@ def load_decoder(name: str, **options: object) -> tuple[PreTrainedModel, PreTrai
     """
     if name == "tiny":
         return _build_tiny_decoder()
-    place = packaged_folder(name) if name.startswith(PACKAGED) else name
-    tokenizer = load_from_hub(transformers.AutoTokenizer, place)
+    tokenizer = load_tokenizer(name)
     if tokenizer.pad_token is None:  # Llama-2 has none; the unknown token never stands in a text
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     dtype = torch.float32 if pick_device() == "cpu" else choose_precision().torch_dtype
-    model = load_from_hub(transformers.AutoModelForCausalLM, place, **{"dtype": dtype, **options})
+    model = load_from_hub(transformers.AutoModelForCausalLM, name, **{"dtype": dtype, **options})
     if "quantization_config" not in options:
         model = model.to(pick_device())
     return model.eval(), tokenizer

@@ -93,9 +93,8 @@ def load_classifier(
         model.distilbert.load_state_dict(weights)
     else:
         set_seed(seed)
-        place = packaged_folder(name) if name.startswith(PACKAGED) else name
         model = load_from_hub(
-            transformers.AutoModelForSequenceClassification, place, config=config, dtype=torch.float32
+            transformers.AutoModelForSequenceClassification, name, config=config, dtype=torch.float32
         )
     model = read_mean(model) if pooling == "mean" else model
     return model.to(pick_device()).eval(), tokenizer
@@ -127,19 +126,17 @@ def load_config(name: str, class_names: list[str] = CLASS_NAMES) -> transformers
         return transformers.DistilBertConfig(
             vocab_size=400, dim=32, n_layers=2, n_heads=4, hidden_dim=64, **labels
         )
-    if name.startswith(PACKAGED):
-        config = transformers.AutoConfig.from_pretrained(packaged_folder(name), **labels)
-        return distilbert_config(config, **labels) if config.model_type == "bert" else config
-    return load_from_hub(transformers.AutoConfig, name, **labels)
+    config = load_from_hub(transformers.AutoConfig, name, **labels)
+    if name.startswith(PACKAGED) and config.model_type == "bert":
+        return distilbert_config(config, **labels)
+    return config
 
 
 def load_tokenizer(name: str) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer that belongs to a model's name."""
     if name == "tiny":
         return _build_tiny_tokenizer()
-    return load_from_hub(
-        transformers.AutoTokenizer, packaged_folder(name) if name.startswith(PACKAGED) else name
-    )
+    return load_from_hub(transformers.AutoTokenizer, name)
 
 
 def packaged_folder(name: str) -> Path:
@@ -274,14 +271,16 @@ def _encoder_weights(name: str, config: transformers.DistilBertConfig) -> dict[s
     if name == "tiny":  # random, but like a pretrained encoder the same for every seed
         set_seed(0)
         return transformers.DistilBertModel(config).state_dict()
-    bert = transformers.BertModel.from_pretrained(packaged_folder(name), dtype=torch.float32)
+    bert = load_from_hub(transformers.BertModel, name, dtype=torch.float32)
     return convert_bert_weights(bert.state_dict())
 
 
-def load_from_hub(loader: type, name: str | Path, **arguments: object) -> object:
-    """`loader.from_pretrained`, with an error that says what to do."""
+def load_from_hub(loader: type, name: str, **arguments: object) -> object:
+    """`loader.from_pretrained` of a packaged model, a folder or a Hub name, with an error that says what to
+    do."""
+    place = packaged_folder(name) if name.startswith(PACKAGED) else name
     try:
-        return loader.from_pretrained(name, **arguments)
+        return loader.from_pretrained(place, **arguments)
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(

@@ -63,6 +63,7 @@ class LoraProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, bias, a, b, scaling):  # noqa: ANN001
+        """The layer's output (rows, out)."""
         output = nn.functional.linear(x, weight, bias)
         thin = x @ a.T
         ctx.save_for_backward(x, weight, a, b, thin)
@@ -71,6 +72,7 @@ class LoraProduct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):  # noqa: ANN001
+        """Gradients for x, A and B from that of the output; W and b are frozen."""
         x, weight, a, b, thin = ctx.saved_tensors
         gradient = gradient.to(x.dtype)
         back = ctx.scaling * (gradient @ b)

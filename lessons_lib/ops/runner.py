@@ -15,11 +15,10 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
-from lessons_lib.assets import ASSETS, cache_folder, fetch_asset
+from lessons_lib.assets import ASSETS, cache_folder
 from lessons_lib.models import packaged_folder
 from lessons_lib.ops.pages import write_index, write_page
 from lessons_lib.ops.pairs import NOTEBOOKS, list_lessons, read_source
-from lessons_lib.profiles import load_profile
 from lessons_lib.results import BUILT, PUBLISHED, REPOSITORY, Results, read_results
 
 BUILD = REPOSITORY / "build"
@@ -45,8 +44,7 @@ def run_course(number: str = "", data: str = "", publish: bool = False) -> list[
         os.environ["LESSONS_DATA"] = str(Path(data).expanduser().resolve())
     if profile == "laptop":
         for name in ASSETS:
-            fetch_asset(name)
-        packaged_folder(load_profile(lessons[0].stem).decoder)
+            packaged_folder(name)
     BUILD.mkdir(exist_ok=True)
     rows = []
     for lesson in lessons:

@@ -12,12 +12,13 @@ import time
 
 import numpy as np
 from datasets import DatasetDict
+from scipy.special import softmax
 
 from lessons_lib import baselines
-from lessons_lib.data import CLASS_NAMES, load_reviews, take_rows
+from lessons_lib.data import CLASS_NAMES, take_rows
 from lessons_lib.decoders import load_decoder, render_chat, score_choices
 from lessons_lib.ops.study import ArmRun
-from lessons_lib.ops.study_04 import run_recipe
+from lessons_lib.ops.study_04 import load_splits, run_recipe
 from lessons_lib.profiles import load_profile
 from lessons_lib.recipes import Recipe
 from lessons_lib.results import PUBLISHED, read_predictions, read_results
@@ -50,7 +51,7 @@ COMPARISONS += [("bert_lora_2000", "gpt_lora_2000"), ("gpt_lora_2000", "zero_sho
 
 def run_arm(name: str, seed: int) -> ArmRun:
     """Carries one arm out; the seed chooses the examples of `few_shot`."""
-    splits = _load_splits()
+    splits = load_splits()
     labels = np.array(splits["test"]["label"])
     if name in SAME:
         return _read_arm(SAME[name], seed, labels)
@@ -74,18 +75,11 @@ def choose_examples(rows, count: int, seed: int) -> list[tuple[str, str]]:  # no
 def ask_decoder(examples: tuple[tuple[str, str], ...]) -> tuple[np.ndarray, float]:
     """Probabilities (rows, classes) of the two answers on the test rows, and the seconds they took."""
     model, tokenizer = load_decoder(load_profile(LESSON, "laptop").decoder)
-    texts = _load_splits()["test"]["text"]
+    texts = load_splits()["test"]["text"]
     prompts = [render_chat(tokenizer, QUESTION.format(text), list(examples)) for text in texts]
     started = time.monotonic()
     scores = score_choices(model, tokenizer, prompts, [CLASS_NAMES] * len(prompts), progress=False)
-    odds = np.exp(scores - scores.max(1, keepdims=True))
-    return odds / odds.sum(1, keepdims=True), time.monotonic() - started
-
-
-@functools.cache
-def _load_splits():
-    profile = load_profile(LESSON, "laptop", reviews="snippets:movie")
-    return load_reviews(profile.reviews, validation_rows=profile.validation_rows, test_rows=profile.test_rows)
+    return softmax(scores, axis=1), time.monotonic() - started
 
 
 def _read_arm(name: str, seed: int, labels: np.ndarray) -> ArmRun:

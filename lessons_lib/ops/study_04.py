@@ -88,7 +88,7 @@ def run_arm(name: str, seed: int) -> ArmRun:
     """Carries one arm out with one seed, which decides training rows, head, adapter and order."""
     method, rows = ARMS[name]
     split = "validation" if name.startswith("sweep_") else "test"
-    splits = _load_splits()
+    splits = load_splits()
     splits = DatasetDict({**splits, "train": take_rows(splits["train"], rows, seed)})
     labels = np.array(splits[split]["label"])
     if isinstance(method, Recipe):
@@ -110,7 +110,8 @@ def _profile():
 
 
 @functools.cache
-def _load_splits() -> DatasetDict:
+def load_splits() -> DatasetDict:
+    """The movie snippets with all rows that are left for training; lesson 01's study tests on them too."""
     profile = _profile()
     return load_reviews(profile.reviews, validation_rows=profile.validation_rows, test_rows=profile.test_rows)
 
