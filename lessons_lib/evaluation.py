@@ -153,6 +153,23 @@ def compare_paired(correct_a: np.ndarray, correct_b: np.ndarray) -> PairedCompar
     return PairedComparison(bootstrap_interval(differences), only_a, only_b, p_value)
 
 
+def tabulate_pairs(ours: str, pairs: dict[str, PairedComparison]) -> pd.DataFrame:
+    """One row a rival of system `ours`: the difference in points with its interval, the rows that one alone
+    gets right, McNemar's p (each comparison of one seed)."""
+    rows = {
+        f"{ours} − {rival}": {
+            "difference": f"{100 * pair.difference.value:+.1f} points",
+            "from": f"{100 * pair.difference.low:+.1f}",
+            "to": f"{100 * pair.difference.high:+.1f}",
+            f"{ours} alone right": pair.only_a,
+            "other alone right": pair.only_b,
+            "p (McNemar)": f"{pair.p_value:.1e}",
+        }
+        for rival, pair in pairs.items()
+    }
+    return pd.DataFrame(rows).T
+
+
 def tabulate_confusion(labels: np.ndarray, predicted: np.ndarray, class_names: list[str]) -> pd.DataFrame:
     """Counts of rows: true class down, predicted class across."""
     counts = confusion_matrix(labels, predicted, labels=range(len(class_names)))

@@ -96,3 +96,12 @@ def test_naive_bayes_weights_are_log_count_ratios():
     weights = baselines.NaiveBayesWeights().fit(counts, [1, 1, 0, 0])
     assert weights.ratio_ == pytest.approx([np.log(3), -np.log(3)])
     assert weights.transform(counts).toarray()[1] == pytest.approx([np.log(3), 0])
+
+
+def test_table_of_pairs_says_what_was_compared():
+    """Failing means a difference is printed with the wrong sign, or under the wrong system's name."""
+    pair = evaluation.compare_paired([True] * 30 + [False] * 10, [False] * 30 + [True] * 10)
+    row = evaluation.tabulate_pairs("ours", {"theirs": pair}).loc["ours − theirs"]
+    assert row["difference"] == "+50.0 points"
+    assert (row["ours alone right"], row["other alone right"]) == (30, 10)
+    assert row["p (McNemar)"] == f"{pair.p_value:.1e}"
