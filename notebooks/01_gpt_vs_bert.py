@@ -682,19 +682,7 @@ pairs = {
     for name, row in correct.items()
     if name not in ("bert_lora", "majority")
 }
-pd.DataFrame(
-    {
-        f"bert_lora − {name}": {
-            "difference": f"{100 * compared.difference.value:+.1f} points",
-            "from": f"{100 * compared.difference.low:+.1f}",
-            "to": f"{100 * compared.difference.high:+.1f}",
-            "bert_lora alone right": compared.only_a,
-            "other alone right": compared.only_b,
-            "p (McNemar)": f"{compared.p_value:.1e}",
-        }
-        for name, compared in pairs.items()
-    }
-).T
+evaluation.tabulate_pairs("bert_lora", pairs)
 
 # %% [markdown]
 # With one seed, p covers other rows, not other training runs, and it is not corrected
