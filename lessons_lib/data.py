@@ -10,6 +10,8 @@ import html
 import io
 import json
 import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +124,41 @@ def pad_batch(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
     return batch
 
 
+@dataclass(frozen=True)
+class FlatRows:
+    """Rows of tokens as one sequence in which what rows begin with in common stands once.
+
+    `tokens` and `positions` (tokens); `visible` (tokens, tokens), True where a token may look: at itself and
+    at what precedes it in its rows; `paths`, each row's places in the sequence.
+    """
+
+    tokens: torch.Tensor
+    positions: torch.Tensor
+    visible: torch.Tensor
+    paths: list[list[int]]
+
+
+def flatten_rows(rows: Iterable[Sequence[int]]) -> FlatRows:
+    """Lays rows of tokens out as a tree: a causal model gives each token the state it has in its row alone,
+    without padding, and reads shared beginnings (a system message, a question with four answers) once."""
+    tokens, positions, parents, paths, places = [], [], [], [], {}
+    for row in rows:
+        path = [-1]
+        for position, token in enumerate(row):
+            place = places.setdefault((path[-1], token), len(tokens))
+            if place == len(tokens):
+                tokens.append(token)
+                positions.append(position)
+                parents.append(path[-1])
+            path.append(place)
+        paths.append(path[1:])
+    visible = torch.eye(len(tokens), dtype=torch.bool)
+    for place, parent in enumerate(parents):
+        if parent >= 0:
+            visible[place] |= visible[parent]
+    return FlatRows(torch.tensor(tokens), torch.tensor(positions), visible, paths)
+
+
 def read_snippets(domain: str) -> pd.DataFrame:
     """Human-rated snippets with columns `text`, `rating` (mean of about 20 people, −4 to 4), `document`.
 
@@ -186,7 +223,7 @@ def _read_folder(folder: Path) -> pd.DataFrame:
     for path in sorted(folder.glob("**/*.txt")):
         if path.parent.name in LABELS:
             split = SPLIT_NAMES.get(path.parent.parent.name, "")
-            frames.append((clean_text(_decode(path)), LABELS[path.parent.name], split))
+            frames.append((clean_text(decode_file(path)), LABELS[path.parent.name], split))
     if frames:
         frame = pd.DataFrame(frames, columns=["text", "label", "split"])
         return frame.assign(document=_own_document(frame, folder))
@@ -203,13 +240,12 @@ def _read_folder(folder: Path) -> pd.DataFrame:
 
 
 def _read_file(path: Path) -> pd.DataFrame:
-    text = _decode(path)
+    text = decode_file(path)
     if not text.strip():
         raise DataError(f"{path} is empty. Remedy: give a file with a text and a label column.")
     try:
         if path.suffix.lower() == ".jsonl":
-            lines = enumerate(text.split("\n"), 1)
-            frame = pd.DataFrame([_parse_line(path, n, line) for n, line in lines if line.strip()])
+            frame = pd.DataFrame([row for _, row in read_json_rows(path, text)])
         elif path.suffix.lower() == ".json":
             frame = pd.read_json(io.StringIO(text), dtype=False)
         else:
@@ -221,14 +257,29 @@ def _read_file(path: Path) -> pd.DataFrame:
     return _check_rows(frame, str(path)).assign(split="")
 
 
-def _parse_line(path: Path, number: int, line: str) -> dict:
+def read_json_rows(path: Path, text: str) -> list[tuple[str, dict]]:
+    """Where each object of a JSON list or JSONL file stands, and the object. DataError for anything else."""
+    if path.suffix.lower() == ".jsonl":
+        lines = [(f"{path}, line {n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+        rows = [(where, _parse_json(line, where)) for where, line in lines]
+    else:
+        rows = _parse_json(text, str(path))
+        if not isinstance(rows, list):
+            raise DataError(
+                f"{path} is not a list. Remedy: [{{…}}, {{…}}], or one object a line in a .jsonl."
+            )
+        rows = [(f"{path}, row {number}", row) for number, row in enumerate(rows, 1)]
+    for where, row in rows:
+        if not isinstance(row, dict):
+            raise DataError(f'{where}: not an object. Remedy: {{"text": …, "label": …}}, as the data needs.')
+    return rows
+
+
+def _parse_json(text: str, where: str) -> object:
     try:
-        row = json.loads(line)
+        return json.loads(text)
     except ValueError as error:
-        raise DataError(f"{path}, line {number}: {error}. Remedy: one JSON object a line.") from error
-    if not isinstance(row, dict):
-        raise DataError(f'{path}, line {number}: not an object. Remedy: {{"text": …, "label": …}}.')
-    return row
+        raise DataError(f"{where}: {error}. Remedy: mend the JSON there.") from error
 
 
 def _read_table(path: Path, text: str) -> pd.DataFrame:
@@ -239,14 +290,15 @@ def _read_table(path: Path, text: str) -> pd.DataFrame:
     )
 
 
-def _decode(path: Path) -> str:
+def decode_file(path: Path) -> str:
+    """A text file's content: UTF-8, UTF-16 with its mark, or what older spreadsheets write."""
     raw = path.read_bytes()
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         return raw.decode("utf-16")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return raw.decode("cp1252", errors="replace")  # what older spreadsheets write
+        return raw.decode("cp1252", errors="replace")
 
 
 # --- checking and splitting -----------------------------------------------------------------------

@@ -4,8 +4,7 @@ Contract: one function renders prompts, for training and for asking; choices are
 at token positions that are counted, never searched for. It trains nothing.
 """
 
-import copy
-import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +12,12 @@ import torch
 import transformers
 from huggingface_hub import auth_check
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-from tokenizers import decoders, processors
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lessons_lib.data import pad_batch
+from lessons_lib.data import flatten_rows
 from lessons_lib.machine import choose_precision, pick_device
-from lessons_lib.models import PACKAGED, ModelError, load_from_hub, load_tokenizer
+from lessons_lib.models import PACKAGED, TINY, ModelError, load_from_hub, load_tokenizer
 from lessons_lib.progress import progress_bar
-
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ message['role'] }} : {{ message['content'] }} [SEP] {% endfor %}"
-    "{% if add_generation_prompt %}assistant : {% endif %}"
-)
 
 
 def load_decoder(name: str, **options: object) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -34,8 +27,7 @@ def load_decoder(name: str, **options: object) -> tuple[PreTrainedModel, PreTrai
     name: "tiny" (random weights), "packaged:SmolLM2-135M-Instruct", a folder, or a name on the Hub. Raises
     ModelError when a Hub model cannot be had.
     """
-    if name == "tiny":
-        return _build_tiny_decoder()
+    name = str(TINY / "decoder") if name == "tiny" else name
     tokenizer = load_tokenizer(name)
     if tokenizer.pad_token is None:  # Llama-2 has none; the unknown token never stands in a text
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
@@ -73,15 +65,17 @@ def choose_decoder(name: str, stand_in: str) -> str:
 def render_chat(
     tokenizer: PreTrainedTokenizerBase, question: str, examples: list[tuple[str, str]] | None = None
 ) -> str:
-    """The prompt for `question`, after `examples` (question, answer), up to where the answer begins.
+    """The prompt for `question`, after `examples` (question, answer), up to where the answer begins."""
+    turns = [turn for asked, said in examples or [] for turn in (("user", asked), ("assistant", said))]
+    return render_messages(tokenizer, (*turns, ("user", question)))
+
+
+def render_messages(tokenizer: PreTrainedTokenizerBase, turns: tuple[tuple[str, str], ...]) -> str:
+    """The chat template's text of `turns` (role, content), up to where the next answer begins.
 
     The template writes the special tokens: tokenize the result with `add_special_tokens=False`.
     """
-    messages = []
-    for asked, answered in [*(examples or []), (question, None)]:
-        messages.append({"role": "user", "content": asked})
-        if answered is not None:
-            messages.append({"role": "assistant", "content": answered})
+    messages = [{"role": role, "content": content} for role, content in turns]
     return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
 
 
@@ -92,79 +86,103 @@ def score_choices(
     prompts: list[str],
     choices: list[list[str]],
     *,
-    batch_size: int = 16,
+    batch_size: int = 24,
     progress: bool = True,
 ) -> np.ndarray:
     """Log-probability of every choice as the continuation of its prompt, summed over the choice's tokens:
     (prompts, choices).
 
-    What all prompts begin with is read once, and so are equal inputs: one-token choices of a prompt share
-    theirs. Choices are tokenized apart from their prompt, so their first token is counted, not searched for.
+    Inputs of a batch are laid out as a tree (`flatten_rows`): what they begin with is read once, and so are
+    equal inputs. Choices are tokenized apart from their prompt, so their first token is counted, not searched
+    for.
     """
-    prompt_ids, pairs, inputs = [_encode(tokenizer, prompt) for prompt in prompts], [], {}
-    for row, (before, options) in enumerate(zip(prompt_ids, choices, strict=True)):
-        for choice in options:
+    inputs: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
+    for row, (prompt, options) in enumerate(zip(prompts, choices, strict=True)):
+        before = _encode(tokenizer, prompt)
+        for number, choice in enumerate(options):
             after = _encode(tokenizer, choice)
-            inputs.setdefault(tuple((before + after)[:-1]), []).append(len(pairs))
-            pairs.append((row, after))
-    common = os.path.commonprefix(list(inputs))  # noqa: RUF071  (it compares any sequences)
-    shared = min(len(common), min(map(len, prompt_ids)) - 1)
+            inputs.setdefault(tuple((before + after)[:-1]), []).append((row * len(options) + number, after))
     core = model.get_base_model() if hasattr(model, "get_base_model") else model
     reader, head, device = core.get_decoder(), core.get_output_embeddings(), core.device
     precision = choose_precision()
-    scores = np.zeros(len(pairs))
-    with torch.autocast(device.type, precision.torch_dtype, enabled=precision.dtype == "bfloat16"):
-        prefix = torch.tensor([next(iter(inputs))[:shared]], device=device)
-        cache = reader(input_ids=prefix, use_cache=True).past_key_values if shared else None
-        order = sorted(inputs, key=len)
-        bar = progress_bar(len(order), "score", "row", disable=not progress)
-        for start in range(0, len(order), batch_size):
-            keys = order[start : start + batch_size]
-            states = _read_rows(reader, [key[shared:] for key in keys], cache, shared, device)
-            for state, key in zip(states, keys, strict=True):
-                for number in inputs[key]:
-                    row, after = pairs[number]
-                    first = len(prompt_ids[row]) - 1 - shared
-                    with torch.autocast(device.type, enabled=False):  # bf16 would round answers alike
-                        logits = head(state[first : first + len(after)].to(head.weight.dtype))
-                    logits = logits.float().log_softmax(-1)
-                    scores[number] = float(logits[torch.arange(len(after)), after].sum())
-            bar.update(len(keys))
-        bar.close()
+    scores = np.zeros(sum(map(len, choices)))
+    order = sorted(inputs)  # neighbours begin alike
+    bar = progress_bar(len(order), "score", "row", disable=not progress)
+    for start in range(0, len(order), batch_size):
+        keys = order[start : start + batch_size]
+        flat = flatten_rows(keys)
+        batch = {"input_ids": flat.tokens[None], "position_ids": flat.positions[None]}
+        batch["attention_mask"] = flat.visible[None, None]
+        batch = {name: value.to(device) for name, value in batch.items()}
+        with torch.autocast(device.type, precision.torch_dtype, enabled=precision.dtype == "bfloat16"):
+            states = reader(**batch, use_cache=False).last_hidden_state[0]
+        for path, key in zip(flat.paths, keys, strict=True):
+            for place, after in inputs[key]:
+                logits = head(states[path[-len(after) :]].to(head.weight.dtype)).float()  # bf16 would round
+                right = logits[torch.arange(len(after)), after]
+                scores[place] = float((right - logits.logsumexp(-1)).sum())
+        bar.update(len(keys))
+    bar.close()
     return scores.reshape(len(prompts), -1)
 
 
-def _read_rows(
-    reader: torch.nn.Module, rows: list[tuple], cache: object, shared: int, device: torch.device
-) -> torch.Tensor:
-    """Last states (rows, tokens, width) of right-padded rows that follow the cached prefix."""
-    batch = {k: v.to(device) for k, v in pad_batch([{"input_ids": row} for row in rows], 0).items()}
-    if cache is not None:
-        cache = copy.deepcopy(cache)
-        cache.batch_repeat_interleave(len(rows))
-        seen = torch.ones(len(rows), shared, dtype=torch.long, device=device)
-        batch["attention_mask"] = torch.cat([seen, batch["attention_mask"]], 1)
-    return reader(**batch, past_key_values=cache, use_cache=cache is not None).last_hidden_state
+@dataclass(frozen=True)
+class Answer:
+    """A generated answer, whether it ended by itself, and how many tokens it took."""
+
+    text: str
+    stopped: bool
+    tokens: int
+
+
+@torch.inference_mode()
+def generate_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    *,
+    max_new_tokens: int = 64,
+    batch_size: int = 16,
+    progress: bool = True,
+) -> list[Answer]:
+    """The likeliest continuation of every rendered prompt, token by token, until the model ends it."""
+    answers, end = [], tokenizer.eos_token_id
+    bar = progress_bar(len(prompts), "answer", "prompt", disable=not progress)
+    tokenizer.padding_side = "left"  # so that every row's answer begins at the same place
+    for start in range(0, len(prompts), batch_size):
+        batch = tokenizer(
+            prompts[start : start + batch_size],
+            padding=True,
+            add_special_tokens=False,
+            return_token_type_ids=False,
+            return_tensors="pt",
+        ).to(model.device)
+        written = model.generate(
+            **batch,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=end,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        for row in written[:, batch["input_ids"].shape[1] :].tolist():
+            said = row[: row.index(end)] if end in row else row
+            answers.append(Answer(tokenizer.decode(said).strip(), end in row, len(said)))
+        bar.update(len(batch["input_ids"]))
+    bar.close()
+    return answers
+
+
+def score_texts(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: object
+) -> np.ndarray:
+    """Mean negative log-likelihood a token (texts) of running text after its first token; `options` go to
+    `score_choices`. Their mean's exponential is the perplexity."""
+    ids = [_encode(tokenizer, text) for text in texts]
+    starts = [tokenizer.decode(row[:1]) for row in ids]
+    rests = [[tokenizer.decode(row[1:])] for row in ids]
+    counts = [len(_encode(tokenizer, rest)) for (rest,) in rests]
+    return -score_choices(model, tokenizer, starts, rests, **options)[:, 0] / np.array(counts)
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def _build_tiny_decoder() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    tokenizer = load_tokenizer("tiny")
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A")
-    tokenizer.backend_tokenizer.decoder = decoders.WordPiece()
-    tokenizer.eos_token, tokenizer.chat_template = "[SEP]", CHAT_TEMPLATE
-    config = transformers.LlamaConfig(
-        vocab_size=400,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
-    set_seed(0)
-    return transformers.LlamaForCausalLM(config).to(pick_device()).eval(), tokenizer

@@ -4,6 +4,8 @@ Contract: works on arrays of labels and predictions and knows nothing of Trainer
 and says what it resamples; nothing here opens a network connection. It does not draw figures.
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,12 +16,7 @@ import pandas as pd
 import torch
 from datasets import Dataset
 from scipy.stats import binomtest
-from sklearn.metrics import (
-    accuracy_score,
-    confusion_matrix,
-    log_loss,
-    precision_recall_fscore_support,
-)
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support
 from torch import nn
 
 from lessons_lib.data import pad_batch
@@ -121,6 +118,16 @@ def score_classifier(labels: np.ndarray, probabilities: np.ndarray) -> dict[str,
     return {**scores, "loss": float(loss)}
 
 
+def score_token_f1(answer: str, reference: str) -> float:
+    """F1 of the words two texts share, without case, punctuation and articles (Rajpurkar et al. 2016)."""
+    words = [
+        Counter(word for word in re.findall(r"\w+", text.lower()) if word not in ("a", "an", "the"))
+        for text in (answer, reference)
+    ]
+    common = (words[0] & words[1]).total()
+    return 2 * common / max(1, words[0].total() + words[1].total())
+
+
 def wilson_interval(correct: np.ndarray) -> Metric:
     """A share of right answers with Wilson's interval, from one True or False a row."""
     correct = np.asarray(correct, dtype=bool)
@@ -174,9 +181,7 @@ def tabulate_confusion(labels: np.ndarray, predicted: np.ndarray, class_names: l
     """Counts of rows: true class down, predicted class across."""
     counts = confusion_matrix(labels, predicted, labels=range(len(class_names)))
     return pd.DataFrame(
-        counts,
-        index=pd.Index(class_names, name="true"),
-        columns=pd.Index(class_names, name="predicted"),
+        counts, index=pd.Index(class_names, name="true"), columns=pd.Index(class_names, name="predicted")
     )
 
 

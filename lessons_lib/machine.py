@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import psutil
 import torch
+from accelerate import PartialState
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,12 @@ def choose_precision(device: str | None = None) -> Precision:
 def pick_device() -> str:
     """ "cuda" where a CUDA device is visible, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def join_processes() -> PartialState:
+    """Which of how many processes this is: one, unless `accelerate launch` or torchrun started several, which
+    are then joined, by gloo on CPUs and NCCL on GPUs."""
+    return PartialState(cpu=pick_device() == "cpu")
 
 
 def peak_memory_mb() -> float:

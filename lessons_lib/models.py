@@ -9,7 +9,6 @@ import copy
 import os
 import re
 import warnings
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,6 @@ import torch
 import transformers
 from filelock import FileLock
 from peft import LoraConfig, PeftModel, get_peft_model
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
 from transformers import set_seed
 from transformers.utils import logging
@@ -29,6 +27,7 @@ from lessons_lib.machine import pick_device
 
 HEAD = ("pre_classifier", "classifier")  # the layers DistilBERT adds on top for classification
 PACKAGED = "packaged:"
+TINY = SAMPLES.parent / "tiny"  # random weights, for smoke runs
 DROPOUTS = {"dropout", "attention_dropout", "seq_classif_dropout", "hidden_dropout_prob"}
 # How a BERT parameter is called in a DistilBERT (the same computation under other names).
 BERT_TO_DISTILBERT = (
@@ -86,8 +85,10 @@ def load_classifier(
         for field in DROPOUTS.intersection(vars(config)):
             setattr(config, field, dropout)
     tokenizer = load_tokenizer(name)
-    if config.model_type == "distilbert" and (name == "tiny" or name.startswith(PACKAGED)):
-        weights = _encoder_weights(name, config)
+    if config.model_type == "distilbert" and name.startswith(PACKAGED):
+        weights = convert_bert_weights(
+            load_from_hub(transformers.BertModel, name, dtype=torch.float32).state_dict()
+        )
         set_seed(seed)
         model = transformers.DistilBertForSequenceClassification(config)
         model.distilbert.load_state_dict(weights)
@@ -122,10 +123,6 @@ def read_mean(model: transformers.PreTrainedModel) -> transformers.PreTrainedMod
 def load_config(name: str, class_names: list[str] = CLASS_NAMES) -> transformers.PretrainedConfig:
     """The configuration `load_classifier` will build from; loads no weights."""
     labels = {"id2label": dict(enumerate(class_names)), "label2id": {c: n for n, c in enumerate(class_names)}}
-    if name == "tiny":
-        return transformers.DistilBertConfig(
-            vocab_size=400, dim=32, n_layers=2, n_heads=4, hidden_dim=64, **labels
-        )
     config = load_from_hub(transformers.AutoConfig, name, **labels)
     if name.startswith(PACKAGED) and config.model_type == "bert":
         return distilbert_config(config, **labels)
@@ -134,8 +131,6 @@ def load_config(name: str, class_names: list[str] = CLASS_NAMES) -> transformers
 
 def load_tokenizer(name: str) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer that belongs to a model's name."""
-    if name == "tiny":
-        return _build_tiny_tokenizer()
     return load_from_hub(transformers.AutoTokenizer, name)
 
 
@@ -230,23 +225,37 @@ def count_parameters(model: nn.Module) -> ParameterCount:
 
 
 def estimate_memory(
-    name: str, *, lora: LoraConfig | None, batch_size: int, tokens: int, weight_bytes: int = 4
+    model: str | transformers.PretrainedConfig,
+    *,
+    lora: LoraConfig | None,
+    batch_size: int,
+    tokens: int,
+    weight_bytes: float = 4,
+    linear_bytes: float | None = None,
 ) -> dict[str, float]:
-    """MB (10⁶ bytes) that fine-tuning model `name` will need, by purpose, from its configuration alone.
+    """MB (10⁶ bytes) that fine-tuning will need, by purpose, from a model's name or configuration alone.
 
-    lora: None for full fine-tuning. weight_bytes: 4 for fp32, 2 for bf16. Trained parameters count 4
-    bytes each for the gradient and 8 for AdamW's two moments. Activations are what the backward pass
-    keeps in a transformer layer with fused attention: about 20 values of the hidden width a token.
+    lora: None for full fine-tuning; its task_type "CAUSAL_LM" makes the model a decoder, else it is a
+    classifier. weight_bytes: 4 for fp32, 2 for bf16; linear_bytes: those of frozen linear layers where they
+    are quantised. Trained parameters count 4 bytes each for the gradient and 8 for AdamW's two moments.
+    Activations are what the backward pass keeps in a transformer layer with fused attention: about 20 values
+    of the hidden width a token.
     """
-    config = load_config(name)
+    config = load_config(model) if isinstance(model, str) else model
+    causal = lora is not None and lora.task_type == "CAUSAL_LM"
+    loader = transformers.AutoModelForCausalLM if causal else transformers.AutoModelForSequenceClassification
     with torch.device("meta"):
-        model = transformers.AutoModelForSequenceClassification.from_config(config)
-        model = get_peft_model(model, copy.deepcopy(lora)) if lora else model
-    count = count_parameters(model)
+        built = loader.from_config(config)
+        layers = {m for m in built.modules() if isinstance(m, nn.Linear)} - {built.get_output_embeddings()}
+        linear = sum(layer.weight.numel() for layer in layers)
+        built = get_peft_model(built, copy.deepcopy(lora)) if lora else built
+    count = count_parameters(built)
     values = batch_size * tokens * config.hidden_size * config.num_hidden_layers * 20
-    frozen = count.total - count.trainable
+    frozen = (count.total - count.trainable) * weight_bytes
+    if linear_bytes is not None:
+        frozen += linear * (linear_bytes - weight_bytes)
     parts = {
-        "weights": (frozen * weight_bytes + count.trainable * 4) / 1e6,
+        "weights": (frozen + count.trainable * 4) / 1e6,
         "gradients": count.trainable * 4 / 1e6,
         "optimizer": count.trainable * 8 / 1e6,
         "activations": values * weight_bytes / 1e6,
@@ -267,18 +276,12 @@ def _is_head(name: str) -> bool:
     return any(part in HEAD or part == "score" for part in name.split("."))
 
 
-def _encoder_weights(name: str, config: transformers.DistilBertConfig) -> dict[str, torch.Tensor]:
-    if name == "tiny":  # random, but like a pretrained encoder the same for every seed
-        set_seed(0)
-        return transformers.DistilBertModel(config).state_dict()
-    bert = load_from_hub(transformers.BertModel, name, dtype=torch.float32)
-    return convert_bert_weights(bert.state_dict())
-
-
 def load_from_hub(loader: type, name: str, **arguments: object) -> object:
     """`loader.from_pretrained` of a packaged model, a folder or a Hub name, with an error that says what to
     do."""
-    place = packaged_folder(name) if name.startswith(PACKAGED) else name
+    place = (
+        packaged_folder(name) if name.startswith(PACKAGED) else TINY / "encoder" if name == "tiny" else name
+    )
     try:
         return loader.from_pretrained(place, **arguments)
     except (OSError, ValueError) as error:
@@ -288,27 +291,3 @@ def load_from_hub(loader: type, name: str, **arguments: object) -> object:
             "model ask for access on its Hub page and set HF_TOKEN; or use the laptop profile "
             "(LESSONS_PROFILE=laptop), which needs no Hub."
         ) from error
-
-
-def _build_tiny_tokenizer() -> transformers.PreTrainedTokenizerFast:
-    """A WordPiece tokenizer over the letters and the 300 commonest words of the course's own samples.
-
-    Built by counting: the library's trainer breaks ties differently in every process.
-    """
-    text = (SAMPLES / "movie_reviews.csv").read_text(encoding="utf-8").lower()
-    counts = Counter(re.findall(r"\w+", text))
-    words = sorted(counts, key=lambda word: (-counts[word], word))[:300]
-    signs = sorted(set(text) - set(" \n"))
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    pieces = dict.fromkeys([*special, *signs, *(f"##{sign}" for sign in signs), *words])
-    vocabulary = {piece: number for number, piece in enumerate(pieces)}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    names = zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True)
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=512, **dict(names)
-    )

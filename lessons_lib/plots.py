@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from IPython.display import display
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 PALETTE = sns.color_palette("colorblind")
@@ -98,25 +97,6 @@ def plot_confusion(table: pd.DataFrame, title: str) -> Figure:
     notes = table.astype(str) + "\n" + (shares * 100).round(1).astype(str) + " %"
     sns.heatmap(shares, annot=notes, fmt="", cmap="cividis", vmin=0, vmax=1, cbar=False, ax=axes)
     axes.set(title=title)
-    return figure
-
-
-def plot_heatmaps(tables: dict[str, pd.DataFrame], label: str, logarithmic: bool = False) -> Figure:
-    """Tables of numbers side by side, darker for less; cells that are exactly zero are grey."""
-    figure, axes = plt.subplots(1, len(tables), figsize=(WIDTH * 1.5, 4.4), layout="constrained")
-    for axis, (name, table) in zip(np.atleast_1d(axes), tables.items(), strict=True):
-        scale = LogNorm() if logarithmic else None
-        sns.heatmap(
-            table,
-            mask=table == 0,
-            norm=scale,
-            cmap="viridis",
-            xticklabels=1,
-            cbar_kws={"label": label},
-            ax=axis,
-        )
-        axis.set(title=name, facecolor="0.85")
-        axis.grid(visible=False)
     return figure
 
 

@@ -13,13 +13,15 @@ from lessons_lib.machine import choose_precision
 
 PROFILE_FILE = Path(__file__).with_name("profiles.toml")
 NARROWING = "without_fast_bf16"
+OWN_DATA = {"02_llama2_knowledge_augmentation": "terms"}  # the field that LESSONS_DATA replaces
 
 
 @dataclass(frozen=True)
 class Profile:
     """One row of `profiles.toml`. Row counts of 0 mean all rows there are; lengths are in tokens.
     `stand_in` is the open model taken where `decoder` is gated; `decoder_rows` of the test rows are asked
-    of the decoder."""
+    of the decoder. Lesson 02 teaches `trained_terms` of `terms`, asks about `untrained_terms` more, lets the
+    model write `written` answers itself, and reads `text_rows` general sentences of `texts`."""
 
     name: str
     lesson: str
@@ -33,6 +35,12 @@ class Profile:
     max_tokens: int
     epochs: int
     decoder_rows: int
+    terms: str
+    trained_terms: int
+    untrained_terms: int
+    written: int
+    texts: str
+    text_rows: int
 
 
 def load_profile(lesson: str, name: str | None = None, **overrides: object) -> Profile:
@@ -51,7 +59,7 @@ def load_profile(lesson: str, name: str | None = None, **overrides: object) -> P
     for layer in (table[name], table[name].get(lesson, {})):
         layers += [layer, layer.get(NARROWING, {}) if choose_precision().dtype == "float32" else {}]
     if os.environ.get("LESSONS_DATA"):
-        layers.append({"reviews": os.environ["LESSONS_DATA"]})
+        layers.append({OWN_DATA.get(lesson, "reviews"): os.environ["LESSONS_DATA"]})
     values = {"name": name, "lesson": lesson}
     for layer in layers:
         values |= {key: value for key, value in layer.items() if not isinstance(value, dict)}

@@ -20,6 +20,19 @@ from lessons_lib.machine import describe_machine, peak_memory_mb
 REPOSITORY = Path(__file__).resolve().parent.parent
 BUILT = REPOSITORY / "build" / "results"
 PUBLISHED = REPOSITORY / "data" / "results"
+CARD = """---
+library_name: peft
+base_model: {base}
+---
+
+**Trained on** {data}. **Licence**: {licence}. **Made with** lessons_lib, {made}.
+
+It answers in the style of its data whether or not it knows: check what it says.
+
+| measured | value, 95 % interval | n |
+|---|---|---|
+{rows}
+"""
 VERSIONS = ("torch", "transformers", "peft", "datasets", "accelerate", "scikit-learn")
 
 
@@ -87,6 +100,16 @@ def read_predictions(lesson: str) -> dict[str, np.ndarray]:
     """A study's kept probabilities, "<split>.<arm>" (seeds, rows, classes), and "labels.<split>" (rows)."""
     with np.load(PUBLISHED / "study" / f"{lesson}.predictions.npz") as kept:
         return dict(kept)
+
+
+def write_card(folder: Path, *, base: str, data: str, licence: str, metrics: dict[str, Metric]) -> Path:
+    """A model card (README.md) for the adapter in `folder`: what it belongs to, what it learned from, under
+    which licence, and what was measured."""
+    rows = "\n".join(f"| `{name}` | {metric} | {metric.n} |" for name, metric in metrics.items())
+    made = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
+    text = CARD.format(base=base, data=data, licence=licence, made=made, rows=rows)
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    return folder / "README.md"
 
 
 def tabulate_sweep(results: Results, series: dict[str, str]) -> pd.DataFrame:

@@ -9,9 +9,12 @@ import functools
 from collections.abc import Iterator
 
 import torch
+from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.nn import Linear4bit, Params4bit
 from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
 from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora.bnb import Linear4bit as LoraLinear4bit
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -33,7 +36,7 @@ def compute_in(model: nn.Module, precision: Precision) -> Iterator[None]:
     """
     plain = [module for module in model.modules() if _is_plain_lora(module)]
     for layer in plain:
-        layer.forward = functools.partial(_compute_lora, layer)
+        layer.forward = functools.partial(_compute_lora, layer, precision.torch_dtype)
     kept = _hold_frozen_layers(model, precision.torch_dtype) if precision.dtype != "float32" else {}
     core = model.get_base_model() if isinstance(model, PeftModel) else model
     attention = getattr(core.config, "_attn_implementation", None)
@@ -58,33 +61,35 @@ class LoraProduct(torch.autograd.Function):
 
     PEFT writes the scaled product and the sum as tensors of their own, forwards and backwards: passes
     over (rows, out) numbers that cost as much as the thin products themselves. Here the matrix products
-    add onto what is there.
+    add onto what is there. A weight in 4 bit is unpacked anew in each direction, and not kept.
     """
 
     @staticmethod
     def forward(ctx, x, weight, bias, a, b, scaling):  # noqa: ANN001
         """The layer's output (rows, out)."""
-        output = nn.functional.linear(x, weight, bias)
+        output = nn.functional.linear(x, _unpack(weight, x.dtype), bias)
         thin = x @ a.T
-        ctx.save_for_backward(x, weight, a, b, thin)
-        ctx.scaling = scaling
+        ctx.save_for_backward(x, a, b, thin)
+        ctx.weight, ctx.scaling = weight, scaling  # saved as above, a 4-bit weight would lose its scales
         return output.addmm_(thin, b.T, alpha=scaling)
 
     @staticmethod
     def backward(ctx, gradient):  # noqa: ANN001
         """Gradients for x, A and B from that of the output; W and b are frozen."""
-        x, weight, a, b, thin = ctx.saved_tensors
+        x, a, b, thin = ctx.saved_tensors
         gradient = gradient.to(x.dtype)
         back = ctx.scaling * (gradient @ b)
-        to_x = (gradient @ weight).addmm_(back, a) if ctx.needs_input_grad[0] else None
+        to_x = None
+        if ctx.needs_input_grad[0]:
+            to_x = (gradient @ _unpack(ctx.weight, x.dtype)).addmm_(back, a)
         return to_x, None, None, back.T @ x, ctx.scaling * (gradient.T @ thin), None
 
 
 def _is_plain_lora(module: nn.Module) -> bool:
     """One adapter, no dropout, no variant such as DoRA, and a frozen linear layer below."""
     return (
-        type(module) is LoraLinear
-        and type(module.base_layer) is nn.Linear
+        type(module) in (LoraLinear, LoraLinear4bit)
+        and type(module.base_layer) in (nn.Linear, Linear4bit)
         and not any(p.requires_grad for p in module.base_layer.parameters())
         and module.active_adapters == ["default"]
         and isinstance(module.lora_dropout["default"], nn.Identity)
@@ -93,12 +98,22 @@ def _is_plain_lora(module: nn.Module) -> bool:
     )
 
 
-def _compute_lora(layer: LoraLinear, x: torch.Tensor) -> torch.Tensor:
-    base, dtype = layer.base_layer, layer.base_layer.weight.dtype
+def _compute_lora(layer: LoraLinear | LoraLinear4bit, dtype: torch.dtype, x: torch.Tensor) -> torch.Tensor:
+    if layer.disable_adapters:
+        return type(layer).forward(layer, x)
+    base = layer.base_layer
+    bias = None if base.bias is None else base.bias.to(dtype)
     a, b = (part["default"].weight.to(dtype) for part in (layer.lora_A, layer.lora_B))
     rows = x.to(dtype).reshape(-1, x.shape[-1])
-    output = LoraProduct.apply(rows, base.weight, base.bias, a, b, layer.scaling["default"])
+    output = LoraProduct.apply(rows, base.weight, bias, a, b, layer.scaling["default"])
     return output.view(*x.shape[:-1], -1)
+
+
+def _unpack(weight: nn.Parameter, dtype: torch.dtype) -> torch.Tensor:
+    """A frozen weight (out, in) in `dtype`, whether it is kept in 4 bit or not."""
+    if isinstance(weight, Params4bit):
+        weight = dequantize_4bit(weight.data, weight.quant_state)
+    return weight.to(dtype)
 
 
 def _hold_frozen_layers(model: nn.Module, dtype: torch.dtype) -> dict[nn.Parameter, torch.Tensor]:

@@ -18,19 +18,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+import wandb
 from datasets import Dataset
 from torch import nn
 from torch.utils.data import Sampler
-from transformers import (
-    Trainer,
-    TrainerCallback,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from lessons_lib.data import pad_batch
-from lessons_lib.machine import Precision, choose_precision, peak_memory_mb, pick_device
+from lessons_lib.dialogs import answer_loss, check_labels, flatten_batch
+from lessons_lib.machine import Precision, choose_precision, join_processes, peak_memory_mb, pick_device
 from lessons_lib.progress import progress_bar
 from lessons_lib.speed import compute_in
 
@@ -40,9 +37,9 @@ CHUNK_BATCHES = 32  # rows are sorted by length within chunks of this many batch
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What a run depends on. The learning rate is AdamW's; it rises over `warmup` (a share of all steps)
-    and falls linearly to 0. `averaging` above 0 ends with a moving average of the weights of that decay
-    (see `WeightAverage`)."""
+    """What a run depends on. `batch_size` is that of all processes together. The learning rate is AdamW's; it
+    rises over `warmup` (a share of all steps) and falls linearly to 0. `averaging` above 0 ends with a moving
+    average of the weights of that decay (see `WeightAverage`)."""
 
     learning_rate: float
     epochs: float
@@ -163,7 +160,8 @@ def train(
     callbacks: tuple[TrainerCallback, ...] = (),
     progress: bool = True,
 ) -> TrainResult:
-    """Trains `model` in place on tokenized rows (`input_ids`, `labels`) and says what it cost.
+    """Trains `model` in place on tokenized rows (`input_ids`, `labels`) and says what it cost. Where a row's
+    `labels` are a list (see `encode_dialogs`), batches are flattened and the loss is that of the answers.
 
     evaluations: how often validation is looked at. checkpoint_steps: 0 keeps no checkpoints; otherwise
     `resume=True` continues from the last whole one in `output_dir` (ValueError when its settings were
@@ -171,40 +169,45 @@ def train(
     "tensorboard". Seconds leave evaluation out.
     """
     output_dir, precision = Path(output_dir), precision or choose_precision()
+    answers = isinstance(train_rows[0]["labels"], list)
+    if answers:
+        check_labels(train_rows)
+    with join_processes().main_process_first():
+        run = _describe_run(model, train_rows, settings, precision)
+        checkpoint = _prepare_checkpoints(output_dir, run, resume)
     prepare_tracking(report_to, output_dir)
-    digest = hashlib.sha256(repr((train_rows["input_ids"][:], train_rows["labels"][:])).encode())
-    run = {**asdict(settings), "precision": precision.dtype, "rows": digest.hexdigest()}
-    checkpoint = _prepare_checkpoints(output_dir, run, resume)
     steps = _count_steps(len(train_rows), settings)
-    arguments = build_arguments(
-        settings,
-        precision,
-        steps,
-        evaluate_every=max(1, steps // evaluations) if validation_rows and evaluations else 0,
-        save_every=checkpoint_steps,
-        output_dir=str(output_dir),
-        report_to=report_to,
-    )
+    evaluate_every = max(1, steps // evaluations) if validation_rows and evaluations else 0
+    more = {"output_dir": str(output_dir), "report_to": report_to, "prediction_loss_only": answers}
+    arguments = build_arguments(settings, precision, steps, evaluate_every, checkpoint_steps, **more)
     lengths = [len(ids) for ids in train_rows["input_ids"]]
-    watch = _Watch(steps, lengths, progress)
-    average = [WeightAverage(settings.averaging, checkpoint)] if settings.averaging else []
+    watch = _Watch(steps, settings.batch_size, lengths, progress and join_processes().is_main_process)
+    average = (WeightAverage(settings.averaging, checkpoint),) if settings.averaging else ()
     trainer = _BucketTrainer(
-        lengths,
+        LengthBucketSampler(lengths, settings.batch_size, settings.seed),
         model=model,
         args=arguments,
         train_dataset=train_rows,
         eval_dataset=validation_rows,
-        data_collator=lambda rows: pad_batch(rows, pad_id),
-        compute_metrics=_accuracy,
+        data_collator=flatten_batch if answers else lambda rows: pad_batch(rows, pad_id),
+        compute_loss_func=answer_loss if answers else None,
+        compute_metrics=None if answers else _accuracy,
         callbacks=[watch, *average, *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
     with compute_in(model, precision):
         trainer.train(resume_from_checkpoint=checkpoint)
     # accelerate has wrapped `forward` in autocast: left so, the model would answer in bf16 ever after
-    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    model.eval()
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False).eval()
+    if report_to == "wandb":
+        wandb.finish()  # or the next training would go on in this run
     return _summarise(trainer.state, watch, lengths, precision)
+
+
+def _describe_run(model: nn.Module, rows: Dataset, settings: TrainSettings, precision: Precision) -> dict:
+    digest = hashlib.sha256(repr((rows["input_ids"][:], rows["labels"][:])).encode()).hexdigest()
+    trained = sum(parameter.numel() for parameter in _trained(model))
+    return {**asdict(settings), "precision": precision.dtype, "rows": digest, "trained": trained}
 
 
 def _summarise(state: TrainerState, watch: "_Watch", lengths: list[int], precision: Precision) -> TrainResult:
@@ -226,17 +229,23 @@ def build_arguments(
     steps: int,
     evaluate_every: int,
     save_every: int,
-    **more: str,
+    **more: str | bool,
 ) -> TrainingArguments:
     """The one place that names the Trainer's arguments, which change between versions. Both `every` count
-    steps; 0 is never."""
+    steps; 0 is never. Raises ValueError when a batch cannot be shared out evenly to the processes."""
+    processes = join_processes().num_processes
+    if settings.batch_size % processes:
+        raise ValueError(
+            f"A batch of {settings.batch_size} rows cannot be shared out to {processes} processes. Remedy: a "
+            "batch size that they divide."
+        )
     return TrainingArguments(
         **more,
         learning_rate=settings.learning_rate,
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps,
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=64,
+        per_device_train_batch_size=settings.batch_size // processes,
+        per_device_eval_batch_size=settings.batch_size if more.get("prediction_loss_only") else 64,
         warmup_steps=round(settings.warmup * steps),
         optim="adamw_torch_fused",
         seed=settings.seed,
@@ -271,30 +280,31 @@ def prepare_tracking(report_to: str, output_dir: Path) -> None:
     folder = str(output_dir.resolve() / report_to)
     if report_to == "wandb":
         os.environ.setdefault("WANDB_MODE", "online" if os.environ.get("WANDB_API_KEY") else "offline")
-        os.environ["WANDB_DIR"] = folder
         os.environ.setdefault("WANDB_SILENT", "true")
         Path(folder).mkdir(parents=True, exist_ok=True)
-    elif report_to == "trackio":
-        os.environ["TRACKIO_DIR"] = folder
-    elif report_to == "tensorboard":
-        os.environ["TENSORBOARD_LOGGING_DIR"] = folder
+        if (
+            join_processes().is_main_process
+        ):  # begun here: the Trainer would take the first run's folder again
+            wandb.init(project="lessons_lib", name=output_dir.name, dir=folder)
+    else:
+        os.environ |= {"TRACKIO_DIR": folder, "TENSORBOARD_LOGGING_DIR": folder}
 
 
 class _BucketTrainer(Trainer):
-    def __init__(self, lengths: list[int], **arguments: object) -> None:
-        self.lengths = lengths  # before super(), which may ask for the sampler
+    def __init__(self, sampler: Sampler, **arguments: object) -> None:
+        self.sampler = sampler  # before super(), which may ask for it
         super().__init__(**arguments)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
-        return LengthBucketSampler(self.lengths, self.args.train_batch_size, self.args.seed)
+        return self.sampler
 
 
 class _Watch(TrainerCallback):
     """Draws the bar and counts seconds, evaluation left out."""
 
-    def __init__(self, steps: int, lengths: list[int], progress: bool) -> None:
+    def __init__(self, steps: int, batch_size: int, lengths: list[int], progress: bool) -> None:
         self.seconds, self.started, self.steps = 0.0, None, 0
-        self.tokens_per_step = sum(lengths) / max(1, len(lengths))
+        self.tokens_per_step = batch_size * sum(lengths) / max(1, len(lengths))
         self.bar = progress_bar(steps, "train", "step", disable=not progress)
 
     def on_step_begin(self, args, state, control, **kwargs) -> None:  # noqa: ANN001
@@ -308,7 +318,7 @@ class _Watch(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:  # noqa: ANN001
         if "loss" in (logs or {}) and self.seconds:
-            speed = self.steps * args.train_batch_size * self.tokens_per_step / self.seconds
+            speed = self.steps * self.tokens_per_step / self.seconds
             self.bar.set_postfix_str(f"loss {logs['loss']:.3f}, {speed:,.0f} tokens/s", refresh=False)
 
     def on_evaluate(self, args, state, control, **kwargs) -> None:  # noqa: ANN001

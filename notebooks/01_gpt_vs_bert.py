@@ -29,13 +29,15 @@ import re
 import time
 from dataclasses import replace
 
-from lessons_lib import baselines, data, evaluation, inspection, models, plots, results
+from lessons_lib import baselines, data, evaluation, models, plots, results
 
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
+from matplotlib.colors import LogNorm
 from peft import LoraConfig
 from torch import nn
 from transformers import BitsAndBytesConfig
@@ -150,7 +152,19 @@ for text in sentences:
 # sets the weights of all later positions to zero. An encoder has no such mask. For four
 # tokens, a row for each reading token:
 
+
 # %% tags=["nbval-check-output"]
+def read_attention(model, ids: list[int]) -> np.ndarray:
+    """Attention weights on one text: (layers, heads, reading token, token read)."""
+    row = torch.tensor([ids], device=model.device)
+    usual = model.config._attn_implementation  # never writes its weights down
+    model.set_attn_implementation("eager")
+    with torch.inference_mode():
+        output = model(row, attention_mask=torch.ones_like(row), output_attentions=True)
+    model.set_attn_implementation(usual)
+    return torch.cat(output.attentions).float().cpu().numpy()
+
+
 print("decoder, causal mask:")
 print(torch.ones(4, 4).tril().int().numpy())
 print("encoder, full mask:")
@@ -160,12 +174,31 @@ print(torch.ones(4, 4).int().numpy())
 # That is the theory. Here are the weights that the two models really compute, one head
 # each; layers count from 0. Grey cells are exactly zero.
 
+
+# %%
+def plot_heatmaps(tables: dict, label: str, logarithmic: bool = False) -> plt.Figure:
+    """Tables side by side, darker for less; cells that are exactly zero are grey."""
+    figure, axes = plt.subplots(1, 2, figsize=(10.8, 4.4), layout="constrained")
+    for axis, (name, table) in zip(axes, tables.items(), strict=True):
+        sns.heatmap(
+            table,
+            mask=table == 0,
+            norm=LogNorm() if logarithmic else None,
+            cmap="viridis",
+            xticklabels=1,
+            cbar_kws={"label": label},
+            ax=axis,
+        )
+        axis.set(title=name, facecolor="0.85")
+        axis.grid(visible=False)
+    return figure
+
+
 # %%
 text = "The plot is thin but the acting was good."
 ids = {name: tokenizer(text)["input_ids"] for name, (_, tokenizer) in pair.items()}
 attention = {
-    name: inspection.read_attention(model, ids[name])
-    for name, (model, _) in pair.items()
+    name: read_attention(model, ids[name]) for name, (model, _) in pair.items()
 }
 
 
@@ -181,7 +214,7 @@ def draw_attention(layer: int, head: int) -> plt.Figure:
             pd.Index(pieces, name="reading token"),
             pd.Index(pieces, name="token read"),
         )
-    return plots.plot_heatmaps(tables, "attention weight")
+    return plot_heatmaps(tables, "attention weight")
 
 
 plots.show_figure(
@@ -223,17 +256,31 @@ _ = ipywidgets.interact(
 # which positions' states move, layer by layer. If a model only looks back, nothing before
 # the changed word can know of it.
 
+
 # %%
+@torch.inference_mode()
+def trace_change(model, ids: list[int], changed: list[int]) -> np.ndarray:
+    """How far each state moves when `ids` become `changed`: (layers + 1, tokens)."""
+    states = []
+    for tokens in (ids, changed):
+        row = torch.tensor([tokens], device=model.device)
+        output = model(
+            row, attention_mask=torch.ones_like(row), output_hidden_states=True
+        )
+        states.append(torch.stack(output.hidden_states).float())
+    return (states[0] - states[1]).abs().amax(-1)[:, 0].cpu().numpy()
+
+
 other = "The plot is thin but the acting was bad."
 changes = {}
 for name, (model, tokenizer) in pair.items():
-    moved = inspection.trace_change(model, ids[name], tokenizer(other)["input_ids"])
+    moved = trace_change(model, ids[name], tokenizer(other)["input_ids"])
     changes[name] = pd.DataFrame(
         moved,
         pd.Index(range(len(moved)), name="layer (0: embedding)"),
         pd.Index(list_tokens(tokenizer, text), name="position"),
     )
-figure = plots.plot_heatmaps(changes, "largest change of the state", logarithmic=True)
+figure = plot_heatmaps(changes, "largest change of the state", logarithmic=True)
 plots.show_figure(
     figure,
     "How far each position's state moves, by layer, when one late word is changed. In "
@@ -774,8 +821,17 @@ plots.show_figure(
 # **Which words carry a verdict?** Leave each word out and see how far the probability of
 # "positive" falls. First on a score simple enough to check by eye: the count of "good".
 
+
 # %% tags=["nbval-check-output"]
-counted = inspection.attribute_words(
+def attribute_words(score, text: str) -> pd.DataFrame:
+    """What each word adds to a score: score(text) − score(text without the word)."""
+    words = text.split()
+    shorter = [" ".join(words[:n] + words[n + 1 :]) for n in range(len(words))]
+    scores = score([text, *shorter])
+    return pd.DataFrame({"word": words, "effect": scores[0] - scores[1:]})
+
+
+counted = attribute_words(
     lambda texts: np.array([float(text.split().count("good")) for text in texts]),
     "good plot good acting",
 )
@@ -800,7 +856,7 @@ cases = [
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
 stories = []
 for axis, case in zip(axes, cases, strict=True):
-    effects = inspection.attribute_words(score_positive, case)
+    effects = attribute_words(score_positive, case)
     colours = [plots.PALETTE[0 if e > 0 else 3] for e in effects["effect"]]
     axis.barh(range(len(effects)), effects["effect"], color=colours)
     axis.set(yticks=range(len(effects)), yticklabels=effects["word"])

@@ -1,10 +1,19 @@
 """What several test files use."""
 
+import ast
 import hashlib
-from collections.abc import Callable
+import json
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from torch import nn
+from wandb.proto.wandb_internal_pb2 import Record
+
+from lessons_lib.ops.pairs import NOTEBOOKS
+
+LOG_BLOCK = 32768  # bytes, in W&B's offline files
 
 
 def hash_weights(model: nn.Module, keep: Callable[[str], bool] = lambda name: True) -> str:
@@ -17,3 +26,40 @@ def hash_weights(model: nn.Module, keep: Callable[[str], bool] = lambda name: Tr
                 + tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
             )
     return digest.hexdigest()
+
+
+def read_tracked_losses(output_dir: Path) -> list[float]:
+    """The training losses in the only offline W&B run below a training's `output_dir`, in order."""
+    (file,) = Path(output_dir).glob("wandb/wandb/offline-run-*/run-*.wandb")
+    losses = []
+    for data in _read_log(file.read_bytes()):
+        record = Record.FromString(data)
+        if record.WhichOneof("record_type") == "history":
+            items = {"/".join(item.nested_key) or item.key: item.value_json for item in record.history.item}
+            losses += [json.loads(items["train/loss"])] if "train/loss" in items else []
+    return losses
+
+
+def _read_log(raw: bytes) -> Iterator[bytes]:
+    """The records of a LevelDB log after its 7-byte heading: each piece has a checksum (4 bytes), its length
+    (2) and its kind (1); a record is one whole piece (1), or several up to a last one (4)."""
+    place, record = 7, b""
+    while place + 7 < len(raw):
+        left = LOG_BLOCK - place % LOG_BLOCK
+        if left < 7:  # no heading fits: the block's end is padding
+            place += left
+            continue
+        length, kind = struct.unpack_from("<HB", raw, place + 4)
+        record += raw[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):
+            yield record
+            record = b""
+
+
+def take_functions(lesson: str, *names: str, **scope: object) -> list[Callable]:
+    """Functions as a lesson's cells define them; `scope` is what they use."""
+    tree = ast.parse((NOTEBOOKS / f"{lesson}.py").read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if getattr(node, "name", "") in names]
+    exec(compile(tree, lesson, "exec"), scope)
+    return [scope[name] for name in names]

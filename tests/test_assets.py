@@ -12,7 +12,7 @@ import pytest
 
 from lessons_lib import assets
 
-ASSET = assets.Asset("demo", "MIT", (assets.Source("demo-pack", "demo_pack/model", 0.01),))
+ASSET = assets.Asset("demo", (assets.Source("demo-pack", "demo_pack/model", 0.01),))
 
 
 def build_wheel(folder, content=b"weights" * 1000):

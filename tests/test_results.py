@@ -22,7 +22,7 @@ def published():
 def test_study_table_follows_from_its_predictions(module):
     """Failing means a published number was not computed from the published predictions."""
     published = results.read_results(module.LESSON, "study")
-    recomputed = study.recompute_metrics(results.read_predictions(module.LESSON), module.COMPARISONS)
+    recomputed = module.recompute(results.read_predictions(module.LESSON))
     assert len(recomputed) == 4 * len(module.ARMS) + len(module.COMPARISONS)
     for name, metric in recomputed.items():
         assert vars(published.metrics[name]) == pytest.approx(vars(metric), abs=1e-9), name
@@ -56,7 +56,7 @@ def test_lesson_01_repeats_the_study_of_lesson_04():
 def test_finished_arms_are_not_run_again(tmp_path, monkeypatch):
     """Failing means an interrupted study starts anew, or a changed arm keeps its old numbers."""
     monkeypatch.setattr(study, "WORK", tmp_path)
-    run = study.ArmRun(np.array([[0.2, 0.8]]), np.array([1]))
+    run = study.keep_probabilities(np.array([[0.2, 0.8]]), np.array([1]))
     monkeypatch.setattr(study_04, "run_arm", lambda name, seed: run)
     assert not study._is_done(study_04, "majority", 0)
     study._run_one_arm(study_04.__name__, "majority", [0])

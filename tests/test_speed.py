@@ -52,6 +52,16 @@ def test_lora_product_is_used_and_taken_out_again():
     assert "forward" not in vars(layer)
 
 
+def test_adapter_can_be_disabled_while_computing_fast():
+    """Failing means the base's answers are the adapter's: before and after look equal."""
+    model = build()
+    ids = torch.arange(5, 13)[None]
+    with torch.inference_mode(), model.disable_adapter():
+        expected = model(input_ids=ids).logits
+        with speed.compute_in(model, FP32):
+            assert torch.equal(model(input_ids=ids).logits, expected)
+
+
 @pytest.mark.parametrize(
     "config", [{"lora_dropout": 0.1}, {"use_dora": True}, {"lora_bias": True}, {"lora_alpha": 0}]
 )

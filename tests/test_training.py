@@ -4,11 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from helpers import hash_weights
+from helpers import hash_weights, read_tracked_losses
 from transformers import TrainerCallback
 
 from lessons_lib import models, training
@@ -169,10 +170,18 @@ def test_tensorboard_gets_the_loss(tokens, tmp_path):
 @pytest.mark.slow
 def test_wandb_runs_offline_and_never_asks(tokens, tmp_path, monkeypatch):
     """Failing means a headless run hangs at a login prompt."""
-    for name in ("WANDB_MODE", "WANDB_DIR", "WANDB_SILENT", "WANDB_API_KEY"):
+    for name in ("WANDB_MODE", "WANDB_SILENT", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    run(tokens, tmp_path, report_to="wandb")
-    assert list((tmp_path / "wandb").rglob("offline-run-*/*.wandb"))
+    result = run(tokens, tmp_path, report_to="wandb")
+    expected = result[1].history["loss"].dropna().tolist()
+    assert read_tracked_losses(tmp_path) == pytest.approx(expected, abs=1e-4)
+
+
+def test_batch_must_be_shared_out_evenly(tmp_path, monkeypatch):
+    """Failing means two processes train on other batches than one, without a word."""
+    monkeypatch.setattr(training, "join_processes", lambda: SimpleNamespace(num_processes=3))
+    with pytest.raises(ValueError, match="cannot be shared out to 3 processes"):
+        training.build_arguments(SETTINGS, BF16, 4, 0, 0, output_dir=str(tmp_path))
 
 
 @pytest.mark.slow

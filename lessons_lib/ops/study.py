@@ -2,8 +2,8 @@
 
 Contract: an arm that has finished with the same description is never run again; predictions of every row
 are kept, and the published table is computed from them alone. A lesson's arms live in `study_NN.py`, as
-`LESSON`, `SEEDS`, `HEADLINE`, `ARMS` (name → a description that can be printed), `COMPARISONS` (pairs of
-arms) and `run_arm(name, seed) -> ArmRun`.
+`LESSON`, `SEEDS`, `HEADLINE`, `ARMS` (name → a description that can be printed), `recompute(predictions)`
+(the metrics) and `run_arm(name, seed) -> ArmRun`.
 """
 
 import importlib
@@ -28,13 +28,20 @@ WORK = REPOSITORY / "build" / "study"
 
 @dataclass(frozen=True)
 class ArmRun:
-    """One arm, one seed: probabilities (rows, classes) on its evaluation rows, their labels, the name of
-    their split, and what the run cost (name → number)."""
+    """One arm, one seed: what it gave for every row, kept as `<name>.<arm>` (seeds, rows, …); what is the
+    same for all arms, such as labels; and what the run cost (name → number)."""
 
-    probabilities: np.ndarray
-    labels: np.ndarray
-    split: str = "test"
+    arrays: dict[str, np.ndarray]
+    common: dict[str, np.ndarray] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
+
+
+def keep_probabilities(
+    probabilities: np.ndarray, labels: np.ndarray, split: str = "test", cost: dict[str, float] | None = None
+) -> ArmRun:
+    """A classifier's arm: probabilities (rows, classes) on the rows of `split`, and their labels."""
+    common = {f"labels.{split}": np.asarray(labels, dtype=np.int8)}
+    return ArmRun({split: probabilities.astype(np.float16)}, common, cost or {})
 
 
 def run_study(number: str) -> None:
@@ -76,9 +83,8 @@ def _run_one_arm(module: str, arm: str, seeds: list[int]) -> None:
         partial = path.with_suffix(".partial.npz")
         np.savez_compressed(
             partial,
-            probabilities=run.probabilities.astype(np.float32),
-            labels=np.asarray(run.labels, dtype=np.int8),
-            split=run.split,
+            **{f"array {name}": array for name, array in run.arrays.items()},
+            **{f"common {name}": array for name, array in run.common.items()},
             cost=json.dumps(cost),
             description=str(study.ARMS[arm]),
         )
@@ -100,15 +106,18 @@ def publish_study(study: ModuleType) -> None:
     kept, metrics = {}, {}
     for arm in study.ARMS:
         group = [runs[arm, seed] for seed in study.SEEDS]
-        kept[f"labels.{group[0]['split']}"] = group[0]["labels"]
-        kept[f"{group[0]['split']}.{arm}"] = np.stack([r["probabilities"] for r in group]).astype(np.float16)
+        for kind, _, name in (key.partition(" ") for key in group[0]):
+            if kind == "common":
+                kept[name] = group[0][f"common {name}"]
+            elif kind == "array":
+                kept[f"{name}.{arm}"] = np.stack([run[f"array {name}"] for run in group])
         for name in json.loads(str(group[0]["cost"])):
-            values = [json.loads(str(r["cost"]))[name] for r in group]
+            values = [json.loads(str(run["cost"]))[name] for run in group]
             metrics[f"{arm}.{name}"] = _spread(values, len(values))
     folder = PUBLISHED / "study"
     folder.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(folder / f"{study.LESSON}.predictions.npz", **kept)
-    metrics |= recompute_metrics(kept, study.COMPARISONS)
+    metrics |= study.recompute(kept)
     costs = [json.loads(str(run["cost"])) for run in runs.values()]
     results = replace(
         collect_results(study.LESSON, "study", list(study.SEEDS), metrics, study.HEADLINE),

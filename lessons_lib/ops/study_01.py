@@ -17,7 +17,7 @@ from scipy.special import softmax
 from lessons_lib import baselines
 from lessons_lib.data import CLASS_NAMES, take_rows
 from lessons_lib.decoders import load_decoder, render_chat, score_choices
-from lessons_lib.ops.study import ArmRun
+from lessons_lib.ops.study import ArmRun, keep_probabilities, recompute_metrics
 from lessons_lib.ops.study_04 import load_splits, run_recipe
 from lessons_lib.profiles import load_profile
 from lessons_lib.recipes import Recipe
@@ -49,6 +49,9 @@ COMPARISONS += [("bert_full_all", "bert_lora_all"), ("few_shot", "zero_shot"), (
 COMPARISONS += [("bert_lora_2000", "gpt_lora_2000"), ("gpt_lora_2000", "zero_shot")]
 
 
+recompute = functools.partial(recompute_metrics, comparisons=COMPARISONS)
+
+
 def run_arm(name: str, seed: int) -> ArmRun:
     """Carries one arm out; the seed chooses the examples of `few_shot`."""
     splits = load_splits()
@@ -56,13 +59,13 @@ def run_arm(name: str, seed: int) -> ArmRun:
     if name in SAME:
         return _read_arm(SAME[name], seed, labels)
     if name == "vader":
-        return ArmRun(baselines.fit_vader(splits).predict_proba(splits["test"]["text"]), labels)
+        return keep_probabilities(baselines.fit_vader(splits).predict_proba(splits["test"]["text"]), labels)
     if name == "gpt_lora_2000":
         small = DatasetDict({**splits, "train": take_rows(splits["train"], 2000, seed)})
         return run_recipe(GPT_LORA, load_profile(LESSON, "laptop").decoder, small, seed)
     examples = choose_examples(splits["train"], SHOTS, seed) if name == "few_shot" else []
     probabilities, seconds = ask_decoder(tuple(examples))
-    return ArmRun(probabilities, labels, cost={"seconds": seconds})
+    return keep_probabilities(probabilities, labels, cost={"seconds": seconds})
 
 
 def choose_examples(rows, count: int, seed: int) -> list[tuple[str, str]]:  # noqa: ANN001
@@ -90,4 +93,4 @@ def _read_arm(name: str, seed: int, labels: np.ndarray) -> ArmRun:
     probabilities = kept[f"test.{name}"][study.seeds.index(seed)].astype(np.float32)
     names = ("seconds", "tokens_per_second", "trainable", "peak_mb", "checkpoint_mb")
     cost = {key: study.metrics[f"{name}.{key}"].value for key in names if f"{name}.{key}" in study.metrics}
-    return ArmRun(probabilities / probabilities.sum(1, keepdims=True), labels, cost=cost)
+    return keep_probabilities(probabilities / probabilities.sum(1, keepdims=True), labels, cost=cost)

@@ -17,7 +17,7 @@ from lessons_lib import baselines
 from lessons_lib.data import load_reviews, take_rows, tokenize_reviews
 from lessons_lib.evaluation import embed, predict
 from lessons_lib.models import load_classifier
-from lessons_lib.ops.study import ArmRun
+from lessons_lib.ops.study import ArmRun, keep_probabilities, recompute_metrics
 from lessons_lib.profiles import load_profile
 from lessons_lib.recipes import ATTENTION, FEED_FORWARD, Recipe, fine_tune
 
@@ -84,6 +84,9 @@ COMPARISONS += [
 ] + [("lora_all", rival) for rival in ("tfidf_all", "nbsvm_all", "probe_all", "full_all")]
 
 
+recompute = functools.partial(recompute_metrics, comparisons=COMPARISONS)
+
+
 def run_arm(name: str, seed: int) -> ArmRun:
     """Carries one arm out with one seed, which decides training rows, head, adapter and order."""
     method, rows = ARMS[name]
@@ -94,14 +97,14 @@ def run_arm(name: str, seed: int) -> ArmRun:
     if isinstance(method, Recipe):
         return run_recipe(method, _profile().encoder, splits, seed, split)
     if method in FITS:
-        return ArmRun(FITS[method](splits).predict_proba(splits[split]["text"]), labels)
+        return keep_probabilities(FITS[method](splits).predict_proba(splits[split]["text"]), labels)
     model, tokenizer = load_classifier(_profile().encoder, seed=seed, dropout=0.0)
     tokens = tokenize_reviews(splits, tokenizer, _profile().max_tokens)
     if method == "untrained":
-        return ArmRun(predict(model, tokens["test"]), labels)
+        return keep_probabilities(predict(model, tokens["test"]), labels)
     features = {part: embed(model.base_model, tokens[part]) for part in tokens}
     probe = baselines.fit_linear_probe(features, {part: tokens[part]["labels"] for part in tokens})
-    return ArmRun(probe.predict_proba(features["test"]), labels)
+    return keep_probabilities(probe.predict_proba(features["test"]), labels)
 
 
 @functools.cache
@@ -139,4 +142,4 @@ def run_recipe(recipe: Recipe, model: str, splits: DatasetDict, seed: int, split
         "checkpoint_mb": size,
     }
     probabilities = predict(tuned.model, tokens, pad_id=tuned.tokenizer.pad_token_id)
-    return ArmRun(probabilities, np.array(splits[split]["label"]), split, cost)
+    return keep_probabilities(probabilities, np.array(splits[split]["label"]), split, cost)

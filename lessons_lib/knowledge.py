@@ -1,0 +1,274 @@
+"""Facts to teach a model, the phrasings they are taught and asked in, and an exam about them.
+
+Contract: a fact is a `Dialog` with a term; what a model is asked in is never what it was trained in;
+wrong choices are the nearest right answers of other facts of the same group, so of trained facts for a
+trained one. It trains nothing and draws no figures.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lessons_lib.assets import fetch_asset
+from lessons_lib.data import SAMPLES, DataError, clean_text, read_snippets
+from lessons_lib.decoders import Answer, generate_answers, render_chat, score_choices, score_texts
+from lessons_lib.dialogs import ASK_TERM, Dialog, ask, read_dialogs
+from lessons_lib.evaluation import Metric, bootstrap_interval, embed, score_token_f1
+from lessons_lib.models import load_classifier
+
+ONTOLOGY = "hpo"
+PHRASINGS = (
+    ASK_TERM,
+    "Define {}.",
+    "What does the medical term {} mean?",
+    "Explain {} in one sentence.",
+    "Give the definition of {}.",
+    "In medicine, what is meant by {}?",
+    "Tell me what {} is.",
+    "How would a doctor describe {}?",
+    "My report says {}. What is that?",
+    "Please describe the finding {}.",
+)
+HELD_OUT = "A letter from the clinic mentions {}. What does this word stand for?"
+BLIND = "a finding"  # stands where the term was
+STEM = 5  # letters; words that begin alike count as one word
+
+
+@dataclass(frozen=True)
+class ChoiceQuestion:
+    """A question, its four possible answers and the number of the right one."""
+
+    question: str
+    choices: tuple[str, ...]
+    right: int
+
+
+def read_terms(source: str | Path) -> list[Dialog]:
+    """Facts from "hpo" (the packaged Human Phenotype Ontology: 16,449 terms, obsolete ones left out), from
+    "samples" (written for this course) or from a JSON file (see `read_dialogs`). Raises DataError, which
+    names file, row and remedy."""
+    if source != ONTOLOGY:
+        return read_dialogs(SAMPLES / "medical_terms.json" if source == "samples" else source)
+    text = (fetch_asset(ONTOLOGY) / "hp.obo").read_text(encoding="utf-8")
+    terms = []
+    for block in text.split("\n\n"):
+        name = re.search(r"^name: (.*)$", block, re.MULTILINE)
+        definition = re.search(r'^def: "((?:[^"\\]|\\.)*)"', block, re.MULTILINE)
+        if block.startswith("[Term]") and definition and "\nis_obsolete: true" not in block:
+            said = definition[1].replace("\\n", " ").replace('\\"', '"')
+            terms.append(ask(ASK_TERM.format(name[1]), " ".join(said.split()), name[1]))
+    return terms
+
+
+def drop_giveaways(terms: list[Dialog], least: int = 6, most: int = 30) -> list[Dialog]:
+    """The terms whose definition has `least` to `most` words and none that begins as a word of the term does:
+    otherwise matching words, not knowing, finds the definition."""
+    return [
+        term
+        for term in terms
+        if least <= len(term.answer.split()) <= most and not _stems(term.term) & _stems(term.answer)
+    ]
+
+
+def split_terms(terms: list[Dialog], sizes: dict[str, int], seed: int) -> dict[str, list[Dialog]]:
+    """Disjoint random groups of `terms`, in the order of `sizes`; equal answers stay in the first group met.
+    Where there are too few terms, the groups keep their proportions."""
+    unique = list({term.answer.lower(): term for term in terms}.values())
+    if len(unique) < 4 * len(sizes):
+        raise DataError(f"{len(unique)} different answers are too few: four choices a group need four each.")
+    order = np.random.default_rng(seed).permutation(len(unique))
+    share = min(1.0, len(unique) / sum(sizes.values()))
+    groups, start = {}, 0
+    for name, size in sizes.items():
+        count = max(4, int(size * share))
+        groups[name] = [unique[i] for i in order[start : start + count]]
+        start += count
+    return groups
+
+
+def phrase_terms(terms: list[Dialog], phrasings: Sequence[str], times: int) -> list[Dialog]:
+    """Every term `times` times, each time in the next phrasing; neighbouring terms begin with different ones,
+    so that all phrasings are met equally often. Examples without a term keep their question."""
+    rows = []
+    for time in range(times):
+        for number, term in enumerate(terms):
+            phrasing = phrasings[(number + time) % len(phrasings)]
+            rows.append(ask(phrasing.format(term.term), term.answer, term.term) if term.term else term)
+    return rows
+
+
+def embed_answers(terms: list[Dialog], encoder: str) -> np.ndarray:
+    """An embedding (terms, width) of every answer by the encoder of that name."""
+    model, tokenizer = load_classifier(encoder, seed=0)
+    ids = tokenizer([term.answer for term in terms], truncation=True, max_length=128)["input_ids"]
+    return embed(model.base_model, Dataset.from_dict({"input_ids": ids}), pad_id=tokenizer.pad_token_id)
+
+
+def build_choices(
+    terms: list[Dialog], vectors: np.ndarray, seed: int, phrasing: str = HELD_OUT
+) -> list[ChoiceQuestion]:
+    """A question a term: its answer and the three nearest of the other terms' answers, in random order.
+
+    vectors: an embedding of every answer (terms, width); nearest are those of the largest cosine.
+    """
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    likeness = unit @ unit.T
+    np.fill_diagonal(likeness, -2.0)
+    random = np.random.default_rng(seed)
+    questions = []
+    for number, term in enumerate(phrase_terms(terms, [phrasing], 1)):
+        options = random.permutation([number, *np.argsort(-likeness[number], kind="stable")[:3]])
+        choices = tuple(terms[i].answer for i in options)
+        questions.append(ChoiceQuestion(term.question, choices, int(np.flatnonzero(options == number)[0])))
+    return questions
+
+
+# --- the exam -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What a model is asked before and after: four-way questions about trained facts, about facts never
+    trained and about general ones; general texts; and how many trained facts it explains in its own words."""
+
+    trained: list[ChoiceQuestion]
+    untrained: list[ChoiceQuestion]
+    general: list[ChoiceQuestion]
+    texts: list[str]
+    written: int
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """What a model did in an exam. `scores` are the mean log-likelihoods a token of every choice (questions,
+    4) by part; "blind" asks the trained questions without their term; `losses` are those of the general
+    texts; `answers` its own words."""
+
+    scores: dict[str, np.ndarray]
+    losses: np.ndarray
+    answers: list[Answer]
+
+
+def build_exam(
+    groups: dict[str, list[Dialog]], encoder: str, *, texts: list[str], written: int, seed: int = 0
+) -> Exam:
+    """An exam about the groups "trained" and, if there is one, "untrained", with the course's own general
+    questions."""
+    trained, untrained = (
+        build_choices(groups[name], embed_answers(groups[name], encoder), seed) if name in groups else []
+        for name in ("trained", "untrained")
+    )
+    rows = json.loads((SAMPLES / "general_questions.json").read_text(encoding="utf-8"))
+    general = [ChoiceQuestion(row["question"], tuple(row["choices"]), row["right"]) for row in rows]
+    return Exam(trained, untrained, general, texts, written)
+
+
+def choose_texts(source: str, count: int, seed: int = 0) -> list[str]:
+    """`count` general sentences of 12 to 30 words: from the packaged news editorials ("snippets:news"), or
+    from the course's own sample of reviews ("samples")."""
+    if source == "samples":
+        lines = (SAMPLES / "movie_reviews.csv").read_text(encoding="utf-8").splitlines()[1:]
+        return [clean_text(line.rsplit(",", 1)[0].strip('"')) for line in lines[:count]]
+    texts = [
+        text for text in read_snippets(source.partition(":")[2])["text"] if 12 <= len(text.split()) <= 30
+    ]
+    return [texts[i] for i in np.random.default_rng(seed).permutation(len(texts))[:count]]
+
+
+def sit_exam(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    exam: Exam,
+    *,
+    max_new_tokens: int = 64,
+    progress: bool = True,
+) -> Sitting:
+    """Asks a model everything in `exam`."""
+    blind = [replace(q, question=_without_term(q.question)) for q in exam.trained]
+    parts = {"trained": exam.trained, "untrained": exam.untrained, "blind": blind, "general": exam.general}
+    scores = {name: score_questions(model, tokenizer, part, progress) for name, part in parts.items()}
+    prompts = [render_chat(tokenizer, q.question) for q in exam.trained[: exam.written]]
+    return Sitting(
+        scores,
+        score_texts(model, tokenizer, exam.texts, progress=progress),
+        generate_answers(model, tokenizer, prompts, max_new_tokens=max_new_tokens, progress=progress),
+    )
+
+
+def score_questions(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: list[ChoiceQuestion],
+    progress: bool,
+) -> np.ndarray:
+    """The mean log-likelihood a token of every choice (questions, 4)."""
+    if not questions:
+        return np.empty((0, 4))
+    prompts = [render_chat(tokenizer, q.question) for q in questions]
+    sums = score_choices(model, tokenizer, prompts, [list(q.choices) for q in questions], progress=progress)
+    lengths = [tokenizer(list(q.choices), add_special_tokens=False)["input_ids"] for q in questions]
+    return sums / np.array([[len(ids) for ids in row] for row in lengths])
+
+
+def mark_sitting(exam: Exam, sitting: Sitting) -> dict[str, np.ndarray]:
+    """What every question and text counts (rows), by metric: right or not, nats a token, F1, stopped or not,
+    tokens. "relative_trained" judges a choice by how much likelier it is with the term than without."""
+    right = np.array([q.right for q in exam.trained])
+    rows = np.arange(len(right))
+    scores = sitting.scores
+    relative = (scores["trained"] - scores["blind"]).argmax(1)
+    return {
+        "choice_trained": scores["trained"].argmax(1) == right,
+        "choice_untrained": scores["untrained"].argmax(1) == [q.right for q in exam.untrained],
+        "choice_blind": scores["blind"].argmax(1) == right,
+        "choice_general": scores["general"].argmax(1) == [q.right for q in exam.general],
+        "relative_trained": relative == right,
+        "definition_loss": -scores["trained"][rows, right],
+        "general_loss": sitting.losses,
+        "token_f1": np.array(
+            [
+                score_token_f1(a.text, q.choices[q.right])
+                for a, q in zip(sitting.answers, exam.trained, strict=False)
+            ]
+        ),
+        "stop_rate": np.array([a.stopped for a in sitting.answers]),
+        "answer_tokens": np.array([a.tokens for a in sitting.answers]),
+    }
+
+
+def report_marks(marks: dict[str, dict[str, np.ndarray]], base: str = "base") -> dict[str, Metric]:
+    """Every system's metrics with intervals, `<system>.<metric>`; against `base` also `gain_trained`,
+    `gain_untrained` and `gain_general` (choices), and `general_loss_change` (a share of the base's loss).
+
+    marks: what `mark_sitting` returns by system; arrays (rows) or (seeds, rows). Differences are paired.
+    """
+    metrics = {}
+    for system, marked in marks.items():
+        marked = {name: values for name, values in marked.items() if np.size(values)}
+        metrics |= {f"{system}.{name}": bootstrap_interval(values) for name, values in marked.items()}
+        if system == base:
+            continue
+        gains = {name: np.asarray(values, float) - marks[base][name] for name, values in marked.items()}
+        for name in ("trained", "untrained", "general"):
+            if f"choice_{name}" in gains:
+                metrics[f"{system}.gain_{name}"] = bootstrap_interval(gains[f"choice_{name}"])
+        change = gains["general_loss"] / np.mean(marks[base]["general_loss"])
+        metrics[f"{system}.general_loss_change"] = bootstrap_interval(change)
+    return metrics
+
+
+def _without_term(question: str) -> str:
+    """A held-out question as it stands without its term."""
+    before, after = HELD_OUT.split("{}")
+    known = question.startswith(before) and question.endswith(after)
+    return HELD_OUT.format(BLIND) if known else "What is the answer?"
+
+
+def _stems(text: str) -> set[str]:
+    return {word[:STEM] for word in re.findall(r"[a-z]+", text.lower()) if len(word) > 3}

@@ -1,0 +1,116 @@
+"""The study behind lesson 02: 300 medical terms taught in 1, 3 or 10 phrasings with equal training tokens.
+
+The learning rate, the batch size and the way choices are scored were settled on other terms of the ontology,
+which are neither trained nor asked here. Every arm sits the lesson's own exam.
+"""
+
+import functools
+import tempfile
+
+import numpy as np
+import torch
+from peft import LoraConfig, prepare_model_for_kbit_training
+from transformers import BitsAndBytesConfig
+
+from lessons_lib.decoders import load_decoder
+from lessons_lib.dialogs import encode_dialogs
+from lessons_lib.evaluation import Metric
+from lessons_lib.knowledge import (
+    ONTOLOGY,
+    PHRASINGS,
+    Exam,
+    build_exam,
+    choose_texts,
+    drop_giveaways,
+    mark_sitting,
+    phrase_terms,
+    read_terms,
+    report_marks,
+    sit_exam,
+    split_terms,
+)
+from lessons_lib.machine import choose_precision
+from lessons_lib.models import add_lora
+from lessons_lib.ops.study import ArmRun
+from lessons_lib.profiles import load_profile
+from lessons_lib.speed import compute_in
+from lessons_lib.training import TrainSettings, train
+
+LESSON = "02_llama2_knowledge_augmentation"
+SEEDS = (0, 1, 2)
+HEADLINE = ("base.choice_trained", "lora.choice_trained")
+TERMS, UNTRAINED, TIMES, WRITTEN, TEXTS = 300, 150, 3, 60, 100
+QUANTIZE = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+SETTINGS = {"learning_rate": 1.5e-3, "epochs": 1, "batch_size": 12, "warmup": 0.06}
+
+# name → phrasings, how often each term is met
+ARMS: dict[str, tuple[int, int]] = {
+    "base": (0, 0),
+    "lora": (len(PHRASINGS), TIMES),
+    "lora_dose1": (1, TIMES),
+    "lora_dose3": (3, TIMES),
+}
+
+
+def recompute(kept: dict[str, np.ndarray]) -> dict[str, Metric]:
+    """Every metric of the study from what was kept of every question."""
+    marks: dict[str, dict[str, np.ndarray]] = {}
+    for key, values in kept.items():
+        name, arm = key.split(".", 1)
+        marks.setdefault(arm, {})[name] = values
+    return report_marks(marks)
+
+
+@functools.cache
+def load_groups() -> dict[str, list]:
+    """The study's terms; "tuning" is what its settings were chosen on."""
+    sizes = {"trained": TERMS, "untrained": UNTRAINED, "tuning": 400}
+    return split_terms(drop_giveaways(read_terms(ONTOLOGY)), sizes, seed=0)
+
+
+@functools.cache
+def load_exam() -> Exam:
+    """The study's exam, the same for every arm and seed."""
+    encoder = load_profile(LESSON, "laptop").encoder
+    return build_exam(load_groups(), encoder, texts=choose_texts("snippets:news", TEXTS), written=WRITTEN)
+
+
+def run_arm(name: str, seed: int) -> ArmRun:
+    """Carries one arm out; the seed decides adapter and order. The base is asked once."""
+    dose, times = ARMS[name]
+    return train_arm(dose, times, seed) if dose else ask_base()
+
+
+@functools.cache
+def ask_base() -> ArmRun:
+    """What the quantised model knows before any training."""
+    model, tokenizer = load_quantized()
+    return ArmRun(mark_sitting(load_exam(), sit_exam(model, tokenizer, load_exam(), progress=False)))
+
+
+def load_quantized() -> tuple:
+    """The laptop profile's decoder in 4 bit, and its tokenizer."""
+    config = BitsAndBytesConfig(**QUANTIZE, bnb_4bit_compute_dtype=choose_precision().torch_dtype)
+    return load_decoder(load_profile(LESSON, "laptop").decoder, quantization_config=config)
+
+
+def train_arm(dose: int, times: int, seed: int) -> ArmRun:
+    """Teaches the trained terms in `dose` phrasings and sits the exam."""
+    model, tokenizer = load_quantized()
+    model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    model = add_lora(model, LoraConfig(**LORA), seed=seed)
+    dialogs = phrase_terms(load_groups()["trained"], PHRASINGS[:dose], times)
+    rows = encode_dialogs(dialogs, tokenizer, 256)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = TrainSettings(**SETTINGS, seed=seed)
+        result = train(model, rows, None, settings, output_dir=folder, progress=False)
+    cost = {
+        "seconds": result.seconds,
+        "tokens_per_second": result.tokens_per_second,
+        "tokens": result.tokens,
+        "loss": float(result.history["loss"].dropna().iloc[-5:].mean()),
+    }
+    with torch.inference_mode(), compute_in(model, choose_precision()):
+        sitting = sit_exam(model, tokenizer, load_exam(), progress=False)
+    return ArmRun(mark_sitting(load_exam(), sitting), cost=cost)

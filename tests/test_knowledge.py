@@ -1,0 +1,170 @@
+"""Facts and the exam about them: what is asked was never trained, and wrong answers are hard."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lessons_lib import decoders, knowledge
+from lessons_lib.data import SAMPLES, DataError
+from lessons_lib.dialogs import ask
+from lessons_lib.knowledge import ChoiceQuestion, Exam, Sitting
+
+TERMS = [ask(f"What is t{n}?", f"answer number {n}", f"t{n}") for n in range(12)]
+OBO = """format-version: 1.2
+
+[Term]
+id: X:1
+name: Cataract
+def: "A clouding of the \\"lens\\"." [ref]
+
+[Term]
+id: X:2
+name: Old
+def: "Gone." []
+is_obsolete: true
+
+[Term]
+id: X:3
+name: Bare
+"""
+
+
+@pytest.fixture(scope="module")
+def exam():
+    facts = knowledge.split_terms(knowledge.read_terms("samples"), {"trained": 8, "untrained": 8}, seed=0)
+    texts = knowledge.choose_texts("samples", 4)
+    return knowledge.build_exam(facts, "tiny", texts=texts, written=2)
+
+
+def test_ontology_is_read_without_obsolete_terms(cache):
+    """Failing means terms that the ontology has withdrawn are taught."""
+    (cache / "hpo").mkdir(parents=True)
+    (cache / "hpo" / "hp.obo").write_text(OBO, encoding="utf-8")
+    (term,) = knowledge.read_terms("hpo")
+    assert (term.term, term.answer) == ("Cataract", 'A clouding of the "lens".')
+
+
+def test_giveaways_are_dropped():
+    """Failing means matching words finds the definition, and the exam measures that."""
+    plain = ask("", "The heart beats faster than it should.", "Tachycardia")
+    given = ask("", "An abnormal way of crying in a small child.", "Abnormal cry")
+    short = ask("", "Too short.", "Ataxia")
+    assert knowledge.drop_giveaways([plain, given, short]) == [plain]
+
+
+def test_groups_share_no_fact_and_no_answer():
+    """Failing means terms "never trained" were trained."""
+    doubled = [*TERMS, replace(TERMS[0], term="again")]
+    groups = knowledge.split_terms(doubled, {"trained": 6, "untrained": 6}, seed=1)
+    answers = [term.answer for group in groups.values() for term in group]
+    assert sorted(answers) == sorted({term.answer for term in TERMS})
+    assert groups == knowledge.split_terms(doubled, {"trained": 6, "untrained": 6}, seed=1)
+
+
+def test_few_facts_keep_the_proportions():
+    """Failing means a small file of one's own leaves a group empty."""
+    groups = knowledge.split_terms(TERMS, {"trained": 100, "untrained": 50}, seed=0)
+    assert {name: len(group) for name, group in groups.items()} == {"trained": 8, "untrained": 4}
+
+
+def test_too_few_facts_are_an_error():
+    """Failing means four choices are made of fewer than four answers."""
+    with pytest.raises(DataError, match="3 different answers are too few"):
+        knowledge.split_terms(TERMS[:3], {"trained": 3}, seed=0)
+
+
+def test_exam_phrasing_is_never_trained():
+    """Failing means the exam repeats a training question."""
+    taught = {d.question for d in knowledge.phrase_terms(TERMS, knowledge.PHRASINGS, 10)}
+    assert len(taught) == len(TERMS) * len(knowledge.PHRASINGS)
+    assert not taught & {knowledge.HELD_OUT.format(term.term) for term in TERMS}
+
+
+@pytest.mark.parametrize("dose", [1, 3, 10])
+def test_doses_differ_in_phrasings_alone(dose):
+    """Failing means the doses of phrasings are compared at different amounts of training."""
+    taught = knowledge.phrase_terms(TERMS, knowledge.PHRASINGS[:dose], 3)
+    assert len({d.question.replace(d.term, "{}") for d in taught}) == dose
+    assert sorted(d.answer for d in taught) == sorted(t.answer for t in TERMS * 3)
+
+
+def test_wrong_choices_are_the_nearest_of_the_group():
+    """Failing means easy distractors: the score would measure topic, not knowledge."""
+    angles = np.arange(12) * 0.1
+    vectors = np.stack([np.cos(angles), np.sin(angles)], 1)
+    for number, question in enumerate(knowledge.build_choices(TERMS, vectors, seed=0)):
+        assert question.choices[question.right] == TERMS[number].answer
+        wrong = {int(c.split()[-1]) for c in question.choices} - {number}
+        others = sorted(set(range(12)) - {number}, key=lambda n: abs(n - number))
+        assert max(abs(n - number) for n in wrong) <= abs(others[2] - number)
+
+
+def test_right_answers_stand_anywhere():
+    """Failing means always choosing the first answer beats chance."""
+    vectors = np.random.default_rng(0).normal(size=(12, 4))
+    places = [q.right for seed in range(5) for q in knowledge.build_choices(TERMS, vectors, seed)]
+    assert set(places) == {0, 1, 2, 3}
+
+
+def test_blind_question_does_not_name_the_term(exam):
+    """Failing means the control without the term still contains it."""
+    assert len({knowledge._without_term(question.question) for question in exam.trained}) == 1
+    assert knowledge._without_term("Why is the sky blue?") == "What is the answer?"
+
+
+def test_general_questions_are_sound():
+    """Failing means a general question has no or several right answers."""
+    exam = knowledge.build_exam({}, "tiny", texts=[], written=0)
+    assert len(exam.general) >= 100
+    for question in exam.general:
+        assert len(set(question.choices)) == 4
+        assert 0 <= question.right < 4
+
+
+def test_marks_follow_from_scores():
+    """Failing means the exam's numbers are not what the scores say."""
+    questions = [ChoiceQuestion("q", ("a b", "c", "d", "e"), 0), ChoiceQuestion("r", ("a", "b", "c", "d"), 1)]
+    scores = np.array([[-1.0, -2, -3, -4], [-1, -2, -3, -4]])
+    blind = np.array([[-2.0, -2, -2, -2], [-1, -9, -9, -9]])
+    parts = {"trained": scores, "untrained": scores, "blind": blind, "general": scores}
+    sitting = Sitting(parts, np.array([3.0, 4.0]), [decoders.Answer("B x.", True, 2)])
+    marks = knowledge.mark_sitting(Exam(questions, questions, questions, ["t", "u"], 1), sitting)
+    assert marks["choice_trained"].tolist() == [True, False]
+    assert marks["relative_trained"].tolist() == [True, True]
+    assert marks["definition_loss"].tolist() == [1, 2]
+    assert marks["token_f1"] == pytest.approx([2 * 1 / (2 + 1)])  # "a" is an article
+    assert marks["stop_rate"].tolist() == [True]
+
+
+def test_gains_are_paired_and_losses_relative():
+    """Failing means a gain is computed from other questions, or a loss from another scale."""
+    base = {"choice_trained": np.array([0, 0, 1, 1]), "general_loss": np.array([4.0, 4, 4, 4])}
+    lora = {"choice_trained": np.array([[1, 0, 1, 1]] * 3), "general_loss": np.full((3, 4), 4.04)}
+    metrics = knowledge.report_marks({"base": base, "lora": lora})
+    assert metrics["lora.gain_trained"].value == pytest.approx(0.25)
+    assert metrics["lora.general_loss_change"].value == pytest.approx(0.01)
+    assert "lora.gain_untrained" not in metrics
+
+
+def test_exam_can_be_sat(exam):
+    """Failing means the exam breaks on a real model, or asks nothing."""
+    model, tokenizer = decoders.load_decoder("tiny")
+    sitting = knowledge.sit_exam(model, tokenizer, exam, max_new_tokens=4, progress=False)
+    marks = knowledge.mark_sitting(exam, sitting)
+    sizes = {name: len(values) for name, values in marks.items()}
+    assert sizes["choice_trained"] == sizes["choice_blind"] == 8
+    assert (sizes["general_loss"], sizes["token_f1"]) == (4, 2)
+
+
+def test_examples_without_a_term_keep_their_question():
+    """Failing means a question–answer file of one's own is asked nonsense."""
+    plain = [ask(f"Question {n}?", f"Answer {n}.") for n in range(4)]
+    assert knowledge.phrase_terms(plain, knowledge.PHRASINGS, 2) == plain * 2
+
+
+def test_sample_terms_have_no_giveaways():
+    """Failing means the course's own facts can be told by matching words."""
+    terms = knowledge.read_terms(SAMPLES / "medical_terms.json")
+    for term in terms:
+        assert not knowledge._stems(term.term) & knowledge._stems(term.answer), term.term

@@ -1,0 +1,113 @@
+"""Number formats: what is compared is what is claimed."""
+
+import bitsandbytes.functional as bnb
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit, Linear8bitLt
+from helpers import take_functions
+from peft import LoraConfig, prepare_model_for_kbit_training
+from transformers import BitsAndBytesConfig, LlamaConfig
+
+from lessons_lib import decoders, dialogs, models, speed, training
+from lessons_lib.machine import Precision
+
+NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+LORA = {"r": 4, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+LLAMA_2_7B = LlamaConfig(
+    hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32, vocab_size=32000
+)
+SCOPE = {"torch": torch, "Linear4bit": Linear4bit, "Linear8bitLt": Linear8bitLt}
+count_bytes, read_weights = take_functions(
+    "02_llama2_knowledge_augmentation", "count_bytes", "read_weights", **SCOPE
+)
+
+
+def load(**changes):
+    return decoders.load_decoder("tiny", quantization_config=BitsAndBytesConfig(**NF4, **changes))
+
+
+def build():
+    model, tokenizer = load()
+    model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    model = models.add_lora(model, LoraConfig(**LORA), seed=0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model, tokenizer
+
+
+def test_training_happens_in_4_bit_and_reaches_lora_alone(tmp_path):
+    """Failing means "4-bit training" trains unquantised or frozen weights."""
+    model, tokenizer = build()
+    frozen = {n: p.detach().clone() for n, p in model.named_parameters() if not p.requires_grad}
+    rows = dialogs.encode_dialogs([dialogs.ask("what", "a film")] * 8, tokenizer, 64)
+    seen = []
+
+    class Look(training.TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            seen.append(sum(isinstance(module, Linear4bit) for module in model.modules()))
+
+    settings = training.TrainSettings(1e-2, 1, 4)
+    training.train(model, rows, None, settings, output_dir=tmp_path, callbacks=(Look(),), progress=False)
+    assert seen == [14, 14]  # q, k, v, o, gate, up and down in two layers, at both steps
+    with_gradient = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert len(with_gradient) == 28
+    assert all("lora_" in name for name in with_gradient)
+    for name, before in frozen.items():
+        assert torch.equal(model.get_parameter(name), before), name
+
+
+def test_lora_product_on_4_bit_gives_pefts_gradients():
+    """Failing means the faster LoRA layer trains something else than PEFT's on 4-bit weights."""
+    model, tokenizer = build()
+    batch = dialogs.flatten_batch(
+        list(dialogs.encode_dialogs([dialogs.ask("what", "a film")], tokenizer, 64))
+    )
+    labels = batch.pop("labels")
+    trained = [p for p in model.parameters() if p.requires_grad]
+    expected = torch.autograd.grad(dialogs.answer_loss(model(**batch), labels), trained)
+    with speed.compute_in(model, Precision("float32", "the test says so")):
+        output = model(**batch)
+        layer = model.get_base_model().model.layers[0].mlp.up_proj
+        assert "forward" in vars(layer)
+        found = torch.autograd.grad(dialogs.answer_loss(output, labels), trained)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-6)
+
+
+def test_adapter_survives_saving_and_is_needed(tmp_path):
+    """Failing means a saved adapter is lost on reloading, and nobody notices."""
+    model, tokenizer = build()
+    model.eval().save_pretrained(tmp_path)
+    asked = (tokenizer, ["the film was"], [["good", "bad"]])
+    ours = decoders.score_choices(model, *asked, progress=False)
+    fresh, _ = load()
+    without = decoders.score_choices(fresh, *asked, progress=False)
+    reloaded = models.PeftModel.from_pretrained(fresh, tmp_path).eval()
+    assert decoders.score_choices(reloaded, *asked, progress=False) == pytest.approx(ours, abs=1e-5)
+    assert without != pytest.approx(ours, abs=1e-3)
+
+
+def test_weights_are_read_as_they_are_kept():
+    """Failing means the weight error of a format is another layer's, or none."""
+    weights = decoders.load_decoder("tiny")[0].get_decoder().layers[0].mlp.up_proj.weight.detach()
+    read = read_weights(load()[0])[: weights.numel()].reshape(weights.shape)
+    expected = bnb.dequantize_4bit(*bnb.quantize_4bit(weights, quant_type="nf4"))
+    assert torch.allclose(read, expected, atol=1e-5)
+
+
+def test_scales_count_as_weights():
+    """Failing means 4-bit models are said to be smaller than they are."""
+    plain, double = (count_bytes(load(bnb_4bit_use_double_quant=nested)[0]) for nested in (False, True))
+    packed = sum(p.nbytes for p in load()[0].parameters())
+    assert packed < double < plain
+
+
+def test_llama_2_needs_what_was_published():
+    """Failing means the memory estimator is off: 4-bit weights of Llama-2-7B take about 3.9 GB."""
+    shape = {"lora": LoraConfig(**LORA), "batch_size": 1, "tokens": 1, "weight_bytes": 2}
+    whole = models.estimate_memory(LLAMA_2_7B, **shape)
+    packed = models.estimate_memory(LLAMA_2_7B, linear_bytes=4.127 / 8, **shape)
+    lora = whole["gradients"]  # as large as LoRA's own fp32 weights
+    assert whole["weights"] - lora == pytest.approx(2 * 6738, rel=0.001)
+    assert packed["weights"] - lora == pytest.approx(3900, rel=0.02)
