@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+from bitsandbytes.nn import Linear4bit
 from huggingface_hub import auth_check
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -35,6 +36,11 @@ def load_decoder(name: str, **options: object) -> tuple[PreTrainedModel, PreTrai
     model = load_from_hub(transformers.AutoModelForCausalLM, name, **{"dtype": dtype, **options})
     if "quantization_config" not in options:
         model = model.to(pick_device())
+    for module in model.modules():
+        if isinstance(
+            module, Linear4bit
+        ):  # else a CPU with AVX512_BF16 repacks the weights when first asked,
+            module.support_avx512bf16_for_cpu = False  # and training would go on with others
     return model.eval(), tokenizer
 
 
@@ -79,33 +85,53 @@ def render_messages(tokenizer: PreTrainedTokenizerBase, turns: tuple[tuple[str, 
     return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
 
 
-@torch.inference_mode()
 def score_choices(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[str],
     choices: list[list[str]],
+    **options: object,
+) -> np.ndarray:
+    """Log-probability of every choice as the continuation of its prompt, summed over the choice's tokens:
+    (prompts, choices); `options` go to `score_tokens`. Choices are tokenized apart from their prompt, so
+    their first token is counted, not searched for."""
+    pairs = []
+    for prompt, some in zip(prompts, choices, strict=True):
+        before = _encode(tokenizer, prompt)
+        pairs += [(before, _encode(tokenizer, choice)) for choice in some]
+    return score_tokens(model, pairs, **options).reshape(len(prompts), -1)
+
+
+def score_texts(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: object
+) -> np.ndarray:
+    """Mean negative log-likelihood a token (texts) of running text after its first token, which is the
+    beginning-of-text token where the tokenizer writes one; `options` go to `score_tokens`."""
+    rows = [tokenizer(text)["input_ids"] for text in texts]
+    sums = score_tokens(model, [(row[:1], row[1:]) for row in rows], **options)
+    return -sums / [len(row) - 1 for row in rows]
+
+
+@torch.inference_mode()
+def score_tokens(
+    model: PreTrainedModel,
+    pairs: list[tuple[list[int], list[int]]],
     *,
     batch_size: int = 24,
     progress: bool = True,
 ) -> np.ndarray:
-    """Log-probability of every choice as the continuation of its prompt, summed over the choice's tokens:
-    (prompts, choices).
+    """Log-probability (pairs) of the second tokens of each pair after its first ones, summed.
 
     Inputs of a batch are laid out as a tree (`flatten_rows`): what they begin with is read once, and so are
-    equal inputs. Choices are tokenized apart from their prompt, so their first token is counted, not searched
-    for.
+    equal inputs.
     """
     inputs: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
-    for row, (prompt, options) in enumerate(zip(prompts, choices, strict=True)):
-        before = _encode(tokenizer, prompt)
-        for number, choice in enumerate(options):
-            after = _encode(tokenizer, choice)
-            inputs.setdefault(tuple((before + after)[:-1]), []).append((row * len(options) + number, after))
+    for number, (before, after) in enumerate(pairs):
+        inputs.setdefault(tuple((before + after)[:-1]), []).append((number, after))
     core = model.get_base_model() if hasattr(model, "get_base_model") else model
     reader, head, device = core.get_decoder(), core.get_output_embeddings(), core.device
     precision = choose_precision()
-    scores = np.zeros(sum(map(len, choices)))
+    scores = np.zeros(len(pairs))
     order = sorted(inputs)  # neighbours begin alike
     bar = progress_bar(len(order), "score", "row", disable=not progress)
     for start in range(0, len(order), batch_size):
@@ -117,13 +143,13 @@ def score_choices(
         with torch.autocast(device.type, precision.torch_dtype, enabled=precision.dtype == "bfloat16"):
             states = reader(**batch, use_cache=False).last_hidden_state[0]
         for path, key in zip(flat.paths, keys, strict=True):
-            for place, after in inputs[key]:
+            for number, after in inputs[key]:
                 logits = head(states[path[-len(after) :]].to(head.weight.dtype)).float()  # bf16 would round
                 right = logits[torch.arange(len(after)), after]
-                scores[place] = float((right - logits.logsumexp(-1)).sum())
+                scores[number] = float((right - logits.logsumexp(-1)).sum())
         bar.update(len(keys))
     bar.close()
-    return scores.reshape(len(prompts), -1)
+    return scores
 
 
 @dataclass(frozen=True)
@@ -170,18 +196,6 @@ def generate_answers(
         bar.update(len(batch["input_ids"]))
     bar.close()
     return answers
-
-
-def score_texts(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: object
-) -> np.ndarray:
-    """Mean negative log-likelihood a token (texts) of running text after its first token; `options` go to
-    `score_choices`. Their mean's exponential is the perplexity."""
-    ids = [_encode(tokenizer, text) for text in texts]
-    starts = [tokenizer.decode(row[:1]) for row in ids]
-    rests = [[tokenizer.decode(row[1:])] for row in ids]
-    counts = [len(_encode(tokenizer, rest)) for (rest,) in rests]
-    return -score_choices(model, tokenizer, starts, rests, **options)[:, 0] / np.array(counts)
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

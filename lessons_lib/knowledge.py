@@ -78,17 +78,18 @@ def drop_giveaways(terms: list[Dialog], least: int = 6, most: int = 30) -> list[
 
 def split_terms(terms: list[Dialog], sizes: dict[str, int], seed: int) -> dict[str, list[Dialog]]:
     """Disjoint random groups of `terms`, in the order of `sizes`; equal answers stay in the first group met.
-    Where there are too few terms, the groups keep their proportions."""
+    Where there are too few terms, each group gets four and a share of the rest."""
     unique = list({term.answer.lower(): term for term in terms}.values())
     if len(unique) < 4 * len(sizes):
         raise DataError(f"{len(unique)} different answers are too few: four choices a group need four each.")
     order = np.random.default_rng(seed).permutation(len(unique))
-    share = min(1.0, len(unique) / sum(sizes.values()))
+    spare = len(unique) - 4 * len(sizes)  # beyond the four that each group needs
+    share = min(1.0, spare / max(1, sum(sizes.values()) - 4 * len(sizes)))
     groups, start = {}, 0
     for name, size in sizes.items():
-        count = max(4, int(size * share))
-        groups[name] = [unique[i] for i in order[start : start + count]]
-        start += count
+        end = start + 4 + int((size - 4) * share)
+        groups[name] = [unique[i] for i in order[start:end]]
+        start = end
     return groups
 
 

@@ -13,14 +13,16 @@
 # **You need** Python, lesson 04's idea of LoRA, and lesson 01's of a decoder.
 #
 # **Words that come back.** *Quantisation*: storing each weight as one of a few levels.
-# *NF4*: sixteen levels, placed where normally distributed weights are. *Block*: the 64
-# weights that share one scale. *Perplexity*: how many tokens a model seems to choose
+# *NF4*: sixteen levels, placed where normally distributed weights are. *Block*: 64 weights
+# that share one scale. *Nat*: the unit of the loss; a loss of 1 nat means a probability of
+# 1/e. *Perplexity*: how many tokens a model seems to choose
 # among. *Chat template*: the text with which a model was trained to tell who speaks.
 # *EOS*: the token that ends an answer. *Mask*: which tokens the loss looks at.
 # *Distractor*: a wrong answer on offer. *Forgetting*: what a model could do before
 # training and cannot after. *Adapter*: the numbers LoRA trains.
 
 # %%
+import gc
 import time
 from pathlib import Path
 
@@ -82,14 +84,17 @@ if published:
 #
 # ## 1 · Four bits, by hand
 #
+# 4 bits is how weights are *stored*. Whenever a layer is used, its weights are unpacked to
+# an ordinary format, multiplied, and the copy is thrown away: NF4 saves memory, not time.
+#
 # Trained weights of a layer look like draws from a normal distribution. With 4 bits there
-# are 16 levels; QLoRA (Dettmers et al. 2023) puts them at quantiles of that
-# distribution, so that each level is used about equally often: eight steps for positive
-# numbers, seven for negative ones, and an exact zero. The outermost quantile cannot be
-# 1 (that is infinitely far out), so bitsandbytes takes 0.9677083.
+# are 16 levels; QLoRA (Dettmers et al. 2023) puts them near quantiles of that
+# distribution: eight positive levels, seven negative ones, and an exact zero. The
+# outermost quantile cannot be 1, which is infinitely far out; bitsandbytes takes
+# 1 − (1/30 + 1/32) / 2.
 
 # %% tags=["nbval-check-output"]
-OUTERMOST = 0.9677083
+OUTERMOST = 1 - (1 / 30 + 1 / 32) / 2
 positive = norm.ppf(np.linspace(OUTERMOST, 0.5, 9)[:-1])
 negative = -norm.ppf(np.linspace(OUTERMOST, 0.5, 8)[:-1])
 levels = np.sort(np.concatenate([positive, [0.0], negative]))
@@ -110,7 +115,8 @@ def quantize(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Level numbers (blocks, 64) and scales (blocks, 1)."""
     blocks = weights.reshape(-1, BLOCK)
     scales = blocks.abs().amax(1, keepdim=True)
-    return (blocks / scales)[..., None].sub(LEVELS).abs().argmin(-1), scales
+    halfway = (LEVELS[1:] + LEVELS[:-1]) / 2  # between two levels, the nearer one
+    return torch.bucketize(blocks / scales, halfway), scales
 
 
 def dequantize(numbers: torch.Tensor, scales: torch.Tensor, shape) -> torch.Tensor:
@@ -131,7 +137,8 @@ print("unpacked     ", dequantize(numbers, scales, example.shape)[:4].numpy().ro
 stored = {"dtype": torch.bfloat16} if profile.name == "gpu" else {}
 decoder, tokenizer = decoders.load_decoder(decoder_name, **stored)
 weights = decoder.get_decoder().layers[1].mlp.up_proj.weight.detach().float().cpu()
-ours = dequantize(*quantize(weights), weights.shape)
+numbers, scales = quantize(weights)
+ours = dequantize(numbers, scales, weights.shape)
 theirs = bnb.dequantize_4bit(*bnb.quantize_4bit(weights, quant_type="nf4"))
 del decoder  # the memory is needed below
 error = (ours - weights).pow(2).mean().sqrt() / weights.std()
@@ -140,6 +147,8 @@ print(
     f"largest difference from bitsandbytes' result: {(ours - theirs).abs().max():.1e}"
 )
 print(f"root mean square error: {error:.3f} standard deviations of the weights")
+used = 100 * torch.bincount(numbers.flatten(), minlength=16) / numbers.numel()
+print("% of weights on each level:", *(f"{share:.1f}" for share in used))
 figure, axis = plt.subplots(figsize=(plots.WIDTH, 3))
 blocks = weights.reshape(-1, BLOCK)
 axis.hist((blocks / blocks.abs().amax(1, keepdim=True)).flatten().numpy(), 101)
@@ -149,20 +158,20 @@ axis.set(xlabel="weight / scale of its block", ylabel="weights", title="NF4's le
 plots.show_figure(
     figure,
     "Histogram of a layer's weights divided by their block's scale, a bell around zero "
-    "with two spikes at minus and plus one; sixteen lines mark NF4's levels, dense near "
-    "zero and sparse outside.",
+    "with two spikes at minus and plus one; sixteen lines mark NF4's levels, dense "
+    "near zero and sparse outside.",
 )
 
 # %% [markdown]
-# The two spikes are each block's own largest weight. Storage: 4 bits a weight, and 32 bits
-# of scale a block. *Double quantisation* stores the scales in 8 bits too, 256 of them
+# The two spikes are mostly each block's own largest weight. Storage: 4 bits per weight,
+# and 32 bits of scale per block. *Double quantisation* stores the scales in 8 bits too, 256 of them
 # sharing one fp32 scale of their own.
 
 # %% tags=["nbval-check-output"]
 plain = 4 + 32 / BLOCK
 double = 4 + 8 / BLOCK + 32 / (BLOCK * 256)
-print(f"NF4:                      {plain:.3f} bits a weight")
-print(f"NF4, double quantisation: {double:.3f} bits a weight")
+print(f"NF4:                      {plain:.3f} bits per weight")
+print(f"NF4, double quantisation: {double:.3f} bits per weight")
 
 # %% [markdown]
 # ## 2 · What it costs
@@ -208,31 +217,47 @@ FORMATS = {
         "quantization_config": BitsAndBytesConfig(**NF4, bnb_4bit_use_double_quant=True)
     },
 }
+for name in ("NF4", "NF4, double"):  # what the weights are unpacked to
+    config = FORMATS[name]["quantization_config"]
+    config.bnb_4bit_compute_dtype = choose_precision().torch_dtype
 if profile.name == "gpu":  # 27 GB would not fit
     del FORMATS["fp32"]
 texts = knowledge.choose_texts(profile.texts, profile.text_rows)
-formats, kept = {}, {}
+token_count = sum(len(tokenizer(text)["input_ids"]) for text in texts)
+
+# %%
+formats, kept, losses = {}, {}, {}
 for name, options in FORMATS.items():
     candidate, _ = decoders.load_decoder(decoder_name, **options)
+    size = count_bytes(candidate) / 1e6
     kept[name] = read_weights(candidate)
-    first = next(iter(kept.values()))
+    first = next(iter(kept))
+    moved = (kept[name] - kept[first]).pow(2).mean().sqrt() / kept[first].std()
     began = time.perf_counter()
-    losses = decoders.score_texts(candidate, tokenizer, texts[:16], progress=False)
+    losses[name] = decoders.score_texts(candidate, tokenizer, texts, progress=False)
+    added = evaluation.bootstrap_interval(losses[name] - losses[first])
     formats[name] = {
-        "weights, MB": count_bytes(candidate) / 1e6,
-        "perplexity": np.exp(losses.mean()),
-        "weight error": float((kept[name] - first).pow(2).mean().sqrt() / first.std()),
-        "seconds to read": time.perf_counter() - began,
+        "weights, MB": f"{size:.1f}",
+        "weight error": f"{moved:.4f}",
+        "perplexity": f"{np.exp(losses[name].mean()):.1f}",
+        "added loss": f"{added.value:+.3f} ({added.low:+.3f} to {added.high:+.3f})",
+        "tokens/s": f"{token_count / (time.perf_counter() - began):.0f}",
     }
-del candidate, kept
+    candidate = None  # before the next one is loaded
+    gc.collect()
+    torch.cuda.empty_cache()
+del kept
 pd.DataFrame(formats).T
 
 # %% [markdown]
-# The weight error is in standard deviations of the weights. Embeddings stay as they are
-# in the 4-bit and 8-bit formats, which is why the whole shrinks less than its layers.
-# Perplexities of 16 sentences are coarse; what counts is their *order* and that all
-# formats read the same sentences. int8's speed and bf16's depend on what the processor
-# offers; without such instructions they are slower than fp32, not faster.
+# The weight error is in standard deviations of the weights, the added loss in nats per
+# token, paired by sentence, against the first row: an interval that contains 0 is a
+# format that these sentences cannot tell apart. Embeddings stay as they are in the 4-bit
+# and 8-bit formats, which is why the whole shrinks less than its layers. The speeds are
+# one reading each, on this machine: NF4 has to unpack, bf16 is fast only where the
+# processor has instructions for it, and LLM.int8 also quantises what flows *through* a
+# layer, for which bitsandbytes has no fast code on a CPU. (Where bf16 is fast, all rows
+# are computed in it, and differ in how the weights are stored.)
 #
 # ## 3 · What Llama-2-7B would need
 #
@@ -264,11 +289,12 @@ needs["measured by torchtune"] = [15.57, 9.29]
 needs.round(2)
 
 # %% [markdown]
-# In GB. The last column is peak memory *reserved* in
+# In GB, for one row of 512 tokens. The last column is peak memory *reserved* in
 # [torchtune's tutorial](https://docs.pytorch.org/torchtune/stable/tutorials/qlora_finetune.html)
-# for LoRA and QLoRA of Llama-2-7B: another rank, batch and length, and reserved is more
-# than used. So hold the orders of magnitude against each other, not the digits. The
-# 4-bit weights alone come to about 3.9 GB, as QLoRA's users report.
+# for LoRA and QLoRA of Llama-2-7B: another rank, batch and length, reserved is more than
+# used, and its QLoRA figure is mostly the peak of *loading*. So hold the orders of
+# magnitude against each other, not the digits. Our 4-bit column holds LoRA's own fp32
+# weights too; without them the frozen weights come to about 3.9 GB.
 #
 # ## 4 · Facts to teach
 #
@@ -293,9 +319,12 @@ except dialogs.DataError as problem:
     print(str(problem).replace(str(broken), broken.name))
 
 # %% [markdown]
-# The facts of this run: terms of the ontology whose definition shares no word stem with
-# the term. "Abnormal cry: an anomaly of crying" would be answered by matching words. One
-# random group is taught; another is never taught, and asked all the same.
+# The facts of this run: terms of the ontology with a definition of 6 to 30 words, no word of
+# which begins like a word of the term (five letters, words of more than three). "Abnormal
+# cry: an anomaly of crying" would be answered by matching words. One random group is
+# taught; another is never taught, and asked all the same. A file of your own, in any of
+# the formats above, takes their place when `LESSONS_DATA=my.json` is set before Jupyter
+# starts (or `make course LESSON=02 DATA=my.json`); nothing is dropped from it.
 
 # %%
 terms = knowledge.read_terms(profile.terms)
@@ -304,7 +333,11 @@ clear = (
 )
 sizes = {"trained": profile.trained_terms, "untrained": profile.untrained_terms}
 groups = knowledge.split_terms(clear, sizes, seed=SEED)
-print(f"{len(terms):,} facts read, {len(clear):,} without a giveaway")
+print(f"{len(terms):,} facts read, {len(clear):,} kept")
+if not all(fact.term for fact in clear):
+    print(
+        "Facts without a term are asked as they were taught: that measures memorising."
+    )
 print({name: len(group) for name, group in groups.items()})
 pd.DataFrame(
     [(fact.term or fact.question, fact.answer) for fact in groups["trained"][:5]],
@@ -322,7 +355,8 @@ pd.DataFrame(
 # %%
 fact = groups["trained"][0]
 row = dialogs.encode_dialogs([fact], tokenizer, profile.max_tokens)[0]
-prompt = [i for i, label in zip(*row.values(), strict=True) if label == -100]
+pairs = zip(row["input_ids"], row["labels"], strict=True)
+prompt = [token for token, label in pairs if label == -100]
 answer = [label for label in row["labels"] if label != -100]
 print("read, not learned:", repr(tokenizer.decode(prompt)))
 print("learned:          ", repr(tokenizer.decode(answer)))
@@ -341,9 +375,10 @@ except dialogs.DataError as problem:
 
 # %% [markdown]
 # Two savings that change no gradient. A row's **logits** are needed only where the next
-# token is learned; over a vocabulary of tens of thousands the rest would cost a third of
-# the time. And what all rows **begin** with (the system message) is read once: rows lie in
-# one sequence, and a mask lets each see that beginning and itself. A batch of two:
+# token is learned; in a small model with a vocabulary of tens of thousands the others
+# would cost much of the time. And what rows **begin** with, such as the same system
+# message, is read once: rows lie in one sequence, and a mask lets each see that beginning
+# and itself. A batch of two, `1 2 → 3 4` and `1 2 → 7`, which begin alike:
 
 # %% tags=["nbval-check-output"]
 tiny = [
@@ -359,6 +394,8 @@ print(
 )
 
 # %% [markdown]
+# The state at place 1 predicts both 3 and 7, so it is asked for twice.
+#
 # The facts are taught in ten phrasings of the question, and asked in one that is never
 # trained.
 
@@ -376,15 +413,21 @@ print("in the exam:\n   ", knowledge.HELD_OUT.format(fact.term))
 # ## 6 · The exam, before
 #
 # A generated answer is hard to mark by machine, so the main measure is a **choice**: which
-# of four definitions does the model find likeliest, a token, as the answer? Chance is .25.
-# What a sceptic asks:
+# of four definitions has the highest mean log-probability per token as the answer? (The
+# mean, for definitions differ in length.) Chance is .25. What a sceptic asks:
 #
 # - *Are the wrong answers easy?* They are the three definitions nearest to the right one,
 #   by a sentence encoder's vectors.
 # - *Does it just prefer definitions it has seen?* A trained term's wrong answers are
 #   trained definitions as well.
 # - *Does it need the term at all?* "Blind", the same question is asked without it; the
-#   score must be about chance.
+#   score should be about chance, and is what the score with the term is compared with.
+# - *Would something simpler do?* Below, two rules that know no medicine: take the
+#   definition most like the other three, or the one most like the term, by the same
+#   encoder.
+#
+# Some wrong answers are *nearly* right (an ontology has siblings), which holds every score
+# down. The untrained group is smaller, so its wrong answers are a little farther away.
 
 # %%
 exam = knowledge.build_exam(
@@ -394,6 +437,28 @@ question = exam.trained[0]
 print(question.question)
 for number, choice in enumerate(question.choices):
     print("  →" if number == question.right else "   ", choice)
+
+# %%
+rules = {}
+for name, questions in (("trained", exam.trained), ("untrained", exam.untrained)):
+    group = groups[name]
+    named = [dialogs.ask("", fact.term or fact.question) for fact in group]
+    vectors = knowledge.embed_answers(group, profile.encoder)
+    terms_vectors = knowledge.embed_answers(named, profile.encoder)
+    at = {fact.answer: n for n, fact in enumerate(group)}
+    right = {"most like the other three": [], "most like the term": []}
+    for number, question in enumerate(questions):
+        four = vectors[[at[choice] for choice in question.choices]]
+        four = four / np.linalg.norm(four, axis=1, keepdims=True)
+        central = (four @ four.T).sum(1).argmax()
+        closest = (four @ terms_vectors[number]).argmax()
+        right["most like the other three"].append(central == question.right)
+        right["most like the term"].append(closest == question.right)
+    rules |= {
+        f"{rule}, {name}": vars(evaluation.wilson_interval(hits))
+        for rule, hits in right.items()
+    }
+pd.DataFrame(rules).T
 
 # %% [markdown]
 # The model in 4 bit, in plain sight:
@@ -412,22 +477,25 @@ metrics = knowledge.report_marks(marks)
 pd.DataFrame({name: vars(metric) for name, metric in metrics.items()}).T
 
 # %% [markdown]
-# `choice_blind` should lie at .25, and `choice_general` (capitals, opposites, tools) shows
-# that the model does know things. `relative_trained` marks the same scores differently: a
-# definition counts by how much *likelier the term makes it*, so that a definition which
-# is likely anyway gains nothing. It is the kinder measure of what a model knows.
+# `choice_blind` should lie near .25 (not exactly: a definition that is likely anyway may be
+# a wrong answer to several questions), and `choice_general` (capitals, opposites, tools)
+# shows that the model does know things. `relative_trained` marks the same scores
+# differently: a definition counts by how much *likelier the term makes it*, so that one
+# which is likely anyway gains nothing. Hold the base against the two rules above.
 
 # %% [markdown]
 # ## 7 · Training in 4 bit
 #
-# `prepare_model_for_kbit_training` freezes the 4-bit weights and keeps what is left (norms,
-# embeddings) in fp32; LoRA goes on all linear layers. Gradients reach LoRA alone:
+# `prepare_model_for_kbit_training` freezes all weights and casts what is not in 4 bit
+# (norms, embeddings) to fp32; LoRA goes on all linear layers but the output layer: rank
+# 16, and `alpha` twice the rank, as is common. Gradients reach LoRA alone:
 
 # %% tags=["nbval-check-output"]
 linear = sum(isinstance(module, torch.nn.Linear) for module in model.modules())
 in_4_bit = sum(isinstance(module, Linear4bit) for module in model.modules())
 print("linear layers not in 4 bit:", linear - in_4_bit, "(the output layer)")
-model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+SAVE = {"use_gradient_checkpointing": profile.name == "gpu"}  # memory, for time
+model = prepare_model_for_kbit_training(model, **SAVE)
 model = models.add_lora(model, LoraConfig(**LORA), seed=SEED)
 trained = [name for name, p in model.named_parameters() if p.requires_grad]
 print("all trained parameters are LoRA's:", all("lora_" in name for name in trained))
@@ -436,10 +504,13 @@ print("layers in 4 bit before and after:", in_4_bit == in_4_bit_now)
 
 # %% [markdown]
 # `report_to` names a tracker: "none", "wandb", "trackio" or "tensorboard". Weights & Biases
-# never asks anything here: without `WANDB_API_KEY` the run stays in a folder, offline.
+# never asks anything here: without `WANDB_API_KEY` the run stays in a folder, offline. The
+# rate and the batch size were settled on other terms of the ontology.
 
 # %%
 SETTINGS = {"learning_rate": 1.5e-3, "epochs": 1, "batch_size": 12, "warmup": 0.06}
+if profile.name == "gpu":  # QLoRA's rate for 7 billion weights, not tuned here
+    SETTINGS |= {"learning_rate": 2e-4, "batch_size": 4}
 folder = Path(f"../build/runs/{LESSON}")
 first_run = train(
     model,
@@ -479,7 +550,7 @@ figure = plots.plot_intervals(
 )
 plots.show_figure(
     figure,
-    f"Share of four-way choices right, chance dashed at 0.25: {plots.list_rows(shown)}.",
+    f"Share of four-way choices right, chance dashed: {plots.list_rows(shown)}.",
 )
 
 # %% [markdown]
@@ -498,7 +569,8 @@ gains = pd.DataFrame(gains).T
 gains
 
 # %% [markdown]
-# An interval that contains 0 is no finding. `general_loss_change` is the change of the loss
+# An interval that contains 0 shows no difference at this size; it does not show that there
+# is none. `general_loss_change` is the change of the loss
 # on general sentences as a share of the loss before: negative is *better*. Fine-tuning
 # on short sentences can make a chat model a better reader of sentences, so this alone
 # does not prove that nothing was forgotten; `gain_general` asks for facts.
@@ -522,21 +594,24 @@ display(pd.DataFrame(table))
 said.head(6)
 
 # %% [markdown]
-# `definition_loss` is the mean loss a token of the right definition. `token_f1` compares
+# `definition_loss` is the mean loss per token of the right definition. `token_f1` compares
 # words, so a fluent, wrong definition still earns some: read a few. Where an answer has
 # the *style* of the ontology and the wrong content, the model has learned to sound
-# right, which is worse than not knowing. The stop rate is 1 only because EOS is
-# learned: had we padded with EOS and masked the padding, it would be masked too.
+# right, which is worse than not knowing. The stop rate is the share of answers that ended
+# within 64 tokens; the base, trained to chat, is mostly cut off. EOS is among the labels
+# here. A pipeline that pads with EOS and masks every padding token masks the real EOS as
+# well, and the model unlearns to stop.
 #
 # ## 9 · What the study says
 #
-# One seed and few terms prove little. The study teaches 300 terms with three seeds, in 1,
-# 3 or 10 phrasings, each term met equally often, and asks the same exam.
+# One seed and few terms prove little. The study teaches 300 terms with three seeds, each
+# term met three times: in one phrasing, in three, or in three drawn from all ten. All
+# arms sit one exam of the same kind as above.
 
 # %%
 if study:
     wanted = ["choice_trained", "gain_trained", "gain_untrained", "choice_blind"]
-    wanted += ["relative_trained", "general_loss_change", "stop_rate", "seconds"]
+    wanted += ["relative_trained", "general_loss_change", "stop_rate"]
     systems = ["base", "lora_dose1", "lora_dose3", "lora"]
     display(
         pd.DataFrame(
@@ -549,44 +624,53 @@ if study:
             }
         )
     )
-    doses = pd.DataFrame(
-        {
-            f"{dose} phrasing{'s' * (dose > 1)}": vars(
-                study.metrics[f"{system}.gain_trained"]
-            )
-            for dose, system in ((1, "lora_dose1"), (3, "lora_dose3"), (10, "lora"))
-        }
-    ).T
+else:
+    print("not measured yet")
 
 # %%
 if study:
+    titles = {
+        "lora_dose1": "1 phrasing",
+        "lora_dose3": "3 phrasings",
+        "lora": "3 of 10",
+    }
+    doses = {
+        title: vars(study.metrics[f"{arm}.gain_trained"])
+        for arm, title in titles.items()
+    }
+    doses |= {
+        f"{titles[arm]}, minus 1": vars(
+            study.metrics[f"{arm}_minus_lora_dose1.choice_trained"]
+        )
+        for arm in ("lora_dose3", "lora")
+    }
+    doses = pd.DataFrame(doses).T
     figure = plots.plot_intervals(
-        doses, "Gain by number of phrasings", "gain in choices of trained terms", 0
+        doses, "Gain by phrasings met", "gain in choices of trained terms", 0
     )
     plots.show_figure(
         figure,
         "Gain in four-way choices of trained terms, in a phrasing never trained, by "
-        f"number of phrasings: {plots.list_rows(doses)}.",
+        f"phrasings met, and paired differences: {plots.list_rows(doses)}.",
     )
 
 # %% [markdown]
-# (`lora` has all ten phrasings.) Do the intervals of the doses overlap? With few meetings
-# a term, other questions' wording can matter less than the literature's larger models
-# suggest (Ovadia et al. 2023). And hold `gain_untrained` against `gain_trained`: the
-# difference between them is knowledge of *these* terms; the rest is a habit.
+# The first three dots are gains over the base; the last two are paired differences between
+# the arms, and answer the question. Only the *question* varies here; work that finds
+# paraphrases important (Ovadia et al. 2023) varies the text of the fact itself. Hold
+# `gain_untrained` against `gain_trained` as well: what both share is general practice with
+# such questions, what only the trained terms gain is knowledge of them.
 #
 # ## 10 · Tracking: two runs in one figure
 #
-# The run above lies in a folder, ready to be uploaded. A second, short run has a tenth of
-# the learning rate.
+# The run above lies in a folder, ready to be uploaded. A second run has a tenth of the
+# learning rate and at most ten steps, within which its rate falls to zero.
 
 # %%
 second_model, _ = decoders.load_decoder(
     decoder_name, quantization_config=quantize_config
 )
-second_model = prepare_model_for_kbit_training(
-    second_model, use_gradient_checkpointing=False
-)
+second_model = prepare_model_for_kbit_training(second_model, **SAVE)
 second_model = models.add_lora(second_model, LoraConfig(**LORA), seed=SEED)
 slow = {**SETTINGS, "learning_rate": SETTINGS["learning_rate"] / 10}
 second_run = train(
@@ -623,15 +707,16 @@ plots.show_figure(
 )
 
 # %% [markdown]
-# With an account, `wandb sync` and the folder of a run (`build/runs/…/wandb/wandb/
-# offline-run-…`) uploads it; with `WANDB_API_KEY` set beforehand, training does so
-# itself. TensorBoard and trackio write beside it when `report_to` names them.
+# Drawn are the losses that `train` returns; a test holds them equal to those in the run's
+# folder. With an account, `wandb sync` and that folder (`…/offline-run-…`) uploads it;
+# with `WANDB_API_KEY` set beforehand, training does so itself. Where `report_to` names
+# TensorBoard or trackio, the run goes there instead.
 #
 # ## 11 · Save, reload, merge
 #
 # The adapter is the product: a few megabytes, useless without the base it was trained on.
-# Loaded onto a fresh 4-bit base, it must answer as before, to the last digit. Merged
-# into the *unquantised* base it will not: it was trained to work on 4-bit weights.
+# Loaded onto a fresh 4-bit base, it must score as before, up to rounding. Merged into the
+# *unquantised* base it need not: it was trained to work on 4-bit weights.
 
 # %% tags=["nbval-check-output"]
 adapter = folder / "adapter"
@@ -647,20 +732,24 @@ print("so does the base without it:", np.allclose(ours, without, atol=1e-5))
 del fresh, reloaded
 
 # %%
-full, _ = decoders.load_decoder(decoder_name, **stored)
-merged = PeftModel.from_pretrained(full, adapter).merge_and_unload()
-merged.to(torch.bfloat16).save_pretrained(folder / "merged")
-sizes = {
-    name: sum(f.stat().st_size for f in (folder / name).glob("*.safetensors")) / 1e6
-    for name in ("adapter", "merged")
-}
-merged = merged.to(stored.get("dtype", torch.float32))
 asked = exam.trained[:20]
-right = [q.right for q in asked]
-for name, which in (("4 bit + adapter", model), ("merged", merged)):
-    scores = knowledge.score_questions(which, tokenizer, asked, False)
-    print(f"{name}: {np.mean(scores.argmax(1) == right):.2f} of {len(asked)} right")
-print({name: f"{size:.0f} MB" for name, size in sizes.items()})
+scores = {"4 bit + adapter": knowledge.score_questions(model, tokenizer, asked, False)}
+if profile.name == "gpu" and torch.cuda.mem_get_info()[0] < 16e9:
+    print("Too little free memory to merge into 13.5 GB of bf16 weights here.")
+else:
+    full, _ = decoders.load_decoder(decoder_name, **stored)
+    merged = PeftModel.from_pretrained(full, adapter).merge_and_unload()
+    scores["merged"] = knowledge.score_questions(merged, tokenizer, asked, False)
+    merged.to(torch.bfloat16).save_pretrained(folder / "merged")
+for name, found in scores.items():
+    hits = np.mean(found.argmax(1) == [q.right for q in asked])
+    apart = np.abs(found - scores["4 bit + adapter"]).max()
+    print(
+        f"{name}: {hits:.2f} of {len(asked)} right, scores differ by up to {apart:.2f}"
+    )
+for name in ("adapter", "merged"):
+    size = sum(f.stat().st_size for f in (folder / name).glob("*.safetensors")) / 1e6
+    print(f"{name}: {size:.0f} MB")
 
 # %% [markdown]
 # A model card goes with the adapter: base, data and licence, numbers.
@@ -724,7 +813,8 @@ print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 # ## Recap
 #
 # 1. NF4 stores a weight as one of sixteen levels times its block's scale, 4.5 bits in
-#    all and 4.127 with double quantisation; ours equals bitsandbytes'.
+#    all and 4.127 with double quantisation; our levels equal bitsandbytes'. Layers are
+#    unpacked to be used: it saves memory, not time.
 # 2. A fact becomes a prompt, an answer and EOS; what is learned is counted, not searched.
 # 3. LoRA trains on top of frozen 4-bit weights; the run tracks itself without an account.
 # 4. What was learned shows in trained terms, in a new phrasing, against hard wrong answers;
@@ -737,7 +827,8 @@ print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 #
 # 1. A layer has 4096 × 11008 weights. How many MB in NF4 with double quantisation?
 # 2. Which level stands for a weight of 0.5 in a block whose largest weight is 1?
-# 3. A row has a prompt of 40 tokens and an answer of 9, then EOS. How many logits?
+# 3. A row has a prompt of 40 tokens and an answer of 9, then EOS. At how many positions are
+#    logits computed?
 # 4. 21 of 60 choices are right. Is that better than chance?
 
 # %% tags=["nbval-check-output"]

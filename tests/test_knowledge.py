@@ -65,7 +65,14 @@ def test_groups_share_no_fact_and_no_answer():
 def test_few_facts_keep_the_proportions():
     """Failing means a small file of one's own leaves a group empty."""
     groups = knowledge.split_terms(TERMS, {"trained": 100, "untrained": 50}, seed=0)
-    assert {name: len(group) for name, group in groups.items()} == {"trained": 8, "untrained": 4}
+    assert {name: len(group) for name, group in groups.items()} == {"trained": 6, "untrained": 5}
+
+
+@pytest.mark.parametrize("count", [8, 9, 10, 11])
+def test_every_group_has_four_answers(count):
+    """Failing means a question offers its right answer twice."""
+    groups = knowledge.split_terms(TERMS[:count], {"trained": 60, "untrained": 40}, seed=0)
+    assert min(map(len, groups.values())) >= 4
 
 
 def test_too_few_facts_are_an_error():

@@ -75,6 +75,20 @@ def test_lora_product_on_4_bit_gives_pefts_gradients():
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-6)
 
 
+def test_four_bit_weights_are_never_repacked():
+    """Failing means a CPU with AVX512_BF16 repacks weights when asked, and training reads them wrongly."""
+    model, _ = load()
+    flags = [m.support_avx512bf16_for_cpu for m in model.modules() if isinstance(m, Linear4bit)]
+    assert flags == [False] * 14
+
+
+def test_bytes_of_int8_are_counted():
+    """Failing means the table of formats breaks off at int8."""
+    eight, _ = decoders.load_decoder("tiny", quantization_config=BitsAndBytesConfig(load_in_8bit=True))
+    packed = sum(p.nbytes for p in eight.parameters())
+    assert packed < count_bytes(eight) < 1.1 * packed
+
+
 def test_adapter_survives_saving_and_is_needed(tmp_path):
     """Failing means a saved adapter is lost on reloading, and nobody notices."""
     model, tokenizer = build()

@@ -7,6 +7,15 @@ from lessons_lib.ops.pairs import list_lessons
 from lessons_lib.results import REPOSITORY, Results, find_results
 
 README = REPOSITORY / "README.md"
+SHOWN = (
+    "accuracy",
+    "choice_trained",
+    "choice_untrained",
+    "choice_blind",
+    "choice_general",
+    "relative_trained",
+)
+SHOWN += ("token_f1", "stop_rate", "gain_trained", "gain_untrained", "gain_general", "general_loss_change")
 START, END = "<!-- results: generated -->", "<!-- results: end -->"
 
 
@@ -29,19 +38,18 @@ def render_results() -> str:
 
 
 def _render_study(study: Results) -> str:
-    lines = [f"| study, {len(study.seeds)} seeds | accuracy | 95 % interval | n |", "|---|---|---|---|"]
-    systems = {
-        name.removesuffix(".accuracy"): metric
-        for name, metric in study.metrics.items()
-        if name.endswith(".accuracy") and not name.startswith("sweep_")
-    }
-    plain = sorted((n for n in systems if "_minus_" not in n), key=lambda n: -systems[n].value)
-    for name in plain + sorted(n for n in systems if "_minus_" in n):
-        metric, sign = systems[name], "+" if "_minus_" in name else ""
-        interval = f"{metric.low:{sign}.3f} to {metric.high:{sign}.3f}"
-        title = f"`{name}`".replace("_minus_", "` − `")
-        lines.append(f"| {title} | {metric.value:{sign}.3f} | {interval} | {metric.n:,} |")
-    return "\n".join(lines)
+    lines = [f"| study, {len(study.seeds)} seeds | value | 95 % interval | n |", "|---|---|---|---|"]
+    rows = []
+    for name, metric in study.metrics.items():
+        system, _, kind = name.rpartition(".")
+        if kind in SHOWN and not name.startswith("sweep_"):
+            difference = "_minus_" in system or kind.startswith("gain") or kind.endswith("change")
+            title = f"`{name.removesuffix('.accuracy')}`".replace("_minus_", "` − `")
+            rank = ("_minus_" in system, SHOWN.index(kind), title if difference else -metric.value)
+            sign = "+" if difference else ""
+            interval = f"{metric.low:{sign}.3f} to {metric.high:{sign}.3f}"
+            rows.append((rank, f"| {title} | {metric.value:{sign}.3f} | {interval} | {metric.n:,} |"))
+    return "\n".join(lines + [line for _, line in sorted(rows)])
 
 
 def update_readme() -> None:

@@ -1,4 +1,5 @@
-"""The study behind lesson 02: 300 medical terms taught in 1, 3 or 10 phrasings with equal training tokens.
+"""The study behind lesson 02: 300 medical terms, each met three times: in one phrasing, in three, or in three
+drawn from ten, with equal training tokens but for the phrasings' own.
 
 The learning rate, the batch size and the way choices are scored were settled on other terms of the ontology,
 which are neither trained nor asked here. Every arm sits the lesson's own exam.
@@ -14,7 +15,7 @@ from transformers import BitsAndBytesConfig
 
 from lessons_lib.decoders import load_decoder
 from lessons_lib.dialogs import encode_dialogs
-from lessons_lib.evaluation import Metric
+from lessons_lib.evaluation import Metric, compare_paired
 from lessons_lib.knowledge import (
     ONTOLOGY,
     PHRASINGS,
@@ -51,6 +52,7 @@ ARMS: dict[str, tuple[int, int]] = {
     "lora_dose1": (1, TIMES),
     "lora_dose3": (3, TIMES),
 }
+COMPARISONS = [("lora_dose3", "lora_dose1"), ("lora", "lora_dose1")]
 
 
 def recompute(kept: dict[str, np.ndarray]) -> dict[str, Metric]:
@@ -59,7 +61,11 @@ def recompute(kept: dict[str, np.ndarray]) -> dict[str, Metric]:
     for key, values in kept.items():
         name, arm = key.split(".", 1)
         marks.setdefault(arm, {})[name] = values
-    return report_marks(marks)
+    metrics = report_marks(marks)
+    for a, b in COMPARISONS:
+        difference = compare_paired(marks[a]["choice_trained"], marks[b]["choice_trained"]).difference
+        metrics[f"{a}_minus_{b}.choice_trained"] = difference
+    return metrics
 
 
 @functools.cache

@@ -1,0 +1,124 @@
+"""Throughput of lesson 02's training: the plain Trainer in fp32 against this course's `train`, in one run.
+
+    make bench LESSON=02
+
+The same model, the same LoRA on all linear layers, the same rows in the same batches. "plain" is Hugging
+Face's Trainer with padded rows and logits everywhere; "fp32" and "bf16" are `train` on weights kept so, "NF4"
+on 4-bit weights with double quantisation. bf16 is left out where the CPU is slow at it. Every case runs in a
+process of its own. Tokens are those of the rows, without padding, a shared beginning counted in every row: so
+tokens/s compares as rows/s does. "of peak" is the share of the machine's matrix-product peak in the format
+computed in: 2 FLOP a weight and token forwards, 2 backwards.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+import torch
+from bench_training import measure_peak_flops
+from datasets import Dataset
+from peft import LoraConfig, prepare_model_for_kbit_training
+from transformers import BitsAndBytesConfig, DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+from lessons_lib.decoders import load_decoder
+from lessons_lib.dialogs import encode_dialogs
+from lessons_lib.knowledge import PHRASINGS, phrase_terms
+from lessons_lib.machine import choose_precision, peak_memory_mb
+from lessons_lib.models import add_lora, quiet_libraries
+from lessons_lib.ops.study_02 import LORA, QUANTIZE, SETTINGS, load_groups
+from lessons_lib.training import LengthBucketSampler, TrainSettings, train
+
+MODEL = "packaged:SmolLM2-135M-Instruct"
+STEPS = 20
+
+
+def load_case(case: str) -> tuple:
+    """Model with LoRA, tokenizer, bytes of the frozen linear layers' weights."""
+    options = {"dtype": torch.bfloat16} if case == "bf16" else {}
+    if case == "NF4":
+        compute = choose_precision().torch_dtype
+        options["quantization_config"] = BitsAndBytesConfig(**QUANTIZE, bnb_4bit_compute_dtype=compute)
+    model, tokenizer = load_decoder(MODEL, **options)
+    total = model.get_memory_footprint()
+    if case == "NF4":
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    return add_lora(model, LoraConfig(**LORA), seed=0), tokenizer, total
+
+
+def order_rows(tokenizer: object) -> Dataset:
+    """Rows in the order in which `train` takes them."""
+    rows = encode_dialogs(phrase_terms(load_groups()["trained"], PHRASINGS, 1), tokenizer, 256)
+    lengths = [len(ids) for ids in rows["input_ids"]]
+    order = list(LengthBucketSampler(lengths, SETTINGS["batch_size"], 0))
+    return rows.select(order)
+
+
+def run_plain(rows: Dataset, model: object, tokenizer: object, folder: str) -> float:
+    """Seconds of Hugging Face's Trainer."""
+    arguments = TrainingArguments(
+        folder,
+        max_steps=STEPS,
+        per_device_train_batch_size=SETTINGS["batch_size"],
+        learning_rate=SETTINGS["learning_rate"],
+        train_sampling_strategy="sequential",
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100)
+    trainer = Trainer(model, arguments, train_dataset=rows, data_collator=collator)
+    started = time.perf_counter()
+    trainer.train()
+    return time.perf_counter() - started
+
+
+def run_case(case: str) -> dict[str, float]:
+    """One case's figures."""
+    quiet_libraries()
+    model, tokenizer, kept = load_case(case)
+    rows = order_rows(tokenizer).select(range(STEPS * SETTINGS["batch_size"]))
+    tokens = sum(len(ids) for ids in rows["input_ids"])
+    with tempfile.TemporaryDirectory() as folder:
+        if case == "plain":
+            seconds = run_plain(rows, model, tokenizer, folder)
+        else:
+            settings = TrainSettings(**SETTINGS, seed=0)
+            seconds = train(model, rows, None, settings, output_dir=folder, progress=False).seconds
+    linear = sum(
+        module.in_features * module.out_features
+        for name, module in model.named_modules()
+        if name.endswith("base_layer")
+    )
+    dtype = torch.float32 if case in ("plain", "fp32") else choose_precision().torch_dtype
+    return {
+        "rows_s": len(rows) / seconds,
+        "tokens_s": tokens / seconds,
+        "weights_mb": kept / 1e6,
+        "peak_mb": peak_memory_mb(),
+        "of_peak": 4 * linear * tokens / seconds / measure_peak_flops(dtype),
+    }
+
+
+def main() -> None:
+    """Runs every case in a process of its own and prints the table."""
+    print(f"precision: {choose_precision().dtype}, {choose_precision().reason}")
+    cases = ["plain", "fp32", *(["bf16"] if choose_precision().dtype == "bfloat16" else []), "NF4"]
+    figures = {}
+    for case in cases:
+        environment = os.environ | {"OMP_NUM_THREADS": "2"}
+        command = [sys.executable, __file__, case]
+        output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        figures[case] = json.loads(output.stdout.splitlines()[-1])
+        line = " ".join(f"{key} {value:,.3g}" for key, value in figures[case].items())
+        ratio = figures[case]["tokens_s"] / figures["plain"]["tokens_s"]
+        print(f"{case:6s} {line} — {ratio:.2f} × plain", flush=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 2:
+        print(json.dumps(run_case(sys.argv[1])))
+    else:
+        main()
