@@ -16,33 +16,40 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import torch
 from bench_training import measure_peak_flops
+from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from datasets import Dataset
 from peft import LoraConfig, prepare_model_for_kbit_training
 from transformers import BitsAndBytesConfig, DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+from helpers import take_functions
 
 from lessons_lib.decoders import load_decoder
 from lessons_lib.dialogs import encode_dialogs
 from lessons_lib.knowledge import PHRASINGS, phrase_terms
 from lessons_lib.machine import choose_precision, peak_memory_mb
 from lessons_lib.models import add_lora, quiet_libraries
-from lessons_lib.ops.study_02 import LORA, QUANTIZE, SETTINGS, load_groups
+from lessons_lib.ops.study_02 import LESSON, LORA, QUANTIZE, SETTINGS, load_groups
 from lessons_lib.training import LengthBucketSampler, TrainSettings, train
 
+SCOPE = {"torch": torch, "Linear4bit": Linear4bit, "Linear8bitLt": Linear8bitLt}
+(count_bytes,) = take_functions(LESSON, "count_bytes", **SCOPE)
 MODEL = "packaged:SmolLM2-135M-Instruct"
 STEPS = 20
 
 
 def load_case(case: str) -> tuple:
-    """Model with LoRA, tokenizer, bytes of the frozen linear layers' weights."""
-    options = {"dtype": torch.bfloat16} if case == "bf16" else {}
+    """Model with LoRA, tokenizer, bytes of the weights as loaded, scales included."""
+    options = {"dtype": torch.bfloat16} if case in ("bf16", "NF4") else {}  # the rest of NF4, too
     if case == "NF4":
         compute = choose_precision().torch_dtype
         options["quantization_config"] = BitsAndBytesConfig(**QUANTIZE, bnb_4bit_compute_dtype=compute)
     model, tokenizer = load_decoder(MODEL, **options)
-    total = model.get_memory_footprint()
+    total = count_bytes(model)
     if case == "NF4":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     return add_lora(model, LoraConfig(**LORA), seed=0), tokenizer, total
