@@ -726,8 +726,8 @@ plots.show_figure(
 #
 # ## 11 · Save, reload, merge
 #
-# The adapter is the product: a few megabytes, useless without the base it was trained on.
-# Loaded onto a fresh 4-bit base, it must score as before, up to rounding. Merged into the
+# The adapter is the product: small beside the model, useless without the base it was
+# trained on. Loaded onto a fresh 4-bit base, it must score as before, up to rounding. Merged into the
 # *unquantised* base it need not: it was trained to work on 4-bit weights.
 
 # %% tags=["nbval-check-output"]

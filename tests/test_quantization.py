@@ -75,6 +75,24 @@ def test_lora_product_on_4_bit_gives_pefts_gradients():
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-6)
 
 
+def test_bf16_trains_4_bit_weights_like_fp32(tmp_path):
+    """Failing means that on CPUs with fast bf16, and on GPUs, 4-bit training learns something else."""
+    losses = {}
+    for dtype in ("float32", "bfloat16"):
+        model, tokenizer = build()
+        rows = dialogs.encode_dialogs(
+            [dialogs.ask("what", "a film"), dialogs.ask("who", "a hero")] * 8, tokenizer, 64
+        )
+        settings = training.TrainSettings(1e-2, 1, 4)
+        precision = Precision(dtype, "the test says so")
+        options = {"output_dir": tmp_path / dtype, "precision": precision, "progress": False}
+        result = training.train(model, rows, None, settings, **options)
+        losses[dtype] = result.history["loss"].dropna().tolist()
+        assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
+    assert losses["float32"][-1] < losses["float32"][0]
+
+
 def test_four_bit_weights_are_never_repacked():
     """Failing means a CPU with AVX512_BF16 repacks weights when asked, and training reads them wrongly."""
     model, _ = load()

@@ -36,6 +36,12 @@ def test_missing_data_file_is_said_at_once(tmp_path):
         runner.run_course("04", data=str(tmp_path / "nothing.csv"))
 
 
+def test_data_of_ones_own_needs_a_lesson(tmp_path):
+    """Failing means reviews are given to the lesson that reads medical terms, in mid-course."""
+    with pytest.raises(runner.LessonError, match="DATA needs LESSON"):
+        runner.run_course(data=str(tmp_path))
+
+
 @pytest.mark.parametrize("reason", ["data", "environment", "profile"])
 def test_private_data_and_smoke_runs_are_never_published(reason, tmp_path, monkeypatch):
     """Failing means somebody's own reviews, or a random model's numbers, land in the README."""

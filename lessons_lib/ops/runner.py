@@ -39,6 +39,10 @@ def run_course(number: str = "", data: str = "", publish: bool = False) -> list[
         raise LessonError("Only a laptop or gpu run on the lesson's own data is published: unset DATA.")
     os.environ["LESSONS_CACHE"] = str(cache_folder().resolve())  # kernels run in another folder
     if data:
+        if not number:
+            raise LessonError(
+                "DATA needs LESSON, for each lesson reads its own kind of file: LESSON=04 DATA=…"
+            )
         if not Path(data).expanduser().exists():
             raise LessonError(f"DATA={data}: there is no such file or folder.")
         os.environ["LESSONS_DATA"] = str(Path(data).expanduser().resolve())
