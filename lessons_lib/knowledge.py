@@ -259,8 +259,9 @@ def report_marks(marks: dict[str, dict[str, np.ndarray]], base: str = "base") ->
         for name in ("trained", "untrained", "general"):
             if f"choice_{name}" in gains:
                 metrics[f"{system}.gain_{name}"] = bootstrap_interval(gains[f"choice_{name}"])
-        change = gains["general_loss"] / np.mean(marks[base]["general_loss"])
-        metrics[f"{system}.general_loss_change"] = bootstrap_interval(change)
+        if "general_loss" in gains:
+            change = gains["general_loss"] / np.mean(marks[base]["general_loss"])
+            metrics[f"{system}.general_loss_change"] = bootstrap_interval(change)
     return metrics
 
 

@@ -618,13 +618,14 @@ said.head(6)
 #
 # One seed and few terms prove little. The study teaches 300 terms with three seeds, each
 # term met three times: in one phrasing, in three, or in three drawn from all ten. All
-# arms sit one exam of the same kind as above.
+# arms sit one exam of the same kind as above; `search` is section 6's rule "most like the
+# term".
 
 # %%
 if study:
     wanted = ["choice_trained", "gain_trained", "gain_untrained", "choice_blind"]
     wanted += ["relative_trained", "general_loss_change", "stop_rate"]
-    systems = ["base", "lora_dose1", "lora_dose3", "lora"]
+    systems = ["search", "base", "lora_dose1", "lora_dose3", "lora"]
     display(
         pd.DataFrame(
             {
@@ -667,7 +668,9 @@ if study:
     )
 
 # %% [markdown]
-# The first three dots are gains over the base; the last two are paired differences between
+# Hold every column of the table against `search`: for *choosing*, an encoder that looks
+# the term up may do as well as a small decoder that was taught it. In the figure, the
+# first three dots are gains over the base; the last two are paired differences between
 # the arms, and answer the question. Only the *question* varies here; work that finds
 # paraphrases important (Ovadia et al. 2023) varies the text of the fact itself. Hold
 # `gain_untrained` against `gain_trained` as well: what both share is general practice with

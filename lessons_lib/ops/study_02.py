@@ -14,7 +14,7 @@ from peft import LoraConfig, prepare_model_for_kbit_training
 from transformers import BitsAndBytesConfig
 
 from lessons_lib.decoders import load_decoder
-from lessons_lib.dialogs import encode_dialogs
+from lessons_lib.dialogs import ask, encode_dialogs
 from lessons_lib.evaluation import Metric, compare_paired
 from lessons_lib.knowledge import (
     ONTOLOGY,
@@ -23,6 +23,7 @@ from lessons_lib.knowledge import (
     build_exam,
     choose_texts,
     drop_giveaways,
+    embed_answers,
     mark_sitting,
     phrase_terms,
     read_terms,
@@ -48,11 +49,12 @@ SETTINGS = {"learning_rate": 1.5e-3, "epochs": 1, "batch_size": 12, "warmup": 0.
 # name → phrasings, how often each term is met
 ARMS: dict[str, tuple[int, int]] = {
     "base": (0, 0),
+    "search": (0, 1),  # no decoder: the definition whose embedding is most like the term's
     "lora": (len(PHRASINGS), TIMES),
     "lora_dose1": (1, TIMES),
     "lora_dose3": (3, TIMES),
 }
-COMPARISONS = [("lora_dose3", "lora_dose1"), ("lora", "lora_dose1")]
+COMPARISONS = [("lora_dose3", "lora_dose1"), ("lora", "lora_dose1"), ("lora", "search")]
 
 
 def recompute(kept: dict[str, np.ndarray]) -> dict[str, Metric]:
@@ -85,7 +87,27 @@ def load_exam() -> Exam:
 def run_arm(name: str, seed: int) -> ArmRun:
     """Carries one arm out; the seed decides adapter and order. The base is asked once."""
     dose, times = ARMS[name]
+    if name == "search":
+        return search_definitions()
     return train_arm(dose, times, seed) if dose else ask_base()
+
+
+@functools.cache
+def search_definitions() -> ArmRun:
+    """What the encoder that picked the wrong answers picks itself, as the lesson's section 6 does."""
+    encoder, marks = load_profile(LESSON, "laptop").encoder, {}
+    for group, questions in (("trained", load_exam().trained), ("untrained", load_exam().untrained)):
+        terms = load_groups()[group]
+        answers = embed_answers(terms, encoder)
+        answers /= np.linalg.norm(answers, axis=1, keepdims=True)
+        names = embed_answers([ask("", term.term) for term in terms], encoder)
+        place = {term.answer: number for number, term in enumerate(terms)}
+        picked = [
+            (answers[[place[choice] for choice in question.choices]] @ name).argmax()
+            for question, name in zip(questions, names, strict=True)
+        ]
+        marks[f"choice_{group}"] = np.array(picked) == [question.right for question in questions]
+    return ArmRun(marks)
 
 
 @functools.cache
