@@ -137,6 +137,12 @@ class FlatRows:
     visible: torch.Tensor
     paths: list[list[int]]
 
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """What a causal model reads: `input_ids` and `position_ids` (1, tokens), `attention_mask` (1, 1,
+        tokens, tokens)."""
+        mask = self.visible[None, None]
+        return {"input_ids": self.tokens[None], "position_ids": self.positions[None], "attention_mask": mask}
+
 
 def flatten_rows(rows: Iterable[Sequence[int]]) -> FlatRows:
     """Lays rows of tokens out as a tree: a causal model gives each token the state it has in its row alone,

@@ -137,9 +137,7 @@ def score_tokens(
     for start in range(0, len(order), batch_size):
         keys = order[start : start + batch_size]
         flat = flatten_rows(keys)
-        batch = {"input_ids": flat.tokens[None], "position_ids": flat.positions[None]}
-        batch["attention_mask"] = flat.visible[None, None]
-        batch = {name: value.to(device) for name, value in batch.items()}
+        batch = {name: value.to(device) for name, value in flat.inputs().items()}
         with torch.autocast(device.type, precision.torch_dtype, enabled=precision.dtype == "bfloat16"):
             states = reader(**batch, use_cache=False).last_hidden_state[0]
         for path, key in zip(flat.paths, keys, strict=True):

@@ -108,9 +108,7 @@ def flatten_batch(rows: list[dict]) -> dict[str, torch.Tensor]:
     ]
     keep, labels = torch.tensor(supervised).T
     return {
-        "input_ids": flat.tokens[None],
-        "position_ids": flat.positions[None],
-        "attention_mask": flat.visible[None, None],
+        **flat.inputs(),
         "logits_to_keep": keep,
         "labels": nn.functional.pad(labels, (1, 0), value=IGNORED),
     }

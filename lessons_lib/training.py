@@ -286,7 +286,7 @@ def prepare_tracking(report_to: str, output_dir: Path) -> None:
             join_processes().is_main_process
         ):  # begun here: the Trainer would take the first run's folder again
             wandb.init(project="lessons_lib", name=output_dir.name, dir=folder)
-    else:
+    elif report_to != "none":
         os.environ |= {"TRACKIO_DIR": folder, "TENSORBOARD_LOGGING_DIR": folder}
 
 

@@ -29,17 +29,17 @@ from lessons_lib.knowledge import (
 )
 from lessons_lib.machine import choose_precision, join_processes
 from lessons_lib.models import add_lora
+from lessons_lib.ops.study_02 import LESSON, LORA, QUANTIZE, SETTINGS
 from lessons_lib.profiles import load_profile
 from lessons_lib.results import REPOSITORY, write_card
 from lessons_lib.speed import compute_in
 from lessons_lib.training import TRACKERS, TrainSettings, train
 
-LESSON = "02_llama2_knowledge_augmentation"
 ASKED = 60  # facts in the exam, at most
 QUANTIZERS = {
-    "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True},
+    "nf4": QUANTIZE,
     "int8": {"load_in_8bit": True},
-    "none": None,
+    "none": {},
 }
 
 
@@ -50,9 +50,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--model", default="", help='a folder, a Hub name or "packaged:SmolLM2-135M-Instruct" (default)')
     add("--quantize", choices=tuple(QUANTIZERS), default="nf4", help="how frozen weights are kept")
     add("--epochs", type=int, default=5, help="how often each fact is met, in another phrasing each time")
-    add("--learning-rate", type=float, default=1.5e-3)
-    add("--batch-size", type=int, default=12, help="rows a step, of all processes together")
-    add("--rank", type=int, default=16, help="LoRA's rank; alpha is twice that")
+    add("--learning-rate", type=float, default=SETTINGS["learning_rate"])
+    add(
+        "--batch-size",
+        type=int,
+        default=SETTINGS["batch_size"],
+        help="rows a step, of all processes together",
+    )
+    add("--rank", type=int, default=LORA["r"], help="LoRA's rank; alpha is twice that")
     add("--max-tokens", type=int, default=512, help="a longer example is an error, never cut")
     add("--seed", type=int, default=0)
     add("--output", default="", help="folder for adapter and checkpoints; default: build/finetune/<file>")
@@ -74,7 +79,8 @@ def run_finetune(options: argparse.Namespace) -> dict[str, Metric]:
     model, tokenizer = _load(name, options)
     rows = encode_dialogs(phrase_terms(facts, PHRASINGS, options.epochs), tokenizer, options.max_tokens)
     batch_size = min(options.batch_size, len(rows))
-    settings = TrainSettings(options.learning_rate, 1, batch_size, options.seed, warmup=0.06)
+    warmup = SETTINGS["warmup"]
+    settings = TrainSettings(options.learning_rate, 1, batch_size, options.seed, warmup=warmup)
     if state.is_main_process:
         print(f"{name}: {len(facts)} facts, {len(rows)} rows; {choose_precision().reason}", flush=True)
     result = train(
@@ -117,19 +123,17 @@ def ask_both(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questio
 
 
 def _load(name: str, options: argparse.Namespace) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    chosen, arguments, precision = QUANTIZERS[options.quantize], {}, choose_precision()
+    chosen, arguments = dict(QUANTIZERS[options.quantize]), {}
     if chosen:
         if options.quantize == "nf4":
-            chosen = {**chosen, "bnb_4bit_compute_dtype": precision.torch_dtype}
+            chosen["bnb_4bit_compute_dtype"] = choose_precision().torch_dtype
         if os.environ.get("ACCELERATE_USE_FSDP") == "true":  # it shards tensors of one floating type only
             chosen["bnb_4bit_quant_storage"] = arguments["dtype"] = torch.bfloat16
         arguments["quantization_config"] = BitsAndBytesConfig(**chosen)
     model, tokenizer = load_decoder(name, **arguments)
     if chosen:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    lora = LoraConfig(
-        r=options.rank, lora_alpha=2 * options.rank, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
+    lora = LoraConfig(**{**LORA, "r": options.rank, "lora_alpha": 2 * options.rank})
     return add_lora(model, lora, seed=options.seed), tokenizer
 
 

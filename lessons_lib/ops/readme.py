@@ -14,8 +14,13 @@ SHOWN = (
     "choice_blind",
     "choice_general",
     "relative_trained",
+    "token_f1",
+    "stop_rate",
+    "gain_trained",
+    "gain_untrained",
+    "gain_general",
+    "general_loss_change",
 )
-SHOWN += ("token_f1", "stop_rate", "gain_trained", "gain_untrained", "gain_general", "general_loss_change")
 START, END = "<!-- results: generated -->", "<!-- results: end -->"
 
 
