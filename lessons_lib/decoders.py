@@ -28,19 +28,16 @@ def load_decoder(name: str, **options: object) -> tuple[PreTrainedModel, PreTrai
     name: "tiny" (random weights), "packaged:SmolLM2-135M-Instruct", a folder, or a name on the Hub. Raises
     ModelError when a Hub model cannot be had.
     """
-    name = str(TINY / "decoder") if name == "tiny" else name
+    name = "tiny:decoder" if name == "tiny" else name
     tokenizer = load_tokenizer(name)
-    if tokenizer.pad_token is None:  # Llama-2 has none; the unknown token never stands in a text
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     dtype = torch.float32 if pick_device() == "cpu" else choose_precision().torch_dtype
     model = load_from_hub(transformers.AutoModelForCausalLM, name, **{"dtype": dtype, **options})
     if "quantization_config" not in options:
         model = model.to(pick_device())
     for module in model.modules():
-        if isinstance(
-            module, Linear4bit
-        ):  # else a CPU with AVX512_BF16 repacks the weights when first asked,
-            module.support_avx512bf16_for_cpu = False  # and training would go on with others
+        if isinstance(module, Linear4bit):
+            # else a CPU with AVX512_BF16 repacks the weights when first asked, and training goes on wrong
+            module.support_avx512bf16_for_cpu = False
     return model.eval(), tokenizer
 
 
@@ -49,7 +46,7 @@ def choose_decoder(name: str, stand_in: str) -> str:
 
     Asks the Hub before anything is downloaded, and prints what was decided and both remedies.
     """
-    if name == "tiny" or name.startswith(PACKAGED) or Path(name).is_dir():
+    if name in TINY or name.startswith(PACKAGED) or Path(name).is_dir():
         return name
     try:
         auth_check(name)
@@ -96,9 +93,8 @@ def score_choices(
     (prompts, choices); `options` go to `score_tokens`. Choices are tokenized apart from their prompt, so
     their first token is counted, not searched for."""
     pairs = []
-    for prompt, some in zip(prompts, choices, strict=True):
-        before = _encode(tokenizer, prompt)
-        pairs += [(before, _encode(tokenizer, choice)) for choice in some]
+    for before, some in zip(tokenizer(prompts, add_special_tokens=False)["input_ids"], choices, strict=True):
+        pairs += [(before, after) for after in tokenizer(some, add_special_tokens=False)["input_ids"]]
     return score_tokens(model, pairs, **options).reshape(len(prompts), -1)
 
 
@@ -194,7 +190,3 @@ def generate_answers(
         bar.update(len(batch["input_ids"]))
     bar.close()
     return answers
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]

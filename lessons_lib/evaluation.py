@@ -136,28 +136,55 @@ def wilson_interval(correct: np.ndarray) -> Metric:
     return Metric(float(correct.mean()), interval.low, interval.high, len(correct))
 
 
-def bootstrap_interval(values: np.ndarray, seed: int = 0) -> Metric:
+def bootstrap_interval(values: np.ndarray, groups: np.ndarray | None = None) -> Metric:
     """The mean of `values`, (rows) or (seeds, rows), with a bootstrap interval that resamples rows and, where
-    there are several, seeds: it covers another draw of test rows, and another training run."""
+    there are several, seeds: it covers another draw of test rows, and another training run. Rows of one group
+    (rows), such as an article's sentences, are drawn together."""
     values = np.atleast_2d(np.asarray(values, dtype=float))
-    random, (seeds, rows) = np.random.default_rng(seed), values.shape
+    seed_counts, row_counts = _resample(values.shape, groups)
+    means = np.einsum("rs,sn,rn->r", seed_counts, values, row_counts, optimize=True)
+    return _find_interval(values.mean(), means / (row_counts.sum(1) * len(values)), values.shape[1])
+
+
+def bootstrap_macro_f1(labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray | None = None) -> Metric:
+    """Macro-F1 of predicted classes, (rows) or (seeds, rows), with an interval as `bootstrap_interval`'s."""
+    predicted = np.atleast_2d(predicted)
+    classes = int(max(labels.max(), predicted.max())) + 1
+    cells = np.eye(classes**2)[labels.astype(int) * classes + predicted]  # each row's in the confusion table
+    seed_counts, row_counts = _resample(predicted.shape, groups)
+    row_counts = np.concatenate([np.ones((1, len(labels))), row_counts])  # first the rows as they are
+    tables = np.einsum("rn,snk->rsk", row_counts, cells, optimize=True)
+    tables = tables.reshape(len(tables), -1, classes, classes)
+    scores = 2 * tables.diagonal(axis1=2, axis2=3) / np.maximum(1, tables.sum(2) + tables.sum(3))
+    draws = (scores[1:].mean(-1) * seed_counts).sum(1) / len(predicted)
+    return _find_interval(scores[0].mean(), draws, len(labels))
+
+
+def _resample(shape: tuple[int, int], groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """How often each seed (resamples, seeds) and each row (resamples, rows) is drawn."""
+    random, (seeds, rows) = np.random.default_rng(0), shape
+    groups = np.arange(rows) if groups is None else np.unique(groups, return_inverse=True)[1]
+    count = groups.max() + 1
     seed_counts = random.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
-    row_counts = random.multinomial(rows, np.full(rows, 1 / rows), RESAMPLES)
-    means = np.einsum("rs,sn,rn->r", seed_counts, values, row_counts, optimize=True) / values.size
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Metric(float(values.mean()), float(low), float(high), rows)
+    return seed_counts, random.multinomial(count, np.full(count, 1 / count), RESAMPLES)[:, groups]
 
 
-def compare_paired(correct_a: np.ndarray, correct_b: np.ndarray) -> PairedComparison:
-    """Compares two systems on the same rows: True or False by row, or by (seed, row)."""
-    a, b = np.atleast_2d(correct_a).astype(bool), np.atleast_2d(correct_b).astype(bool)
+def _find_interval(value: float, draws: np.ndarray, rows: int) -> Metric:
+    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Metric(float(value), float(low), float(high), rows)
+
+
+def compare_paired(a: np.ndarray, b: np.ndarray, groups: np.ndarray | None = None) -> PairedComparison:
+    """Compares two systems on the same rows: True or False by row, or by (seed, row); `groups` as in
+    `bootstrap_interval`."""
+    a, b = np.atleast_2d(a).astype(bool), np.atleast_2d(b).astype(bool)
     if a.shape != b.shape:
         raise ValueError(f"The two systems were asked different rows: {a.shape} against {b.shape}.")
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     differences = a.astype(float) - b.astype(float)
     p_value = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
     p_value = float(p_value) if len(a) == 1 else None
-    return PairedComparison(bootstrap_interval(differences), only_a, only_b, p_value)
+    return PairedComparison(bootstrap_interval(differences, groups=groups), only_a, only_b, p_value)
 
 
 def tabulate_pairs(ours: str, pairs: dict[str, PairedComparison]) -> pd.DataFrame:

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lessons_lib.assets import fetch_asset
-from lessons_lib.data import SAMPLES, DataError, clean_text, read_snippets
+from lessons_lib.data import SAMPLES, DataError, read_snippets
 from lessons_lib.decoders import Answer, generate_answers, render_chat, score_choices, score_texts
 from lessons_lib.dialogs import ASK_TERM, Dialog, ask, read_dialogs
 from lessons_lib.evaluation import Metric, bootstrap_interval, embed, score_token_f1
@@ -174,8 +175,7 @@ def choose_texts(source: str, count: int, seed: int = 0) -> list[str]:
     """`count` general sentences of 12 to 30 words: from the packaged news editorials ("snippets:news"), or
     from the course's own sample of reviews ("samples")."""
     if source == "samples":
-        lines = (SAMPLES / "movie_reviews.csv").read_text(encoding="utf-8").splitlines()[1:]
-        return [clean_text(line.rsplit(",", 1)[0].strip('"')) for line in lines[:count]]
+        return pd.read_csv(SAMPLES / "movie_reviews.csv")["text"].tolist()[:count]
     texts = [
         text for text in read_snippets(source.partition(":")[2])["text"] if 12 <= len(text.split()) <= 30
     ]

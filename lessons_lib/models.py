@@ -1,8 +1,8 @@
 """Models: loaded, adapted with LoRA, counted, and their memory estimated beforehand.
 
 Contract: everything that draws random numbers takes a seed and draws them here, so that two builds are
-equal. Names are "tiny" (random weights, for smoke runs), "packaged:<asset>", a local folder or a name on
-the Hugging Face Hub. It does not train.
+equal. Names are "tiny" or "tiny:decoder" (random weights, for smoke runs), "packaged:<asset>", a local folder
+or a name on the Hugging Face Hub. It does not train.
 """
 
 import copy
@@ -27,7 +27,7 @@ from lessons_lib.machine import pick_device
 
 HEAD = ("pre_classifier", "classifier")  # the layers DistilBERT adds on top for classification
 PACKAGED = "packaged:"
-TINY = SAMPLES.parent / "tiny"  # random weights, for smoke runs
+TINY = {"tiny": SAMPLES.parent / "tiny" / "encoder", "tiny:decoder": SAMPLES.parent / "tiny" / "decoder"}
 DROPOUTS = {"dropout", "attention_dropout", "seq_classif_dropout", "hidden_dropout_prob"}
 # How a BERT parameter is called in a DistilBERT (the same computation under other names).
 BERT_TO_DISTILBERT = (
@@ -67,6 +67,7 @@ def load_classifier(
     dropout: float | None = None,
     pooling: str = "cls",
     class_names: list[str] = CLASS_NAMES,
+    quantization_config: transformers.BitsAndBytesConfig | None = None,
 ) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
     """A sequence classifier with a fresh head drawn from `seed`, in fp32, on the GPU if there is one; its
     tokenizer.
@@ -74,7 +75,8 @@ def load_classifier(
     name: "tiny", "packaged:all-MiniLM-L6-v2" (the BERT encoder in DistilBERT's layout), another packaged
     model, a folder, or a name on the Hub. dropout: the encoder's and the head's; None keeps what the
     model was published with.
-    pooling: "cls", or "mean" (see `read_mean`). Raises ModelError when a Hub model cannot be had.
+    pooling: "cls", or "mean" (see `read_mean`). quantization_config: how the weights are kept, the head's
+    left out. Raises ModelError when a Hub model cannot be had.
     """
     if pooling not in ("cls", "mean"):
         raise ValueError(f'pooling is {pooling!r}; remedy: "cls" or "mean".')
@@ -85,6 +87,7 @@ def load_classifier(
         for field in DROPOUTS.intersection(vars(config)):
             setattr(config, field, dropout)
     tokenizer = load_tokenizer(name)
+    config.pad_token_id = tokenizer.pad_token_id  # a decoder's head reads the last token before padding
     if config.model_type == "distilbert" and name.startswith(PACKAGED):
         weights = convert_bert_weights(
             load_from_hub(transformers.BertModel, name, dtype=torch.float32).state_dict()
@@ -94,11 +97,12 @@ def load_classifier(
         model.distilbert.load_state_dict(weights)
     else:
         set_seed(seed)
-        model = load_from_hub(
-            transformers.AutoModelForSequenceClassification, name, config=config, dtype=torch.float32
-        )
+        options = {"config": config, "dtype": torch.float32, "quantization_config": quantization_config}
+        model = load_from_hub(transformers.AutoModelForSequenceClassification, name, **options)
     model = read_mean(model) if pooling == "mean" else model
-    return model.to(pick_device()).eval(), tokenizer
+    if not quantization_config:
+        model = model.to(pick_device())
+    return model.eval(), tokenizer
 
 
 def read_mean(model: transformers.PreTrainedModel) -> transformers.PreTrainedModel:
@@ -129,9 +133,23 @@ def load_config(name: str, class_names: list[str] = CLASS_NAMES) -> transformers
     return config
 
 
+def check_class_names(model: transformers.PreTrainedModel, class_names: list[str]) -> None:
+    """Raises ModelError unless the model numbers its classes as the data does: else its answers are confident
+    nonsense, for every loss and score works on numbers."""
+    own = [str(model.config.id2label.get(number)) for number in range(model.config.num_labels)]
+    if [name.lower() for name in own] != [name.lower() for name in class_names]:
+        raise ModelError(
+            f"The model's classes are {own}, the data's {class_names}. Remedy: train it with "
+            "class_names=… of the data, or bring its columns into the data's order by name."
+        )
+
+
 def load_tokenizer(name: str) -> transformers.PreTrainedTokenizerBase:
-    """The tokenizer that belongs to a model's name."""
-    return load_from_hub(transformers.AutoTokenizer, name)
+    """The tokenizer that belongs to a model's name, with a token to pad with."""
+    tokenizer = load_from_hub(transformers.AutoTokenizer, name)
+    if tokenizer.pad_token is None:  # Llama-2 has none; the unknown token never stands in a text
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    return tokenizer
 
 
 def packaged_folder(name: str) -> Path:
@@ -217,7 +235,7 @@ def count_parameters(model: nn.Module) -> ParameterCount:
             continue
         if "lora_" in name:
             lora += parameter.numel()
-        elif _is_head(name):
+        elif any(part in (*HEAD, "score") for part in name.split(".")):
             head += parameter.numel()
         else:
             base += parameter.numel()
@@ -272,16 +290,10 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def _is_head(name: str) -> bool:
-    return any(part in HEAD or part == "score" for part in name.split("."))
-
-
 def load_from_hub(loader: type, name: str, **arguments: object) -> object:
     """`loader.from_pretrained` of a packaged model, a folder or a Hub name, with an error that says what to
     do."""
-    place = (
-        packaged_folder(name) if name.startswith(PACKAGED) else TINY / "encoder" if name == "tiny" else name
-    )
+    place = packaged_folder(name) if name.startswith(PACKAGED) else TINY.get(name, name)
     try:
         return loader.from_pretrained(place, **arguments)
     except (OSError, ValueError) as error:

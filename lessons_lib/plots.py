@@ -60,33 +60,18 @@ def plot_intervals(table: pd.DataFrame, title: str, xlabel: str, reference: floa
     return figure
 
 
-def plot_curves(histories: dict[str, pd.DataFrame], title: str) -> Figure:
-    """Loss (training faint, validation strong) and validation accuracy by epoch, a colour a run."""
+def plot_curves(histories: dict[str, pd.DataFrame], title: str, by: str = "epoch") -> Figure:
+    """Loss (training faint, validation strong) and validation accuracy by epoch or step, a colour a run."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH * 1.25, 3.4), layout="constrained")
     for colour, (name, history) in zip(PALETTE, histories.items(), strict=False):
         loss = history.dropna(subset="loss")
-        left.plot(loss["epoch"], loss["loss"], color=colour, alpha=0.35, linewidth=1)
+        left.plot(loss[by], loss["loss"], color=colour, alpha=0.35, linewidth=1)
         seen = history.dropna(subset="validation_loss")
-        left.plot(seen["epoch"], seen["validation_loss"], color=colour, marker="o", label=name)
-        right.plot(seen["epoch"], seen["validation_accuracy"], color=colour, marker="o", label=name)
-    left.set(title=title, xlabel="epoch", ylabel="loss (faint: training)")
-    right.set(xlabel="epoch", ylabel="validation accuracy")
+        left.plot(seen[by], seen["validation_loss"], color=colour, marker="o", label=name)
+        right.plot(seen[by], seen["validation_accuracy"], color=colour, marker="o", label=name)
+    left.set(title=title, xlabel=by, ylabel="loss (faint: training)")
+    right.set(xlabel=by, ylabel="validation accuracy")
     right.legend(loc="lower right")
-    return figure
-
-
-def plot_sweep(table: pd.DataFrame, x: str, title: str, logarithmic: bool = True) -> Figure:
-    """value with its interval against column `x`, one line a level of column "series" if there is one."""
-    figure, axes = plt.subplots(figsize=(WIDTH, 3.6))
-    groups = table.groupby("series", sort=False) if "series" in table else [("", table)]
-    for colour, (name, part) in zip(PALETTE, groups, strict=False):
-        axes.plot(part[x], part["value"], marker="o", color=colour, label=name or None)
-        axes.fill_between(part[x], part["low"], part["high"], color=colour, alpha=0.18, linewidth=0)
-    axes.set(xlabel=x, ylabel="validation accuracy", title=title)
-    if logarithmic:
-        axes.set_xscale("log")
-    if "series" in table:
-        axes.legend()
     return figure
 
 
@@ -103,7 +88,10 @@ def plot_confusion(table: pd.DataFrame, title: str) -> Figure:
 def plot_calibration(tables: dict[str, pd.DataFrame], title: str) -> Figure:
     """Accuracy against confidence; on the dashed diagonal the two agree."""
     figure, axes = plt.subplots(figsize=(WIDTH * 0.7, 3.8))
-    axes.plot([0.5, 1], [0.5, 1], color="0.4", linestyle="--", linewidth=1, label="confidence = accuracy")
+    lowest = min(0.5, *(table["confidence"].min() for table in tables.values()))
+    axes.plot(
+        [lowest, 1], [lowest, 1], color="0.4", linestyle="--", linewidth=1, label="confidence = accuracy"
+    )
     for colour, (name, table) in zip(PALETTE, tables.items(), strict=False):
         axes.plot(table["confidence"], table["accuracy"], marker="o", color=colour, label=name)
     axes.set(xlabel="confidence", ylabel="accuracy", title=title)

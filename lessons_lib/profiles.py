@@ -21,7 +21,8 @@ class Profile:
     """One row of `profiles.toml`. Row counts of 0 mean all rows there are; lengths are in tokens.
     `stand_in` is the open model taken where `decoder` is gated; `decoder_rows` of the test rows are asked
     of the decoder. Lesson 02 teaches `trained_terms` of `terms`, asks about `untrained_terms` more, lets the
-    model write `written` answers itself, and reads `text_rows` general sentences of `texts`."""
+    model write `written` answers itself, and reads `text_rows` general sentences of `texts`. Lesson 03 tries
+    its model on `others`, sources of reviews it was not trained on."""
 
     name: str
     lesson: str
@@ -41,6 +42,7 @@ class Profile:
     written: int
     texts: str
     text_rows: int
+    others: list[str]
 
 
 def load_profile(lesson: str, name: str | None = None, **overrides: object) -> Profile:
@@ -52,7 +54,7 @@ def load_profile(lesson: str, name: str | None = None, **overrides: object) -> P
     field. On a CPU without fast bf16 the laptop profile takes fewer rows (`without_fast_bf16`).
     """
     name = name or os.environ.get("LESSONS_PROFILE") or "laptop"
-    table = _read_table()
+    table = tomllib.loads(PROFILE_FILE.read_text(encoding="utf-8"))
     if name not in table:
         raise ValueError(f"LESSONS_PROFILE is {name!r}; remedy: set it to one of {', '.join(table)}.")
     layers = []
@@ -63,12 +65,7 @@ def load_profile(lesson: str, name: str | None = None, **overrides: object) -> P
     values = {"name": name, "lesson": lesson}
     for layer in layers:
         values |= {key: value for key, value in layer.items() if not isinstance(value, dict)}
-    unknown = set(values) | set(overrides)
-    unknown -= {field.name for field in fields(Profile)}
+    unknown = (set(values) | set(overrides)) - {field.name for field in fields(Profile)}
     if unknown:
         raise ValueError(f"A profile has no field {', '.join(sorted(unknown))}; see {PROFILE_FILE}.")
     return replace(Profile(**values), **overrides)
-
-
-def _read_table() -> dict[str, dict]:
-    return tomllib.loads(PROFILE_FILE.read_text(encoding="utf-8"))

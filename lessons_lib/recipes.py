@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import DatasetDict
-from peft import LoraConfig
+from peft import LoraConfig, prepare_model_for_kbit_training
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from lessons_lib.data import tokenize_reviews
 from lessons_lib.machine import Precision
@@ -69,13 +69,25 @@ def fine_tune(
     max_tokens: int,
     seed: int,
     output_dir: str | Path,
+    quantization_config: BitsAndBytesConfig | None = None,
     **train_options: object,
 ) -> FineTuned:
-    """Loads `encoder`, adapts and trains it on `splits` (columns text, label) as `recipe` says.
+    """Loads `encoder` (or a decoder), adapts it and trains it on `splits` (columns text, label) by
+    `recipe`.
+    Validation is only logged.
 
-    train_options go to `train` (report_to, checkpoint_steps, …). Validation is only logged.
+    quantization_config: how frozen weights are kept. train_options go to `train` (report_to, …).
     """
-    model, tokenizer = load_classifier(encoder, seed=seed, dropout=recipe.dropout, pooling=recipe.pooling)
+    model, tokenizer = load_classifier(
+        encoder,
+        seed=seed,
+        dropout=recipe.dropout,
+        pooling=recipe.pooling,
+        class_names=splits["train"].features["label"].names,
+        quantization_config=quantization_config,
+    )
+    if quantization_config:
+        model = prepare_model_for_kbit_training(model, gradient_checkpointing_kwargs={"use_reentrant": False})
     if recipe.rank:
         model = add_lora(model, recipe.lora_config(), seed=seed)
     rows = tokenize_reviews(splits, tokenizer, max_tokens)

@@ -20,19 +20,7 @@ from lessons_lib.machine import describe_machine, peak_memory_mb
 REPOSITORY = Path(__file__).resolve().parent.parent
 BUILT = REPOSITORY / "build" / "results"
 PUBLISHED = REPOSITORY / "data" / "results"
-CARD = """---
-library_name: peft
-base_model: {base}
----
-
-**Trained on** {data}. **Licence**: {licence}. **Made with** lessons_lib, {made}.
-
-It answers in the style of its data whether or not it knows: check what it says.
-
-| measured | value, 95 % interval | n |
-|---|---|---|
-{rows}
-"""
+CARD = Path(__file__).with_name("card.md")
 VERSIONS = ("torch", "transformers", "peft", "datasets", "accelerate", "scikit-learn")
 
 
@@ -107,25 +95,11 @@ def write_card(folder: Path, *, base: str, data: str, licence: str, metrics: dic
     which licence, and what was measured."""
     rows = "\n".join(f"| `{name}` | {metric} | {metric.n} |" for name, metric in metrics.items())
     made = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
-    text = CARD.format(base=base, data=data, licence=licence, made=made, rows=rows)
+    text = CARD.read_text(encoding="utf-8").format(
+        base=base, data=data, licence=licence, made=made, rows=rows
+    )
     (folder / "README.md").write_text(text, encoding="utf-8")
     return folder / "README.md"
-
-
-def tabulate_sweep(results: Results, series: dict[str, str]) -> pd.DataFrame:
-    """The points of a study's sweeps: columns series, level, value, low, high.
-
-    series: a title for each family of arms, whose names are `<family>=<level>`.
-    """
-    rows = []
-    for title, family in series.items():
-        for name, metric in results.metrics.items():
-            if name.startswith(f"{family}=") and name.endswith(".accuracy"):
-                level = name.removeprefix(f"{family}=").removesuffix(".accuracy")
-                number = float(level) if level.replace(".", "").replace("e-", "").isdigit() else level
-                rows.append({"series": title, "level": number, **asdict(metric)})
-    table = pd.DataFrame(rows, columns=["series", "level", "value", "low", "high"])
-    return table.sort_values(["series", "level"], ignore_index=True)
 
 
 def tabulate_metrics(results: Results, metric: str = "accuracy") -> pd.DataFrame:

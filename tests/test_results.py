@@ -7,11 +7,11 @@ import pytest
 
 from lessons_lib import results
 from lessons_lib.evaluation import Metric
-from lessons_lib.ops import study, study_01, study_02, study_04
+from lessons_lib.ops import study, study_01, study_02, study_03, study_04
 from lessons_lib.ops.readme import render_results
 
 each_study = pytest.mark.parametrize(
-    "module", [study_01, study_02, study_04], ids=lambda module: module.LESSON
+    "module", [study_01, study_02, study_03, study_04], ids=lambda module: module.LESSON
 )
 
 
@@ -27,6 +27,13 @@ def test_study_table_follows_from_its_predictions(module):
     recomputed = module.recompute(results.read_predictions(module.LESSON))
     if module is study_02:  # the search chooses; a decoder has ten marks, an adapter four changes as well
         assert len(recomputed) == 4 + 10 * (len(module.ARMS) - 1) + 4 * (len(module.ARMS) - 2) + 3
+    elif (
+        module is study_03
+    ):  # 11 marks of a system: on three domains if it was trained, on one if it was asked
+        trained = len(module.ARMS) - 3
+        asked = 2 * 3  # without and with examples; as it is, and freed of its lean in two ways
+        compared = len(module.COMPARISONS) + 2 * sum("shot" not in "".join(c) for c in module.COMPARISONS)
+        assert len(recomputed) == 11 * (3 * trained + asked) + compared + 2
     else:
         assert len(recomputed) == 4 * len(module.ARMS) + len(module.COMPARISONS)
     for name, metric in recomputed.items():
@@ -60,6 +67,16 @@ def test_lesson_02_keeps_what_it_promises():
     assert found["lora.general_loss_change"].value <= 0.02
     assert found["lora.stop_rate"].value >= 0.95
     assert found["lora.choice_blind"].value < 0.3
+
+
+def test_lesson_03_keeps_what_it_promises():
+    """Failing means the study no longer shows what the lesson and the README say of it."""
+    found = results.read_results(study_03.LESSON, "study").metrics
+    best = max(("lora_label", "lora_head"), key=lambda name: found[f"{name}.accuracy"].value)
+    assert found[f"{best}.accuracy"].value >= 0.74
+    assert found[f"{best}.macro_f1"].value >= 0.73
+    for rival in ("tfidf", "nbsvm", "vader", "zero_shot"):
+        assert found[f"{best}_minus_{rival}.accuracy"].low > 0
 
 
 def test_lesson_01_repeats_the_study_of_lesson_04():

@@ -13,6 +13,7 @@ from helpers import hash_weights, read_tracked_losses
 from transformers import TrainerCallback
 
 from lessons_lib import models, training
+from lessons_lib.evaluation import predict
 from lessons_lib.machine import Precision, choose_precision
 from lessons_lib.recipes import Recipe
 
@@ -47,6 +48,20 @@ def run(tokens, folder, model=None, **options):
 def test_one_seed_gives_identical_weights(tokens, tmp_path):
     """Failing means a published number cannot be repeated."""
     assert run(tokens, tmp_path / "a")[0] == run(tokens, tmp_path / "b")[0]
+
+
+def test_class_weights_decide_what_a_row_counts(tokens, tmp_path):
+    """Failing means weighting the classes does nothing: a class that counts nothing must not be learned."""
+    one_sided = build(dropout=0.0)
+    run(tokens, tmp_path, one_sided, class_weights=[0.0, 1.0])
+    assert predict(one_sided, tokens["train"]).argmax(1).tolist() == [1] * len(tokens["train"])
+
+
+def test_resuming_with_other_class_weights_is_refused(tokens, tmp_path):
+    """Failing means half a run is weighted and half is not."""
+    run(tokens, tmp_path, checkpoint_steps=2)
+    with pytest.raises(ValueError, match="other settings"):
+        run(tokens, tmp_path, checkpoint_steps=2, resume=True, class_weights=[1.0, 2.0])
 
 
 @pytest.mark.slow

@@ -9,6 +9,8 @@ from lessons_lib.results import REPOSITORY, Results, find_results
 README = REPOSITORY / "README.md"
 SHOWN = (
     "accuracy",
+    "macro_f1",
+    "agreement",
     "choice_trained",
     "choice_untrained",
     "choice_blind",

@@ -113,7 +113,7 @@ def publish_study(study: ModuleType) -> None:
                 kept[f"{name}.{arm}"] = np.stack([run[f"array {name}"] for run in group])
         for name in json.loads(str(group[0]["cost"])):
             values = [json.loads(str(run["cost"]))[name] for run in group]
-            metrics[f"{arm}.{name}"] = _spread(values, len(values))
+            metrics[f"{arm}.{name}"] = spread_seeds(values, len(values))
     folder = PUBLISHED / "study"
     folder.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(folder / f"{study.LESSON}.predictions.npz", **kept)
@@ -128,7 +128,7 @@ def publish_study(study: ModuleType) -> None:
     print(f"{path}: {len(metrics)} metrics from {len(study.ARMS)} arms × {len(study.SEEDS)} seeds")
 
 
-def _spread(values: list[float], n: int) -> Metric:
+def spread_seeds(values: list[float], n: int) -> Metric:
     """Mean and range over seeds; the mean is kept within the range, which rounding may leave."""
     return Metric(float(np.clip(np.mean(values), min(values), max(values))), min(values), max(values), n)
 
@@ -138,22 +138,23 @@ def recompute_metrics(
 ) -> dict[str, Metric]:
     """Every accuracy, F1, precision, recall and difference of a study, from the kept predictions alone.
 
-    predictions: "labels.<split>" (rows) and "<split>.<arm>" (seeds, rows, classes). Intervals resample
-    seeds and rows together; a difference is named `<a>_minus_<b>.accuracy`.
+    predictions: "labels.<split>" (rows), "<split>.<arm>" (seeds, rows, classes) and perhaps
+    "documents.<split>" (rows). Intervals resample seeds and rows, or documents, together; a difference is
+    named `<a>_minus_<b>.accuracy`.
     """
     metrics, correct = {}, {}
     for key in predictions:
         split, arm = key.split(".", 1)
-        if split == "labels":
+        if split in ("labels", "documents"):
             continue
-        labels = predictions[f"labels.{split}"]
+        labels, groups = predictions[f"labels.{split}"], predictions.get(f"documents.{split}")
         probabilities = predictions[key].astype(np.float64)
         correct[arm] = probabilities.argmax(-1) == labels
-        metrics[f"{arm}.accuracy"] = bootstrap_interval(correct[arm])
+        metrics[f"{arm}.accuracy"] = bootstrap_interval(correct[arm], groups=groups)
         scores = [score_classifier(labels, p / p.sum(1, keepdims=True)) for p in probabilities]
         for name in ("precision", "recall", "f1"):
             values = [score[name] for score in scores]
-            metrics[f"{arm}.{name}"] = _spread(values, len(labels))
+            metrics[f"{arm}.{name}"] = spread_seeds(values, len(labels))
     for a, b in comparisons:
-        metrics[f"{a}_minus_{b}.accuracy"] = compare_paired(correct[a], correct[b]).difference
+        metrics[f"{a}_minus_{b}.accuracy"] = compare_paired(correct[a], correct[b], groups).difference
     return metrics

@@ -1,0 +1,273 @@
+"""The study behind lesson 03: three ways to make a decoder classify news sentences into three classes, beside
+the classical baselines, the encoder and the raters themselves; then the same models on two other domains.
+
+All systems learn from the same rows of a seed, cut by article. Learning rates were compared on validation
+rows, with one seed; the test rows decide nothing.
+"""
+
+import functools
+import tempfile
+
+import numpy as np
+from datasets import DatasetDict, concatenate_datasets
+from peft import LoraConfig
+from scipy.special import softmax
+from sklearn.utils.class_weight import compute_class_weight
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lessons_lib import baselines
+from lessons_lib.data import (
+    THREE_CLASSES,
+    Dataset,
+    label_ratings,
+    load_reviews,
+    read_ratings,
+    read_snippets,
+    take_rows,
+    tokenize_reviews,
+)
+from lessons_lib.decoders import load_decoder, render_chat, score_choices
+from lessons_lib.dialogs import ask, encode_dialogs
+from lessons_lib.evaluation import Metric, bootstrap_interval, bootstrap_macro_f1, predict
+from lessons_lib.machine import choose_precision
+from lessons_lib.models import add_lora
+from lessons_lib.ops.study import ArmRun, recompute_metrics, spread_seeds
+from lessons_lib.ops.study_04 import TUNED
+from lessons_lib.profiles import load_profile
+from lessons_lib.recipes import Recipe, fine_tune
+from lessons_lib.speed import compute_in
+from lessons_lib.training import TrainSettings, train
+
+LESSON = "03_llama2_sentiment"
+SEEDS = (0, 1, 2)
+HEADLINE = ("zero_shot.accuracy", "lora_label.accuracy")
+ELSEWHERE, SHOTS, UNLABELLED = 500, 6, 100
+QUESTION = "Is the sentiment of this sentence {}? Answer with one word.\n\n{}"
+CONTENT_FREE = ("N/A", "...", "Sentence")
+LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+LABEL = {"learning_rate": 1e-3, "epochs": 1, "batch_size": 16, "warmup": 0.06, "averaging": 0.98}
+HEAD = Recipe(
+    learning_rate=1e-3,
+    rank=16,
+    alpha=32,
+    targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    epochs=1,
+    warmup=0.06,
+    averaging=0.98,
+)
+FITS = {
+    "majority": baselines.fit_majority,
+    "vader": baselines.fit_vader,
+    "tfidf": baselines.fit_tfidf,
+    "nbsvm": baselines.fit_nbsvm,
+}
+DOMAINS = {"test": "snippets:news", "movie": "snippets:movie", "product": "snippets:product"}
+
+# name → what it is; all learn from all training rows, "mixed" from as many of all three domains
+ARMS: dict[str, object] = {name: name for name in FITS}
+ARMS |= {"tfidf_mixed": "tfidf", "nbsvm_mixed": "nbsvm", "raters": "raters"}
+ARMS |= {"zero_shot": (QUESTION, 0), "few_shot": (QUESTION, SHOTS)}
+ARMS |= {"lora_label": str((LORA, LABEL)), "lora_head": HEAD}
+ARMS |= {"bert_lora": TUNED, "bert_lora_mixed": TUNED, "bert_lora_weighted": TUNED}
+MIXED = ("tfidf", "nbsvm", "bert_lora")
+RIVALS = ("tfidf", "nbsvm", "vader", "zero_shot", "few_shot", "bert_lora")
+COMPARISONS = [(ours, rival) for ours in ("lora_label", "lora_head") for rival in RIVALS]
+COMPARISONS += [("lora_label", "lora_head"), ("bert_lora_weighted", "bert_lora")]
+COMPARISONS += [(f"{arm}_mixed", arm) for arm in MIXED]
+COMPARISONS += [
+    (f"{way}_{kind}", way) for way in ("zero_shot", "few_shot") for kind in ("free", "unlabelled")
+]
+
+
+def run_arm(name: str, seed: int) -> ArmRun:
+    """Carries one arm out; the seed decides examples, adapter, order, mixture and halves of raters."""
+    method = ARMS[name]
+    if name == "raters":
+        return halve_raters(seed)
+    if name.endswith("_shot"):
+        return ask_decoder(method[1], seed)
+    splits = load_splits("test")
+    train_rows = mix_domains(seed) if name.endswith("mixed") else splits["train"].shuffle(seed=seed)
+    splits = DatasetDict({**splits, "train": train_rows})
+    if name == "lora_label":
+        return train_label(splits, seed)
+    if isinstance(method, Recipe):
+        weights = compute_class_weight("balanced", classes=np.arange(3), y=splits["train"]["label"])
+        return train_head(method, splits, seed, weights.tolist() if name.endswith("weighted") else None)
+    model = FITS[method](splits)
+    return keep_domains(lambda rows: model.predict_proba(rows["text"]))
+
+
+@functools.cache
+def load_splits(domain: str) -> DatasetDict:
+    """The rows of one domain; about 1,000 test rows of news, fewer of the others."""
+    rows = 1000 if domain == "test" else ELSEWHERE
+    return load_reviews(DOMAINS[domain], validation_rows=600, test_rows=rows, neutral=True)
+
+
+def mix_domains(seed: int) -> Dataset:
+    """As many training rows as news has, a third from each domain."""
+    third = len(load_splits("test")["train"]) // 3
+    thirds = [take_rows(load_splits(domain)["train"], third, seed) for domain in DOMAINS]
+    return concatenate_datasets(thirds).shuffle(seed=seed)
+
+
+def keep_domains(classify, cost: dict[str, float] | None = None, **arrays: np.ndarray) -> ArmRun:  # noqa: ANN001
+    """What `classify(rows)` gives (rows, classes) for the test rows of every domain, and their labels."""
+    tests = {domain: load_splits(domain)["test"] for domain in DOMAINS}
+    kept = {domain: classify(rows).astype(np.float16) for domain, rows in tests.items()}
+    labels = {f"labels.{domain}": np.array(rows["label"], dtype=np.int8) for domain, rows in tests.items()}
+    return ArmRun({**kept, **arrays}, labels, cost or {})
+
+
+def put_question(text: str) -> str:
+    """The question about one sentence."""
+    return QUESTION.format("negative, neutral or positive", text)
+
+
+def score_labels(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[str],
+    examples: list[tuple[str, str]] | None = None,
+) -> np.ndarray:
+    """Probabilities (texts, classes) of the classes' names as the answer."""
+    prompts = [render_chat(tokenizer, put_question(text), examples) for text in texts]
+    return softmax(score_choices(model, tokenizer, prompts, [THREE_CLASSES] * len(texts), progress=False), 1)
+
+
+def ask_decoder(shots: int, seed: int) -> ArmRun:
+    """The decoder, asked after `shots` examples; and what it answers on average to no content, and to rows of
+    which only the text is used."""
+    train_rows, tests = load_splits("test")["train"], load_splits("test")["test"]
+    shown = take_rows(train_rows, shots, seed) if shots else []
+    examples = tuple((put_question(row["text"]), THREE_CLASSES[row["label"]]) for row in shown)
+    unlabelled = train_rows.shuffle(seed=seed + 100)["text"][:UNLABELLED]
+    arrays = {
+        "test": _ask_once(tuple(tests["text"]), examples).astype(np.float16),
+        "prior_free": _ask_once(CONTENT_FREE, examples).mean(0),
+        "prior_unlabelled": _ask_once(tuple(unlabelled), examples).mean(0),
+    }
+    return ArmRun(arrays, {"labels.test": np.array(tests["label"], dtype=np.int8)})
+
+
+@functools.cache  # without examples every seed asks the same of the test rows
+def _ask_once(texts: tuple[str, ...], examples: tuple[tuple[str, str], ...]) -> np.ndarray:
+    return score_labels(*_load_once(), list(texts), list(examples))
+
+
+@functools.cache
+def _load_once() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    return load_decoder(load_profile(LESSON, "laptop").decoder)
+
+
+def train_label(splits: DatasetDict, seed: int) -> ArmRun:
+    """LoRA with the label as completion."""
+    model, tokenizer = load_decoder(load_profile(LESSON, "laptop").decoder)
+    model = add_lora(model, LoraConfig(**LORA), seed=seed)
+    dialogs = [ask(put_question(row["text"]), THREE_CLASSES[row["label"]]) for row in splits["train"]]
+    rows = encode_dialogs(dialogs, tokenizer, 256)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = TrainSettings(**LABEL, seed=seed)
+        result = train(model, rows, None, settings, output_dir=folder, progress=False)
+    cost = {"seconds": result.seconds, "tokens_per_second": result.tokens_per_second}
+    with compute_in(model, choose_precision()):
+        return keep_domains(lambda rows: score_labels(model, tokenizer, rows["text"]), cost)
+
+
+def train_head(recipe: Recipe, splits: DatasetDict, seed: int, weights: list[float] | None) -> ArmRun:
+    """LoRA with a classification head, on the decoder or, by its own recipe, on the encoder."""
+    profile = load_profile(LESSON, "laptop")
+    with tempfile.TemporaryDirectory() as folder:
+        tuned = fine_tune(
+            recipe,
+            profile.encoder if recipe == TUNED else profile.decoder,
+            splits,
+            max_tokens=profile.max_tokens,
+            seed=seed,
+            output_dir=folder,
+            evaluations=0,
+            progress=False,
+            class_weights=weights,
+        )
+    cost = {"seconds": tuned.result.seconds, "tokens_per_second": tuned.result.tokens_per_second}
+
+    def classify(rows: Dataset) -> np.ndarray:
+        tokens = tokenize_reviews(rows, tuned.tokenizer, profile.max_tokens)
+        return predict(tuned.model, tokens, pad_id=tuned.tokenizer.pad_token_id)
+
+    return keep_domains(classify, cost)
+
+
+# --- the raters -----------------------------------------------------------------------------------
+
+
+def halve_raters(seed: int) -> ArmRun:
+    """The labels that two random halves of the raters give the test rows, and those of a panel of 20 drawn
+    from the raters with replacement: it differs from the real panel about as much as that does from
+    everybody, so its agreement with the label is what knowing everybody's mean opinion would score. Keeps
+    the rows' documents as well."""
+    documents = {}
+    for domain, source in DOMAINS.items():
+        frame = (
+            read_snippets(source.partition(":")[2]).reset_index().drop_duplicates("text").set_index("text")
+        )
+        frame = frame.loc[load_splits(domain)["test"]["text"]]
+        documents[f"documents.{domain}"] = frame["document"].astype("category").cat.codes.to_numpy(np.int16)
+        if domain == "test":
+            ratings = read_ratings("news")[frame["index"]]
+    random = np.random.default_rng(seed)
+    order = random.permuted(np.tile(np.arange(20), (len(ratings), 1)), axis=1)
+    shuffled = np.take_along_axis(ratings, order, 1)
+    panel = np.take_along_axis(ratings, random.integers(20, size=ratings.shape), 1)
+    arrays = {"half_a": shuffled[:, :10], "half_b": shuffled[:, 10:], "panel": panel}
+    arrays = {name: label_ratings(part.mean(1)).astype(np.int8) for name, part in arrays.items()}
+    labels = np.array(load_splits("test")["test"]["label"], dtype=np.int8)
+    return ArmRun(arrays, {"labels.test": labels, **documents})
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def recompute(kept: dict[str, np.ndarray]) -> dict[str, Metric]:
+    """Every metric of the study from what was kept of every row."""
+    kept = dict(kept)
+    halves_agree = kept.pop("half_a.raters") == kept.pop("half_b.raters")
+    panel_right = kept.pop("panel.raters") == kept["labels.test"]
+    metrics = {
+        "raters.agreement": bootstrap_interval(halves_agree, groups=kept["documents.test"]),
+        "raters.accuracy": bootstrap_interval(panel_right, groups=kept["documents.test"]),
+    }
+    for key in [key for key in kept if key.startswith("prior_")]:
+        kind, arm = key.removeprefix("prior_").split(".")
+        kept[f"test.{arm}_{kind}"] = divide_prior(kept[f"test.{arm}"], kept.pop(key)[:, None])
+    for domain in DOMAINS:
+        part = {key: p for key, p in kept.items() if domain in key.split(".")}
+        asked = {key.split(".")[1] for key in part}
+        found = recompute_metrics(part, [pair for pair in COMPARISONS if asked.issuperset(pair)])
+        for arm in asked - {domain}:
+            predicted = part[f"{domain}.{arm}"].argmax(-1)
+            labels, groups = part[f"labels.{domain}"], part[f"documents.{domain}"]
+            found[f"{arm}.macro_f1"] = bootstrap_macro_f1(labels, predicted, groups=groups)
+            found |= {f"{arm}.{name}": metric for name, metric in judge_classes(part, domain, arm).items()}
+        suffix = "" if domain == "test" else f"_{domain}"
+        metrics |= {f"{name}{suffix}": metric for name, metric in found.items()}
+    return metrics
+
+
+def divide_prior(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Probabilities (…, classes) divided by what the model answers anyway, and made to sum to 1 again."""
+    divided = probabilities.astype(float) / prior
+    return divided / divided.sum(-1, keepdims=True)
+
+
+def judge_classes(part: dict[str, np.ndarray], domain: str, arm: str) -> dict[str, Metric]:
+    """Each class's precision and recall, with the range over seeds."""
+    labels, predicted = part[f"labels.{domain}"], part[f"{domain}.{arm}"].argmax(-1)
+    found = {}
+    for number, name in enumerate(THREE_CLASSES):
+        hits = ((predicted == number) & (labels == number)).sum(1)
+        for kind, of in (("precision", (predicted == number).sum(1)), ("recall", (labels == number).sum())):
+            values = hits / np.maximum(1, of)
+            found[f"{kind}_{name}"] = spread_seeds(values.tolist(), len(labels))
+    return found
