@@ -556,9 +556,10 @@ pd.DataFrame(cosines, index=pd.Index(trio[1:], name=f"cosine with “{trio[0]}�
 # ## 5 · Sentiment: rivals first
 #
 # Five rivals without a network's fine-tuning: the commonest class; VADER, a lexicon with
-# rules; logistic regression on TF-IDF; NB-SVM; and the decoder, asked. A caution about
-# VADER: its lexicon and the snippets' labels come from the *same authors*, on the same
-# scale from −4 to 4, so it plays at home.
+# rules, of whose score logistic regression learns where the classes part; logistic
+# regression on TF-IDF; NB-SVM; and the decoder, asked. A caution about VADER: its lexicon
+# and the snippets' labels come from the *same authors*, on the same scale from −4 to 4, so
+# it plays at home.
 
 # %%
 labels = {name: np.array(part["label"]) for name, part in splits.items()}

@@ -274,10 +274,9 @@ def ask(model, texts: list[str], examples=(), progress: bool = True) -> np.ndarr
     """Probabilities (texts, classes) of the classes' names as the answer."""
     questions = [put_question(text) for text in texts]
     prompts = [decoders.render_chat(tokenizer, q, list(examples)) for q in questions]
+    options = {"batch_size": 4 if quantize else 24, "progress": progress}
     choices = [names] * len(prompts)
-    scores = decoders.score_choices(
-        model, tokenizer, prompts, choices, progress=progress
-    )
+    scores = decoders.score_choices(model, tokenizer, prompts, choices, **options)
     return softmax(scores, axis=1)
 
 
@@ -427,7 +426,7 @@ class AccuracyByStep(TrainerCallback):
         self.seen[state.global_step] = (found == np.array(watched["label"])).mean()
 
 
-if quantize:
+if quantize:  # norms in fp32, gradients through the frozen layers (lesson 02)
     decoder = prepare_model_for_kbit_training(decoder)
 model = models.add_lora(decoder, LoraConfig(**LORA), seed=SEED)
 by_step = AccuracyByStep()
@@ -439,7 +438,7 @@ label_run = train(
     output_dir=folder / "label",
     callbacks=(by_step,),
 )
-with compute_in(model, choose_precision()):
+with compute_in(model, choose_precision()):  # the faster layers that training used
     probabilities["lora_label"] = ask(model, asked)
 print(f"{label_run.steps} steps in {label_run.seconds:.0f} s,", end=" ")
 print(

@@ -49,6 +49,20 @@ def test_seeds_widen_the_interval():
     assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
 
 
+def test_sentences_of_one_article_are_drawn_together():
+    """Failing means 100 copies of one sentence count as 100 pieces of evidence."""
+    articles = np.repeat(np.arange(20), 20)
+    values = (
+        np.random.default_rng(0).random(20)[articles] < 0.5
+    )  # an article's rows are all right or all wrong
+    alone = evaluation.bootstrap_interval(values)
+    together = evaluation.bootstrap_interval(values, groups=articles)
+    assert together.value == alone.value
+    assert together.high - together.low > 3 * (alone.high - alone.low)
+    f1 = [evaluation.bootstrap_macro_f1(values * 0, values, groups=g) for g in (None, articles)]
+    assert f1[1].high - f1[1].low > 3 * (f1[0].high - f1[0].low)
+
+
 def test_interval_of_a_sure_difference_excludes_zero():
     """Failing means bootstrap intervals are off."""
     metric = evaluation.bootstrap_interval(np.array([1.0] * 60 + [0.0] * 40))
