@@ -154,10 +154,9 @@ def _extract(archive: Path, source: Source, endings: tuple[str, ...], target: Pa
         if source.inner:
             unpacked = _unpack(unpacked / source.inner, "gztar")
         folder = unpacked / source.folder
-        for file in [
-            path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(endings)
-        ]:
-            file.unlink()
+        for path in list(folder.rglob("*")):
+            if path.is_file() and not path.name.endswith(endings):
+                path.unlink()
         shutil.move(folder, target)
     except (shutil.ReadError, zipfile.BadZipFile, tarfile.TarError, EOFError, FileNotFoundError) as error:
         raise AssetError(

@@ -72,8 +72,7 @@ def fine_tune(
     quantization_config: BitsAndBytesConfig | None = None,
     **train_options: object,
 ) -> FineTuned:
-    """Loads `encoder` (or a decoder), adapts it and trains it on `splits` (columns text, label) by
-    `recipe`.
+    """Loads `encoder` (or a decoder), adapts it and trains it on `splits` (columns text, label) by `recipe`.
     Validation is only logged.
 
     quantization_config: how frozen weights are kept. train_options go to `train` (report_to, …).

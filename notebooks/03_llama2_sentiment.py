@@ -723,8 +723,9 @@ else:
 # %% [markdown]
 # The first table has no intervals: a point or two mean nothing there. The second is the
 # study's encoder, trained with and without weights (`train(…, class_weights=…)`); brackets
-# behind precision and recall are the range over seeds. Which recalls rise, which precisions pay for it? Weight when an error on the rare
-# class costs you more, not because the classes are unequal.
+# behind precision and recall are the range over seeds. Which recalls rise, which
+# precisions pay for it? Weight when an error on the rare class costs you more, not because
+# the classes are unequal.
 #
 # ## 11 · Can its confidence be believed?
 #

@@ -52,9 +52,8 @@ def test_seeds_widen_the_interval():
 def test_sentences_of_one_article_are_drawn_together():
     """Failing means 100 copies of one sentence count as 100 pieces of evidence."""
     articles = np.repeat(np.arange(20), 20)
-    values = (
-        np.random.default_rng(0).random(20)[articles] < 0.5
-    )  # an article's rows are all right or all wrong
+    # an article's rows are all right or all wrong
+    values = np.random.default_rng(0).random(20)[articles] < 0.5
     alone = evaluation.bootstrap_interval(values)
     together = evaluation.bootstrap_interval(values, groups=articles)
     assert together.value == alone.value

@@ -27,9 +27,8 @@ def test_study_table_follows_from_its_predictions(module):
     recomputed = module.recompute(results.read_predictions(module.LESSON))
     if module is study_02:  # the search chooses; a decoder has ten marks, an adapter four changes as well
         assert len(recomputed) == 4 + 10 * (len(module.ARMS) - 1) + 4 * (len(module.ARMS) - 2) + 3
-    elif (
-        module is study_03
-    ):  # 11 marks of a system: on three domains if it was trained, on one if it was asked
+    elif module is study_03:
+        # 11 marks of a system: on three domains if it was trained, on one if it was asked
         trained = len(module.ARMS) - 3
         asked = 2 * 3  # without and with examples; as it is, and freed of its lean in two ways
         compared = len(module.COMPARISONS) + 2 * sum("shot" not in "".join(c) for c in module.COMPARISONS)

@@ -16,11 +16,14 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+from datasets import Dataset
 
-from lessons_lib.evaluation import Metric, bootstrap_interval, compare_paired, score_classifier
+from lessons_lib.data import tokenize_reviews
+from lessons_lib.evaluation import Metric, bootstrap_interval, compare_paired, predict, score_classifier
 from lessons_lib.machine import peak_memory_mb
 from lessons_lib.models import quiet_libraries
 from lessons_lib.ops.pairs import list_lessons
+from lessons_lib.recipes import FineTuned
 from lessons_lib.results import PUBLISHED, REPOSITORY, collect_results, write_results
 
 WORK = REPOSITORY / "build" / "study"
@@ -42,6 +45,12 @@ def keep_probabilities(
     """A classifier's arm: probabilities (rows, classes) on the rows of `split`, and their labels."""
     common = {f"labels.{split}": np.asarray(labels, dtype=np.int8)}
     return ArmRun({split: probabilities.astype(np.float16)}, common, cost or {})
+
+
+def classify_rows(tuned: FineTuned, rows: Dataset, max_tokens: int) -> np.ndarray:
+    """A fine-tuned classifier's probabilities (rows, classes) of rows with a `text`."""
+    tokens = tokenize_reviews(rows, tuned.tokenizer, max_tokens)
+    return predict(tuned.model, tokens, pad_id=tuned.tokenizer.pad_token_id)
 
 
 def run_study(number: str) -> None:

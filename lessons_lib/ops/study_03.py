@@ -7,6 +7,7 @@ rows, with one seed; the test rows decide nothing.
 
 import functools
 import tempfile
+from dataclasses import replace
 
 import numpy as np
 from datasets import DatasetDict, concatenate_datasets
@@ -24,14 +25,13 @@ from lessons_lib.data import (
     read_ratings,
     read_snippets,
     take_rows,
-    tokenize_reviews,
 )
 from lessons_lib.decoders import load_decoder, render_chat, score_choices
 from lessons_lib.dialogs import ask, encode_dialogs
-from lessons_lib.evaluation import Metric, bootstrap_interval, bootstrap_macro_f1, predict
+from lessons_lib.evaluation import Metric, bootstrap_interval, bootstrap_macro_f1
 from lessons_lib.machine import choose_precision
 from lessons_lib.models import add_lora
-from lessons_lib.ops.study import ArmRun, recompute_metrics, spread_seeds
+from lessons_lib.ops.study import ArmRun, classify_rows, keep_probabilities, recompute_metrics, spread_seeds
 from lessons_lib.ops.study_04 import TUNED
 from lessons_lib.profiles import load_profile
 from lessons_lib.recipes import Recipe, fine_tune
@@ -92,8 +92,11 @@ def run_arm(name: str, seed: int) -> ArmRun:
     if name == "lora_label":
         return train_label(splits, seed)
     if isinstance(method, Recipe):
-        weights = compute_class_weight("balanced", classes=np.arange(3), y=splits["train"]["label"])
-        return train_head(method, splits, seed, weights.tolist() if name.endswith("weighted") else None)
+        weights = None
+        if name.endswith("weighted"):
+            labels = splits["train"]["label"]
+            weights = compute_class_weight("balanced", classes=np.arange(3), y=labels).tolist()
+        return train_head(method, splits, seed, weights)
     model = FITS[method](splits)
     return keep_domains(lambda rows: model.predict_proba(rows["text"]))
 
@@ -112,12 +115,15 @@ def mix_domains(seed: int) -> Dataset:
     return concatenate_datasets(thirds).shuffle(seed=seed)
 
 
-def keep_domains(classify, cost: dict[str, float] | None = None, **arrays: np.ndarray) -> ArmRun:  # noqa: ANN001
+def keep_domains(classify, cost: dict[str, float] | None = None) -> ArmRun:  # noqa: ANN001
     """What `classify(rows)` gives (rows, classes) for the test rows of every domain, and their labels."""
-    tests = {domain: load_splits(domain)["test"] for domain in DOMAINS}
-    kept = {domain: classify(rows).astype(np.float16) for domain, rows in tests.items()}
-    labels = {f"labels.{domain}": np.array(rows["label"], dtype=np.int8) for domain, rows in tests.items()}
-    return ArmRun({**kept, **arrays}, labels, cost or {})
+    arrays, labels = {}, {}
+    for domain in DOMAINS:
+        rows = load_splits(domain)["test"]
+        run = keep_probabilities(classify(rows), np.array(rows["label"]), domain)
+        arrays |= run.arrays
+        labels |= run.common
+    return ArmRun(arrays, labels, cost or {})
 
 
 def put_question(text: str) -> str:
@@ -143,12 +149,12 @@ def ask_decoder(shots: int, seed: int) -> ArmRun:
     shown = take_rows(train_rows, shots, seed) if shots else []
     examples = tuple((put_question(row["text"]), THREE_CLASSES[row["label"]]) for row in shown)
     unlabelled = train_rows.shuffle(seed=seed + 100)["text"][:UNLABELLED]
-    arrays = {
-        "test": _ask_once(tuple(tests["text"]), examples).astype(np.float16),
+    run = keep_probabilities(_ask_once(tuple(tests["text"]), examples), np.array(tests["label"]))
+    priors = {
         "prior_free": _ask_once(CONTENT_FREE, examples).mean(0),
         "prior_unlabelled": _ask_once(tuple(unlabelled), examples).mean(0),
     }
-    return ArmRun(arrays, {"labels.test": np.array(tests["label"], dtype=np.int8)})
+    return replace(run, arrays=run.arrays | priors)
 
 
 @functools.cache  # without examples every seed asks the same of the test rows
@@ -191,12 +197,7 @@ def train_head(recipe: Recipe, splits: DatasetDict, seed: int, weights: list[flo
             class_weights=weights,
         )
     cost = {"seconds": tuned.result.seconds, "tokens_per_second": tuned.result.tokens_per_second}
-
-    def classify(rows: Dataset) -> np.ndarray:
-        tokens = tokenize_reviews(rows, tuned.tokenizer, profile.max_tokens)
-        return predict(tuned.model, tokens, pad_id=tuned.tokenizer.pad_token_id)
-
-    return keep_domains(classify, cost)
+    return keep_domains(lambda rows: classify_rows(tuned, rows, profile.max_tokens), cost)
 
 
 # --- the raters -----------------------------------------------------------------------------------
@@ -217,8 +218,7 @@ def halve_raters(seed: int) -> ArmRun:
         if domain == "test":
             ratings = read_ratings("news")[frame["index"]]
     random = np.random.default_rng(seed)
-    order = random.permuted(np.tile(np.arange(20), (len(ratings), 1)), axis=1)
-    shuffled = np.take_along_axis(ratings, order, 1)
+    shuffled = random.permuted(ratings, axis=1)
     panel = np.take_along_axis(ratings, random.integers(20, size=ratings.shape), 1)
     arrays = {"half_a": shuffled[:, :10], "half_b": shuffled[:, 10:], "panel": panel}
     arrays = {name: label_ratings(part.mean(1)).astype(np.int8) for name, part in arrays.items()}
@@ -249,7 +249,7 @@ def recompute(kept: dict[str, np.ndarray]) -> dict[str, Metric]:
             predicted = part[f"{domain}.{arm}"].argmax(-1)
             labels, groups = part[f"labels.{domain}"], part[f"documents.{domain}"]
             found[f"{arm}.macro_f1"] = bootstrap_macro_f1(labels, predicted, groups=groups)
-            found |= {f"{arm}.{name}": metric for name, metric in judge_classes(part, domain, arm).items()}
+            found |= {f"{arm}.{name}": metric for name, metric in judge_classes(labels, predicted).items()}
         suffix = "" if domain == "test" else f"_{domain}"
         metrics |= {f"{name}{suffix}": metric for name, metric in found.items()}
     return metrics
@@ -261,9 +261,9 @@ def divide_prior(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
     return divided / divided.sum(-1, keepdims=True)
 
 
-def judge_classes(part: dict[str, np.ndarray], domain: str, arm: str) -> dict[str, Metric]:
-    """Each class's precision and recall, with the range over seeds."""
-    labels, predicted = part[f"labels.{domain}"], part[f"{domain}.{arm}"].argmax(-1)
+def judge_classes(labels: np.ndarray, predicted: np.ndarray) -> dict[str, Metric]:
+    """Precision and recall of each class, from labels (rows) and predicted classes (seeds, rows), with the
+    range over seeds."""
     found = {}
     for number, name in enumerate(THREE_CLASSES):
         hits = ((predicted == number) & (labels == number)).sum(1)

@@ -17,7 +17,7 @@ from lessons_lib import baselines
 from lessons_lib.data import load_reviews, take_rows, tokenize_reviews
 from lessons_lib.evaluation import embed, predict
 from lessons_lib.models import load_classifier
-from lessons_lib.ops.study import ArmRun, keep_probabilities, recompute_metrics
+from lessons_lib.ops.study import ArmRun, classify_rows, keep_probabilities, recompute_metrics
 from lessons_lib.profiles import load_profile
 from lessons_lib.recipes import ATTENTION, FEED_FORWARD, Recipe, fine_tune
 
@@ -134,12 +134,11 @@ def run_recipe(recipe: Recipe, model: str, splits: DatasetDict, seed: int, split
         )
         tuned.model.save_pretrained(f"{folder}/saved")
         size = sum(path.stat().st_size for path in Path(folder, "saved").iterdir()) / 1e6
-    tokens = tokenize_reviews(splits[split], tuned.tokenizer, _profile().max_tokens)
     cost = {
         "seconds": tuned.result.seconds,
         "tokens_per_second": tuned.result.tokens_per_second,
         "trainable": tuned.count.trainable,
         "checkpoint_mb": size,
     }
-    probabilities = predict(tuned.model, tokens, pad_id=tuned.tokenizer.pad_token_id)
+    probabilities = classify_rows(tuned, splits[split], _profile().max_tokens)
     return keep_probabilities(probabilities, np.array(splits[split]["label"]), split, cost)
