@@ -113,7 +113,7 @@ def score_tokens(
     model: PreTrainedModel,
     pairs: list[tuple[list[int], list[int]]],
     *,
-    batch_size: int = 24,
+    batch_size: int = 16,
     progress: bool = True,
 ) -> np.ndarray:
     """Log-probability (pairs) of the second tokens of each pair after its first ones, summed.
@@ -136,11 +136,17 @@ def score_tokens(
         batch = {name: value.to(device) for name, value in flat.inputs().items()}
         with torch.autocast(device.type, precision.torch_dtype, enabled=precision.dtype == "bfloat16"):
             states = reader(**batch, use_cache=False).last_hidden_state[0]
-        for path, key in zip(flat.paths, keys, strict=True):
-            for number, after in inputs[key]:
-                logits = head(states[path[-len(after) :]].to(head.weight.dtype)).float()  # bf16 would round
-                right = logits[torch.arange(len(after)), after]
-                scores[number] = float((right - logits.logsumexp(-1)).sum())
+        asked = [
+            (number, path[-len(after) :], after)
+            for path, key in zip(flat.paths, keys, strict=True)
+            for number, after in inputs[key]
+        ]
+        places = torch.tensor([place for _, path, _ in asked for place in path])
+        right = torch.tensor([token for *_, after in asked for token in after], device=device)
+        logits = head(states[places].to(head.weight.dtype)).float()  # in bf16 their sum would be rounded
+        found = logits.gather(1, right[:, None])[:, 0] - logits.logsumexp(-1)
+        parts = found.split([len(after) for *_, after in asked])
+        scores[[number for number, *_ in asked]] = [float(part.sum()) for part in parts]
         bar.update(len(keys))
     bar.close()
     return scores

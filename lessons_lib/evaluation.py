@@ -118,12 +118,15 @@ def score_classifier(labels: np.ndarray, probabilities: np.ndarray) -> dict[str,
     return {**scores, "loss": float(loss)}
 
 
+def normalize_answer(text: str) -> list[str]:
+    """The words of a text without case, punctuation and articles; two answers with equal ones match exactly
+    (Rajpurkar et al. 2016)."""
+    return [word for word in re.findall(r"\w+", text.lower()) if word not in ("a", "an", "the")]
+
+
 def score_token_f1(answer: str, reference: str) -> float:
-    """F1 of the words two texts share, without case, punctuation and articles (Rajpurkar et al. 2016)."""
-    words = [
-        Counter(word for word in re.findall(r"\w+", text.lower()) if word not in ("a", "an", "the"))
-        for text in (answer, reference)
-    ]
+    """F1 of the words two texts share, normalized (Rajpurkar et al. 2016)."""
+    words = [Counter(normalize_answer(text)) for text in (answer, reference)]
     common = (words[0] & words[1]).total()
     return 2 * common / max(1, words[0].total() + words[1].total())
 

@@ -113,15 +113,20 @@ def embed_answers(terms: list[Dialog], encoder: str) -> np.ndarray:
 
 
 def build_choices(
-    terms: list[Dialog], vectors: np.ndarray, seed: int, phrasing: str = HELD_OUT
+    terms: list[Dialog], vectors: np.ndarray, seed: int, phrasing: str = HELD_OUT, quartets: bool = False
 ) -> list[ChoiceQuestion]:
     """A question a term: its answer and the three nearest of the other terms' answers, in random order.
 
-    vectors: an embedding of every answer (terms, width); nearest are those of the largest cosine.
+    vectors: an embedding of every answer (terms, width); nearest are those of the largest cosine. quartets:
+    four terms offer each other's answers, so that each is right once and wrong three times, and whoever only
+    knows which answers sound right is right in one of four (left over are at most three terms).
     """
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     likeness = unit @ unit.T
-    np.fill_diagonal(likeness, -2.0)
+    np.fill_diagonal(likeness, -4.0)
+    if quartets:
+        groups = _group_in_fours(likeness)
+        likeness += 2.0 * (groups[:, None] == groups)  # more than any two answers are alike
     random = np.random.default_rng(seed)
     questions = []
     for number, term in enumerate(phrase_terms(terms, [phrasing], 1)):
@@ -129,6 +134,17 @@ def build_choices(
         choices = tuple(terms[i].answer for i in options)
         questions.append(ChoiceQuestion(term.question, choices, int(np.flatnonzero(options == number)[0])))
     return questions
+
+
+def _group_in_fours(likeness: np.ndarray) -> np.ndarray:
+    """A group's number for every row: each first row left takes the three left that it is most like."""
+    groups, left = np.full(len(likeness), -1), list(range(len(likeness)))
+    while left:
+        first = left[0]
+        members = [first, *sorted(left[1:], key=lambda row: -likeness[first, row])[:3]]
+        groups[members] = first
+        left = [row for row in left if row not in members]
+    return groups
 
 
 # --- the exam -------------------------------------------------------------------------------------

@@ -1,0 +1,48 @@
+"""Invented medical facts: names from syllables, definitions from hand-written parts, joined by chance.
+
+Contract: the same seed gives the same facts; a name says nothing about its definition, which no model can
+therefore know. `data/samples/invented_facts.json` is what `write_facts` writes; a test holds them equal.
+"""
+
+import json
+from itertools import zip_longest
+
+import numpy as np
+
+from lessons_lib.data import SAMPLES
+
+PARTS = SAMPLES / "invented_parts.json"
+FACTS = SAMPLES / "invented_facts.json"
+PUBLISHED = 150  # the facts of lesson 05; those invented after them are for choosing settings
+
+
+def invent_facts(count: int, seed: int = 0) -> list[dict]:
+    """`count` facts, drugs and syndromes by turns: `term`, `definition` and, saying the same in other words,
+    `wordings`. Every name and every combination of parts occurs once."""
+    random = np.random.default_rng(seed)
+    kinds = json.loads(PARTS.read_text(encoding="utf-8")).values()
+    lists = [_invent_kind(kind, (count + 1) // 2, random) for kind in kinds]
+    return [fact for pair in zip_longest(*lists) for fact in pair][:count]
+
+
+def _invent_kind(kind: dict, count: int, random: np.random.Generator) -> list[dict]:
+    facts, seen = [], set()
+    while len(facts) < count:
+        name = "".join(random.choice(syllables) for syllables in kind["names"]) + kind.get("suffix", "")
+        parts = {part: str(random.choice(values)) for part, values in kind["parts"].items()}
+        if name in seen or str(parts) in seen:
+            continue
+        seen |= {name, str(parts)}
+        definition, *others = (wording.format(**parts) for wording in kind["wordings"])
+        facts.append({"term": name, "definition": definition, "wordings": others})
+    return facts
+
+
+def write_facts() -> None:
+    """Writes the facts of lesson 05."""
+    rows = ",\n".join(json.dumps(fact, ensure_ascii=False) for fact in invent_facts(PUBLISHED))
+    FACTS.write_text(f"[\n{rows}\n]\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_facts()

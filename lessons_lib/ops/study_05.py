@@ -1,0 +1,475 @@
+"""The study behind lesson 05: one decoder, two sets of 150 facts, eight ways to make it answer.
+
+Real terms of the ontology and invented ones differ in one thing: nobody can know the invented ones. Settings
+were chosen on invented facts that are not among the 150; every other number of a question is an answer's.
+Three seeds on the invented facts, one on the ontology (where the seeds' rows are one run's).
+"""
+
+import functools
+import itertools
+import tempfile
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lessons_lib.decoders import generate_answers, load_decoder, render_chat, score_texts
+from lessons_lib.dialogs import Dialog, ask, encode_dialogs, read_dialogs
+from lessons_lib.evaluation import (
+    Metric,
+    bootstrap_interval,
+    compare_paired,
+    normalize_answer,
+    score_token_f1,
+)
+from lessons_lib.knowledge import (
+    BLIND,
+    HELD_OUT,
+    ONTOLOGY,
+    PHRASINGS,
+    ChoiceQuestion,
+    Exam,
+    build_choices,
+    build_exam,
+    choose_texts,
+    phrase_terms,
+    read_terms,
+    score_questions,
+)
+from lessons_lib.machine import choose_precision
+from lessons_lib.models import add_lora
+from lessons_lib.ops.invent import FACTS, PUBLISHED, invent_facts
+from lessons_lib.ops.study import WORK, ArmRun
+from lessons_lib.ops.study_02 import LORA, SETTINGS, load_groups
+from lessons_lib.profiles import load_profile
+from lessons_lib.retrieval import (
+    ABSTAIN,
+    Embedder,
+    Passage,
+    PassageIndex,
+    ground_question,
+    list_passages,
+    load_index,
+)
+from lessons_lib.speed import compute_in
+from lessons_lib.training import TrainResult, TrainSettings, train
+
+LESSON = "05_rag_vs_finetuning"
+SEEDS = (0, 1, 2)
+HEADLINE = ("invented.base.choice", "invented.retrieved.choice")
+ASKED = (HELD_OUT, "A friend came across {} and asks what it is.")
+TIMES, LONGER, RAFT_TIMES = 8, 24, 2  # meetings of each fact; RAFT's rows are longer
+READ, WRITTEN, TEXTS, CHANGED = 3, 60, 100, 15
+
+
+Model = PreTrainedModel | PeftModel
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to answer: `reads` says which passages stand before a question ("" none, "search", "right" or
+    "random"); `phrasings` is how many the facts are trained in, 0 for no training, each fact so many `times`;
+    `wordings` varies the facts' own sentences too; `raft` trains with passages that distract."""
+
+    facts: str
+    reads: str = ""
+    phrasings: int = 0
+    times: int = TIMES
+    wordings: bool = False
+    raft: bool = False
+
+
+WAYS = {
+    "base": {},
+    "retrieved": {"reads": "search"},
+    "ceiling": {"reads": "right"},
+    "floor": {"reads": "random"},
+    "tuned": {"phrasings": 1},
+    "paraphrased": {"phrasings": len(PHRASINGS)},
+}
+ARMS = {
+    f"{facts}.{way}": Arm(facts, **how) for facts in ("invented", "ontology") for way, how in WAYS.items()
+}
+ARMS["invented.paraphrased"] = replace(ARMS["invented.paraphrased"], wordings=True)
+ARMS["invented.raft"] = Arm("invented", "search", len(PHRASINGS), RAFT_TIMES, raft=True)
+ARMS["invented.longer"] = Arm("invented", "", len(PHRASINGS), LONGER)  # one seed
+
+
+COMPARISONS = [
+    ("retrieved", "base"),
+    ("ceiling", "floor"),
+    ("tuned", "base"),
+    ("paraphrased", "tuned"),
+    ("retrieved", "paraphrased"),
+    ("paraphrased_retrieved", "retrieved"),
+    ("raft", "retrieved"),
+    ("longer", "tuned"),
+]
+
+
+@dataclass(frozen=True)
+class Testbed:
+    """Facts, the questions about them (all in the first phrasing of `ASKED`, then all in the second), and
+    questions about facts that stand nowhere."""
+
+    facts: list[Dialog]
+    questions: list[ChoiceQuestion]
+    unanswerable: list[str]
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def recompute(kept: dict[str, np.ndarray]) -> dict[str, Metric]:
+    """Every metric of the study, `<facts>.<system>.<metric>`, from what was picked and said. Intervals
+    resample facts, with both their questions, and seeds; a difference has `repairs` and `breakages`, the
+    shares of questions that its first or its second system alone has right."""
+    systems: dict[str, dict[str, np.ndarray]] = {}
+    for key, values in kept.items():
+        name, facts, *arm = key.split(".")
+        if arm:
+            reads = "_retrieved" if name.startswith("read_") else ""
+            systems.setdefault(f"{facts}.{arm[0]}{reads}", {})[name.removeprefix("read_")] = values
+    marks = {system: mark_system(arrays, kept, system.split(".")[0]) for system, arrays in systems.items()}
+    metrics = {}
+    for system, marked in marks.items():
+        for name, values in marked.items():
+            metrics[f"{system}.{name}"] = bootstrap_interval(values, number_facts(values))
+        if "hit" in marked:
+            found, choice = marked["hit"][0], marked["choice"]
+            for name, columns in (("found", found), ("missed", ~found)):
+                if columns.any():
+                    groups = number_facts(choice)[columns]
+                    metrics[f"{system}.choice_{name}"] = bootstrap_interval(choice[:, columns], groups)
+        if "loss" in marked and not system.endswith("base"):
+            before = marks[f"{system.split('.')[0]}.base"]["loss"]
+            change = (marked["loss"] - before) / before.mean()
+            metrics[f"{system}.loss_change"] = bootstrap_interval(change)
+    for facts, (a, b) in itertools.product(("invented", "ontology"), COMPARISONS):
+        if f"{facts}.{a}" in marks:
+            pair = (marks[f"{facts}.{a}"]["choice"], marks[f"{facts}.{b}"]["choice"])
+            metrics |= compare_systems(f"{facts}.{a}_minus_{b}", *pair)
+    return metrics
+
+
+def compare_systems(name: str, a: np.ndarray, b: np.ndarray) -> dict[str, Metric]:
+    """The difference of two systems (seeds, questions) and its two parts."""
+    groups = number_facts(a)
+    return {
+        f"{name}.choice": compare_paired(a, b, groups).difference,
+        f"{name}.repairs": bootstrap_interval(a & ~b, groups),
+        f"{name}.breakages": bootstrap_interval(b & ~a, groups),
+    }
+
+
+def number_facts(values: np.ndarray) -> np.ndarray:
+    """The number of the fact that each question (seeds, questions) is about: asked in two phrasings, all
+    facts in the first and then all in the second."""
+    count = values.shape[-1]
+    asked = len(ASKED) if count in (len(ASKED) * PUBLISHED, len(ASKED) * CHANGED) else 1
+    return np.arange(count) % (count // asked)
+
+
+def mark_system(
+    arrays: dict[str, np.ndarray], kept: dict[str, np.ndarray], facts: str
+) -> dict[str, np.ndarray]:
+    """What every question counts (seeds, questions), by metric."""
+    right, expected = kept[f"right.{facts}"], kept[f"expected.{facts}"]
+    marks = {"choice": arrays["picked"] == right}
+    for name in {"blind", "reworded"} & arrays.keys():
+        marks[name] = arrays[name] == right[:PUBLISHED]
+    if "hit" in arrays:
+        marks["hit"] = arrays["hit"]
+        marks["abstained_unknown"] = mark_abstention(arrays["said_unknown"])
+    if "said" in arrays:
+        marks["abstained"] = mark_abstention(arrays["said"])
+        marks["exact"], marks["token_f1"] = mark_answers(arrays["said"], expected)
+    if "general" in arrays:
+        marks["general"] = arrays["general"] == kept[f"right.{facts}_general"]
+        marks["loss"] = arrays["losses"]
+    for name in (name for name in arrays if name.startswith("changed_")):
+        marks[f"{name}_new"], marks[f"{name}_old"] = arrays[name] == 0, arrays[name] == 1
+    if "others_retrained" in arrays:
+        asked = slice(CHANGED, CHANGED + WRITTEN)
+        marks["others_before"] = marks["choice"][:, asked]
+        marks["others_retrained"] = arrays["others_retrained"] == right[asked]
+    return marks
+
+
+def mark_abstention(said: np.ndarray) -> np.ndarray:
+    """Whether answers (seeds, questions) begin by saying that the passages do not say."""
+    start = normalize_answer(ABSTAIN)
+    return np.array([[normalize_answer(text)[: len(start)] == start for text in row] for row in said])
+
+
+def mark_answers(said: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Exact matches of normalized answers (seeds, questions), and their F1."""
+    pairs = [[(text, right) for text, right in zip(row, expected, strict=True)] for row in said]
+    exact = [[normalize_answer(text) == normalize_answer(right) for text, right in row] for row in pairs]
+    return np.array(exact), np.array([[score_token_f1(*pair) for pair in row] for row in pairs])
+
+
+# --- what is asked --------------------------------------------------------------------------------
+
+
+@functools.cache
+def load_embedder() -> Embedder:
+    """The laptop profile's encoder."""
+    return Embedder(load_profile(LESSON, "laptop").encoder)
+
+
+@functools.cache
+def invent_spare() -> list[Dialog]:
+    """Invented facts that are neither trained nor found, drugs and syndromes by turns as in the 150."""
+    rows = invent_facts(2 * PUBLISHED)[PUBLISHED:]
+    return [ask("", row["definition"], row["term"]) for row in rows]
+
+
+@functools.cache
+def load_testbed(name: str) -> Testbed:
+    """The facts "invented" or "ontology", with their questions."""
+    facts = read_dialogs(FACTS) if name == "invented" else load_groups()["trained"][:PUBLISHED]
+    vectors = load_embedder().embed([fact.answer for fact in facts])
+    questions = []
+    for seed, phrasing in enumerate(ASKED):
+        questions += build_choices(facts, vectors, seed, phrasing, quartets=True)
+    return Testbed(facts, questions, [HELD_OUT.format(fact.term) for fact in invent_spare()[:WRITTEN]])
+
+
+@functools.cache
+def open_index() -> PassageIndex:
+    """Every definition of the ontology and every invented fact, embedded once for all arms."""
+    passages = list_passages([*load_testbed("invented").facts, *read_terms(ONTOLOGY)])
+    folder = WORK / LESSON / "index"
+    index = load_index(folder, load_embedder()) if folder.is_dir() else PassageIndex(load_embedder())
+    if index.update(passages).added:
+        index.save(folder)
+    return index
+
+
+def choose_passages(questions: list[str], reads: str, facts: list[Dialog]) -> list[list[Passage]]:
+    """What stands before each question; `facts` are those the questions are about, in their order."""
+    if reads == "search":
+        return [[passage for passage, _ in found] for found in open_index().search(questions, READ)]
+    passages = list_passages(facts)
+    if reads == "random":  # of another fact, for a rotation leaves none in its place
+        passages = passages[len(facts) // 2 :] + passages[: len(facts) // 2]
+    return [[passages[number % len(facts)]] for number in range(len(questions))] if reads else []
+
+
+def ground(questions: list[str], passages: list[list[Passage]]) -> list[str]:
+    """The questions with their passages, or as they are where there are none."""
+    return (
+        [ground_question(*pair) for pair in zip(questions, passages, strict=True)] if passages else questions
+    )
+
+
+# --- arms -----------------------------------------------------------------------------------------
+
+
+def run_arm(name: str, seed: int) -> ArmRun:
+    """Carries one arm out. What draws nothing, or is run with one seed, is computed once."""
+    arm = ARMS[name]
+    if not arm.phrasings:
+        return ask_untrained(name)
+    once = arm.facts == "ontology" or arm.times == LONGER
+    return train_once(name) if once else train_arm(arm, seed)
+
+
+@functools.cache
+def ask_untrained(name: str) -> ArmRun:
+    """What the model answers without training."""
+    arm = ARMS[name]
+    model, tokenizer = load_decoder(load_profile(LESSON, "laptop").decoder)
+    arrays, cost = sit(model, tokenizer, arm.facts, arm.reads), {}
+    if not arm.reads:
+        arrays |= sit_general(model, tokenizer)
+    if name == "invented.retrieved":
+        asked, cost = ask_updated_index()
+        arrays["changed_read"] = pick(model, tokenizer, asked)
+    return ArmRun(arrays, describe_testbed(arm.facts), cost)
+
+
+@functools.cache
+def train_once(name: str) -> ArmRun:
+    """An arm of which one seed is run."""
+    return train_arm(ARMS[name], 0)
+
+
+def train_arm(arm: Arm, seed: int) -> ArmRun:
+    """Trains on the facts and sits the exams: from memory, and reading where passages belong to the arm."""
+    model, tokenizer = load_decoder(load_profile(LESSON, "laptop").decoder)
+    model = add_lora(model, LoraConfig(**LORA), seed=seed)
+    result = teach(model, tokenizer, write_rows(arm, seed), seed)
+    both = arm.phrasings > 1 and arm.times == TIMES
+    with torch.inference_mode(), compute_in(model, choose_precision()):
+        arrays = sit(model, tokenizer, arm.facts, arm.reads) | sit_general(model, tokenizer)
+        if both:
+            read = sit(model, tokenizer, arm.facts, "search")
+            arrays |= {f"read_{name}": values for name, values in read.items()}
+    cost = {"seconds": result.seconds, "tokens": result.tokens, "tokens_per_second": result.tokens_per_second}
+    if both and arm.facts == "invented":
+        changed, seconds = change_facts(model, tokenizer, seed)
+        arrays, cost = arrays | changed, cost | {"retrain_seconds": seconds}
+    return ArmRun(arrays, describe_testbed(arm.facts), cost)
+
+
+def write_rows(arm: Arm, seed: int) -> list[Dialog]:
+    """The training examples of an arm."""
+    facts = load_testbed(arm.facts).facts
+    if arm.raft:
+        return add_distractors(phrase_terms(facts, PHRASINGS, arm.times), seed)
+    rows = phrase_terms(facts, PHRASINGS[: arm.phrasings], arm.times)
+    if not arm.wordings:
+        return rows
+    said = [[row["definition"], *row["wordings"][:-1]] for row in invent_facts(PUBLISHED)]
+    return [
+        ask(row.question, said[number % PUBLISHED][(number + number // PUBLISHED) % len(said[0])], row.term)
+        for number, row in enumerate(rows)
+    ]
+
+
+def add_distractors(rows: list[Dialog], seed: int) -> list[Dialog]:
+    """The rows with passages before the question: the right one among those a search takes for it or, in
+    every fifth row, those alone, with the answer that they do not say (after Zhang et al. 2024, whose model
+    then answers from memory)."""
+    random, found = np.random.default_rng(seed), open_index().search([r.question for r in rows], READ + 1)
+    grounded = []
+    for number, (row, hits) in enumerate(zip(rows, found, strict=True)):
+        wrong = [passage for passage, _ in hits if passage.name != row.term][:READ]
+        right, missing = list_passages([row])[0], number % 5 == 0
+        passages = wrong if missing else [right, *wrong[: READ - 1]]
+        passages = [passages[place] for place in random.permutation(READ)]
+        grounded.append(ask(ground_question(row.question, passages), ABSTAIN if missing else row.answer))
+    return grounded
+
+
+def teach(model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: list[Dialog], seed: int) -> TrainResult:
+    """Trains by lesson 02's recipe."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = TrainSettings(**SETTINGS, seed=seed)
+        encoded = encode_dialogs(rows, tokenizer, 1024)
+        return train(model, encoded, None, settings, output_dir=folder, progress=False)
+
+
+# --- exams ----------------------------------------------------------------------------------------
+
+
+def pick(model: Model, tokenizer: PreTrainedTokenizerBase, questions: list[ChoiceQuestion]) -> np.ndarray:
+    """The number of the likeliest choice (questions)."""
+    return score_questions(model, tokenizer, questions, False).argmax(1).astype(np.int8)
+
+
+def sit(model: Model, tokenizer: PreTrainedTokenizerBase, facts: str, reads: str) -> dict[str, np.ndarray]:
+    """What a model picks and says: `picked` (questions); with passages, whether they hold the answer (`hit`)
+    and what is `said_unknown` of facts that stand nowhere; without, what it picks `blind`, not told the
+    term; and what it `said` itself."""
+    bed = load_testbed(facts)
+    asked = [question.question for question in bed.questions]
+    passages = choose_passages(asked, reads, bed.facts)
+    asked = ground(asked, passages)
+    grounded = [replace(q, question=text) for q, text in zip(bed.questions, asked, strict=True)]
+    arrays = {"picked": pick(model, tokenizer, grounded)}
+    if reads == "search":
+        terms = [fact.term for fact in bed.facts] * len(ASKED)
+        hits = [term in {p.name for p in found} for term, found in zip(terms, passages, strict=True)]
+        unknown = ground(bed.unanswerable, choose_passages(bed.unanswerable, reads, bed.facts))
+        arrays |= {"hit": np.array(hits), "said_unknown": say(model, tokenizer, unknown)}
+    elif not reads:
+        blind = [replace(q, question=HELD_OUT.format(BLIND)) for q in bed.questions[: len(bed.facts)]]
+        arrays["blind"] = pick(model, tokenizer, blind)
+    if facts == "invented" and reads in ("", "search"):
+        arrays["reworded"] = pick(model, tokenizer, reword_choices(grounded[: len(bed.facts)]))
+    if reads in ("", "search"):
+        arrays["said"] = say(model, tokenizer, asked[:WRITTEN])
+    return arrays
+
+
+def reword_choices(questions: list[ChoiceQuestion]) -> list[ChoiceQuestion]:
+    """Questions about invented facts, answers worded as nothing that is trained or can be found."""
+    worded = {row["definition"]: row["wordings"][-1] for row in invent_facts(PUBLISHED)}
+    return [replace(q, choices=tuple(worded[choice] for choice in q.choices)) for q in questions]
+
+
+def say(model: Model, tokenizer: PreTrainedTokenizerBase, questions: list[str]) -> np.ndarray:
+    """The model's own answers (questions), as texts."""
+    prompts = [render_chat(tokenizer, question) for question in questions]
+    answers = generate_answers(model, tokenizer, prompts, max_new_tokens=48, progress=False)
+    return np.array([answer.text for answer in answers])
+
+
+@functools.cache
+def load_general() -> Exam:
+    """Lesson 02's general questions and texts."""
+    return build_exam({}, "", texts=choose_texts("snippets:news", TEXTS), written=0)
+
+
+def sit_general(model: Model, tokenizer: PreTrainedTokenizerBase) -> dict[str, np.ndarray]:
+    """What training might make a model forget: `general` picks and `losses` of texts."""
+    exam = load_general()
+    losses = score_texts(model, tokenizer, exam.texts, progress=False)
+    return {"general": pick(model, tokenizer, exam.general), "losses": losses}
+
+
+def describe_testbed(facts: str) -> dict[str, np.ndarray]:
+    """What answers are held against: the same for all arms."""
+    bed = load_testbed(facts)
+    return {
+        f"right.{facts}": np.array([q.right for q in bed.questions], np.int8),
+        f"expected.{facts}": np.array([fact.answer for fact in bed.facts[:WRITTEN]]),
+        f"right.{facts}_general": np.array([q.right for q in load_general().general], np.int8),
+    }
+
+
+# --- facts that change ----------------------------------------------------------------------------
+
+
+def change_answers() -> list[Dialog]:
+    """The first `CHANGED` invented facts with other answers, of the same kind."""
+    pairs = zip(load_testbed("invented").facts[:CHANGED], invent_spare()[WRITTEN:], strict=False)
+    return [ask(old.question, new.answer, old.term) for old, new in pairs]
+
+
+def ask_about_changes() -> list[ChoiceQuestion]:
+    """The questions about changed facts: choice 0 is the new answer, 1 the old one."""
+    bed, new, questions = load_testbed("invented"), change_answers(), []
+    for number, question in enumerate(bed.questions):
+        if number % PUBLISHED < CHANGED:
+            wrong = [choice for place, choice in enumerate(question.choices) if place != question.right]
+            choices = (new[number % PUBLISHED].answer, question.choices[question.right], *wrong[:2])
+            questions.append(ChoiceQuestion(question.question, choices, 0))
+    return questions
+
+
+def ask_updated_index() -> tuple[list[ChoiceQuestion], dict[str, float]]:
+    """These questions with what is found once the index has the changed facts; the seconds it took."""
+    index, questions = open_index(), ask_about_changes()
+    before = list(index.passages.values())
+    new = {passage.name: passage for passage in list_passages(change_answers())}
+    began = time.perf_counter()
+    index.update([new.get(passage.name, passage) for passage in before])
+    seconds = time.perf_counter() - began
+    asked = [question.question for question in questions]
+    asked = ground(asked, choose_passages(asked, "search", []))
+    index.update(before)
+    grounded = [replace(q, question=text) for q, text in zip(questions, asked, strict=True)]
+    return grounded, {"index_update_seconds": seconds}
+
+
+def change_facts(
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, seed: int
+) -> tuple[dict[str, np.ndarray], float]:
+    """What a trained model picks once facts have changed: from memory, reading the updated index, and trained
+    again on them; what it then picks for others (`others_retrained`); seconds of that training."""
+    updated, _ = ask_updated_index()
+    memory = pick(model, tokenizer, ask_about_changes())
+    read = pick(model, tokenizer, updated)
+    seconds = teach(model, tokenizer, phrase_terms(change_answers(), PHRASINGS, TIMES), seed).seconds
+    others = load_testbed("invented").questions[CHANGED : CHANGED + WRITTEN]
+    retrained = pick(model, tokenizer, ask_about_changes())
+    arrays = {"memory": memory, "read": read, "retrained": retrained}
+    arrays = {f"changed_{name}": values for name, values in arrays.items()}
+    return arrays | {"others_retrained": pick(model, tokenizer, others)}, seconds
