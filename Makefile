@@ -3,7 +3,7 @@
 # make lab       open the lessons in JupyterLab
 # make notebooks run the lessons and publish their outputs and numbers
 # make study     the long runs behind the claims, resumable     (LESSON=04)
-# make bench     throughput against the plain Trainer           (LESSON=02: of the decoder)
+# make bench     throughput against the plain Trainer           (LESSON=02: of the decoder, LESSON=05: of search)
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -25,7 +25,7 @@ notebooks: setup
 study: setup
 	@$(PY) -m lessons_lib study $(LESSON_OPTION)
 bench: setup
-	@$(PY) tests/benchmarks/$(if $(filter 02,$(LESSON)),bench_decoder.py,bench_training.py $(QUICK))
+	@$(PY) tests/benchmarks/$(if $(filter 02,$(LESSON)),bench_decoder.py,$(if $(filter 05,$(LESSON)),bench_retrieval.py,bench_training.py $(QUICK)))
 
 setup: $(READY)
 $(READY): requirements.txt pyproject.toml

@@ -45,9 +45,8 @@ def fit_vader(splits: DatasetDict) -> Pipeline:
     """VADER, a lexicon with rules (Hutto & Gilbert 2014). Logistic regression on its compound score c, −1
     to 1, and on |c| learns where the classes part: two near 0, a neutral one around it."""
     train = splits["train"]
-    return make_pipeline(FunctionTransformer(score_vader), _regression(1.0)).fit(
-        train["text"], train["label"]
-    )
+    model = make_pipeline(FunctionTransformer(score_vader), _regression(1.0))
+    return model.fit(train["text"], train["label"])
 
 
 def score_vader(texts: list[str]) -> np.ndarray:

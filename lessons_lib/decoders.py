@@ -136,16 +136,13 @@ def score_tokens(
         batch = {name: value.to(device) for name, value in flat.inputs().items()}
         with torch.autocast(device.type, precision.torch_dtype, enabled=precision.dtype == "bfloat16"):
             states = reader(**batch, use_cache=False).last_hidden_state[0]
-        asked = [
-            (number, path[-len(after) :], after)
-            for path, key in zip(flat.paths, keys, strict=True)
-            for number, after in inputs[key]
-        ]
+        pairs = zip(flat.paths, keys, strict=True)
+        asked = [(number, path[-len(said) :], said) for path, key in pairs for number, said in inputs[key]]
         places = torch.tensor([place for _, path, _ in asked for place in path])
-        right = torch.tensor([token for *_, after in asked for token in after], device=device)
+        right = torch.tensor([token for *_, said in asked for token in said], device=device)
         logits = head(states[places].to(head.weight.dtype)).float()  # in bf16 their sum would be rounded
         found = logits.gather(1, right[:, None])[:, 0] - logits.logsumexp(-1)
-        parts = found.split([len(after) for *_, after in asked])
+        parts = found.split([len(said) for *_, said in asked])
         scores[[number for number, *_ in asked]] = [float(part.sum()) for part in parts]
         bar.update(len(keys))
     bar.close()

@@ -7,7 +7,7 @@ trained one. It trains nothing and draws no figures.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,15 +56,29 @@ def read_terms(source: str | Path) -> list[Dialog]:
     names file, row and remedy."""
     if source != ONTOLOGY:
         return read_dialogs(SAMPLES / "medical_terms.json" if source == "samples" else source)
-    text = (fetch_asset(ONTOLOGY) / "hp.obo").read_text(encoding="utf-8")
     terms = []
-    for block in text.split("\n\n"):
-        name = re.search(r"^name: (.*)$", block, re.MULTILINE)
-        definition = re.search(r'^def: "((?:[^"\\]|\\.)*)"', block, re.MULTILINE)
-        if block.startswith("[Term]") and definition and "\nis_obsolete: true" not in block:
-            said = definition[1].replace("\\n", " ").replace('\\"', '"')
-            terms.append(ask(ASK_TERM.format(name[1]), " ".join(said.split()), name[1]))
+    for name, block in _read_ontology():
+        said = re.search(r'^def: "((?:[^"\\]|\\.)*)"', block, re.MULTILINE)[1]
+        said = said.replace("\\n", " ").replace('\\"', '"')
+        terms.append(ask(ASK_TERM.format(name), " ".join(said.split()), name))
     return terms
+
+
+def read_lay_names() -> dict[str, set[str]]:
+    """What patients call findings, and the ontology's terms for it: its synonyms marked as lay, which are no
+    part of a term's definition."""
+    names: dict[str, set[str]] = {}
+    for term, block in _read_ontology():
+        for name in re.findall(r'^synonym: "([^"]+)" EXACT layperson', block, re.MULTILINE):
+            names.setdefault(name, set()).add(term)
+    return names
+
+
+def _read_ontology() -> Iterator[tuple[str, str]]:
+    """The name of every term that has a definition and is not obsolete, and all that is said of it."""
+    for block in (fetch_asset(ONTOLOGY) / "hp.obo").read_text(encoding="utf-8").split("\n\n"):
+        if block.startswith("[Term]") and "\ndef: " in block and "\nis_obsolete: true" not in block:
+            yield re.search(r"^name: (.*)$", block, re.MULTILINE)[1], block
 
 
 def drop_giveaways(terms: list[Dialog], least: int = 6, most: int = 30) -> list[Dialog]:
@@ -140,10 +154,10 @@ def _group_in_fours(likeness: np.ndarray) -> np.ndarray:
     """A group's number for every row: each first row left takes the three left that it is most like."""
     groups, left = np.full(len(likeness), -1), list(range(len(likeness)))
     while left:
-        first = left[0]
-        members = [first, *sorted(left[1:], key=lambda row: -likeness[first, row])[:3]]
-        groups[members] = first
-        left = [row for row in left if row not in members]
+        first, *others = left
+        others.sort(key=lambda row: -likeness[first, row])
+        groups[[first, *others[:3]]] = first
+        left = sorted(others[3:])
     return groups
 
 
@@ -192,9 +206,7 @@ def choose_texts(source: str, count: int, seed: int = 0) -> list[str]:
     from the course's own sample of reviews ("samples")."""
     if source == "samples":
         return pd.read_csv(SAMPLES / "movie_reviews.csv")["text"].tolist()[:count]
-    texts = [
-        text for text in read_snippets(source.partition(":")[2])["text"] if 12 <= len(text.split()) <= 30
-    ]
+    texts = [t for t in read_snippets(source.partition(":")[2])["text"] if 12 <= len(t.split()) <= 30]
     return [texts[i] for i in np.random.default_rng(seed).permutation(len(texts))[:count]]
 
 
@@ -238,7 +250,7 @@ def mark_sitting(exam: Exam, sitting: Sitting) -> dict[str, np.ndarray]:
     tokens. "relative_trained" judges a choice by how much likelier it is with the term than without."""
     right = np.array([q.right for q in exam.trained])
     rows = np.arange(len(right))
-    scores = sitting.scores
+    scores, written = sitting.scores, zip(sitting.answers, exam.trained, strict=False)
     relative = (scores["trained"] - scores["blind"]).argmax(1)
     return {
         "choice_trained": scores["trained"].argmax(1) == right,
@@ -248,12 +260,7 @@ def mark_sitting(exam: Exam, sitting: Sitting) -> dict[str, np.ndarray]:
         "relative_trained": relative == right,
         "definition_loss": -scores["trained"][rows, right],
         "general_loss": sitting.losses,
-        "token_f1": np.array(
-            [
-                score_token_f1(a.text, q.choices[q.right])
-                for a, q in zip(sitting.answers, exam.trained, strict=False)
-            ]
-        ),
+        "token_f1": np.array([score_token_f1(a.text, q.choices[q.right]) for a, q in written]),
         "stop_rate": np.array([a.stopped for a in sitting.answers]),
         "answer_tokens": np.array([a.tokens for a in sitting.answers]),
     }

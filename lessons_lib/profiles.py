@@ -13,7 +13,8 @@ from lessons_lib.machine import choose_precision
 
 PROFILE_FILE = Path(__file__).with_name("profiles.toml")
 NARROWING = "without_fast_bf16"
-OWN_DATA = {"02_llama2_knowledge_augmentation": "terms"}  # the field that LESSONS_DATA replaces
+# the field that LESSONS_DATA replaces; elsewhere it is `reviews`
+OWN_DATA = {"02_llama2_knowledge_augmentation": "terms", "05_rag_vs_finetuning": "terms"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Profile:
     `stand_in` is the open model taken where `decoder` is gated; `decoder_rows` of the test rows are asked
     of the decoder. Lesson 02 teaches `trained_terms` of `terms`, asks about `untrained_terms` more, lets the
     model write `written` answers itself, and reads `text_rows` general sentences of `texts`. Lesson 03 tries
-    its model on `others`, sources of reviews it was not trained on."""
+    its model on `others`, sources of reviews it was not trained on. Lesson 05 searches `terms` and teaches
+    `trained_terms` invented facts."""
 
     name: str
     lesson: str

@@ -5,9 +5,8 @@ gone. Scores can be compared within one search only. It asks no decoder.
 """
 
 import json
-import shutil
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import bm25s
@@ -18,11 +17,11 @@ from datasets import Dataset
 from lessons_lib.data import DataError, decode_file
 from lessons_lib.dialogs import Dialog, read_dialogs
 from lessons_lib.evaluation import embed
+from lessons_lib.knowledge import ONTOLOGY, read_terms
 from lessons_lib.models import load_classifier
 
 ENDINGS = (".txt", ".md", ".json", ".jsonl")
 WORDS = 120  # the most in a passage: about what the embedder was trained on
-RANK = 60  # softens the first ranks in fusion (Cormack et al. 2009)
 ABSTAIN = "The passages do not say."
 
 
@@ -32,15 +31,6 @@ class Passage:
 
     name: str
     text: str
-
-
-@dataclass(frozen=True)
-class Change:
-    """How many passages an update embedded, dropped and left alone."""
-
-    added: int
-    removed: int
-    kept: int
 
 
 class Embedder:
@@ -65,31 +55,30 @@ class PassageIndex:
     def __init__(self, embedder: Embedder) -> None:
         self.embedder = embedder
         self.passages: dict[int, Passage] = {}  # by the number FAISS knows them by
-        width = embedder.encoder.config.hidden_size
-        self.vectors = faiss.IndexIDMap2(faiss.IndexFlatIP(width))
-        self.words: bm25s.BM25 | None = None
+        self.vectors = faiss.IndexIDMap2(faiss.IndexFlatIP(embedder.encoder.config.hidden_size))
+        self.words: bm25s.BM25 | None = None  # made when first searched
 
-    def update(self, passages: Iterable[Passage]) -> Change:
-        """Makes the index hold exactly `passages`, of which equal ones count once."""
-        wanted = dict.fromkeys(passages)
-        gone = [number for number, passage in self.passages.items() if passage not in wanted]
-        known = set(self.passages.values())
-        new = [passage for passage in wanted if passage not in known]
+    def update(self, passages: Iterable[Passage]) -> dict[str, int]:
+        """Makes the index hold exactly `passages`, of which equal ones count once. Returns how many were
+        "embedded", "dropped" and "kept"."""
+        wanted, known = dict.fromkeys(passages), set(self.passages.values())
+        kept = {number: passage for number, passage in self.passages.items() if passage in wanted}
         start = max(self.passages, default=-1) + 1
+        new = dict(enumerate((passage for passage in wanted if passage not in known), start))
         if new:
-            vectors = self.embedder.embed([passage.text for passage in new])
-            self.vectors.add_with_ids(vectors, np.arange(start, start + len(new)))
-        self.vectors.remove_ids(np.array(gone, dtype=np.int64))
-        kept = {number: self.passages[number] for number in self.passages if number not in set(gone)}
-        self.passages = kept | dict(enumerate(new, start))
-        self.words = None
-        return Change(len(new), len(gone), len(kept))
+            vectors = self.embedder.embed([passage.text for passage in new.values()])
+            self.vectors.add_with_ids(vectors, np.array(list(new)))
+        self.vectors.remove_ids(np.array([*(self.passages.keys() - kept.keys())], dtype=np.int64))
+        changes = {"embedded": len(new), "dropped": len(self.passages) - len(kept), "kept": len(kept)}
+        self.passages, self.words = kept | new, None
+        return changes
 
     def search(self, queries: list[str], k: int, by: str = "both") -> list[list[tuple[Passage, float]]]:
         """The k best passages of every query with their scores, best first.
 
-        by: "meaning" (cosine), "words" (BM25) or "both" (the sum of 1 / (60 + rank) over the two, each read
-        to rank 50; Cormack et al. 2009).
+        by: "meaning" (cosine), "words" (BM25; passages without any of the words are left out) or "both" (see
+        `fuse_ranks`; each search is read to rank 50). Raises ValueError for anything else, and for an empty
+        index.
         """
         searches = {"meaning": [self._search_meaning], "words": [self._search_words]}
         searches["both"] = [*searches["meaning"], *searches["words"]]
@@ -97,64 +86,57 @@ class PassageIndex:
             raise ValueError(f"by is {by!r}; remedy: one of {', '.join(searches)}.")
         if not self.passages:
             raise ValueError("The index is empty. Remedy: update it with passages first.")
-        depth = min(len(self.passages), k if by != "both" else max(k, 50))
-        found = [search(queries, depth) for search in searches[by]]
-        ranked = [fuse_ranks(lists) if by == "both" else lists[0] for lists in zip(*found, strict=True)]
+        depth = min(len(self.passages), max(k, 50) if by == "both" else k)
+        lists = zip(*(search(queries, depth) for search in searches[by]), strict=True)
+        ranked = [fuse_ranks(found) if by == "both" else found[0] for found in lists]
         return [[(self.passages[n], score) for n, score in one[:k]] for one in ranked]
 
     def _search_meaning(self, queries: list[str], k: int) -> list[list[tuple[int, float]]]:
         scores, numbers = self.vectors.search(self.embedder.embed(queries), k)
-        return [list(zip(*pair, strict=True)) for pair in zip(numbers.tolist(), scores.tolist(), strict=True)]
+        return [list(zip(n.tolist(), s.tolist(), strict=True)) for n, s in zip(numbers, scores, strict=True)]
 
     def _search_words(self, queries: list[str], k: int) -> list[list[tuple[int, float]]]:
-        numbers = list(self.passages)
         if self.words is None:
             self.words = bm25s.BM25()
             texts = [passage.text for passage in self.passages.values()]
             self.words.index(bm25s.tokenize(texts, show_progress=False), show_progress=False)
         tokens = bm25s.tokenize(queries, return_ids=False, show_progress=False)
+        numbers = np.array(list(self.passages))
         places, scores = self.words.retrieve(tokens, k=k, show_progress=False)
-        return [
-            [(numbers[place], score) for place, score in zip(*pair, strict=True) if score > 0]
-            for pair in zip(places.tolist(), scores.tolist(), strict=True)
-        ]
+        rows = zip(numbers[places].tolist(), scores.tolist(), strict=True)
+        return [[pair for pair in zip(*row, strict=True) if pair[1] > 0] for row in rows]
 
-    def save(self, folder: Path) -> None:
-        """Writes the index to `folder`, whole or not at all."""
-        partial = folder.with_name(f".{folder.name}-partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        faiss.write_index(self.vectors, str(partial / "vectors.faiss"))
-        rows = [(number, *astuple(passage)) for number, passage in self.passages.items()]
-        content = {"encoder": self.embedder.name, "passages": rows}
-        (partial / "passages.json").write_text(json.dumps(content), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
+    def save(self, file: Path) -> None:
+        """Writes the index, whole or not at all, to a file ending in .npz."""
+        rows = [(number, passage.name, passage.text) for number, passage in self.passages.items()]
+        partial = file.with_name(f"partial-{file.name}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        described = json.dumps({"encoder": self.embedder.name, "passages": rows})
+        np.savez(partial, vectors=faiss.serialize_index(self.vectors), described=described)
+        partial.replace(file)
 
 
-def load_index(folder: Path, embedder: Embedder) -> PassageIndex:
-    """The index that `save` wrote. Raises DataError where there is none, or one of another encoder."""
-    path = folder / "passages.json"
-    if not path.is_file():
-        raise DataError(f"{folder} holds no index. Remedy: build one and save it there.")
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if content["encoder"] != embedder.name:
-        raise DataError(
-            f"{folder} was embedded by {content['encoder']}, not by {embedder.name}: their vectors cannot be "
-            "compared. Remedy: load that encoder, or build the index anew."
-        )
+def load_index(file: Path, embedder: Embedder) -> PassageIndex:
+    """The index that `save` wrote; an empty one where there is none yet. Raises DataError for an index of
+    another encoder: their vectors cannot be compared."""
     index = PassageIndex(embedder)
-    index.vectors = faiss.read_index(str(folder / "vectors.faiss"))
-    index.passages = {number: Passage(name, text) for number, name, text in content["passages"]}
+    if file.is_file():
+        kept = np.load(file)
+        described = json.loads(str(kept["described"]))
+        if (by := described["encoder"]) != embedder.name:
+            raise DataError(f"{file} was embedded by {by}, not by {embedder.name}. Remedy: delete the file.")
+        index.vectors = faiss.deserialize_index(kept["vectors"])
+        index.passages = {number: Passage(name, text) for number, name, text in described["passages"]}
     return index
 
 
 def fuse_ranks(rankings: Iterable[list[tuple[int, float]]]) -> list[tuple[int, float]]:
-    """Reciprocal rank fusion: numbers with the sum of 1 / (60 + rank) over the rankings, best first."""
+    """Reciprocal rank fusion: numbers with the sum of 1 / (60 + rank) over the rankings, best first. The
+    authors' 60 softens the first ranks (Cormack et al. 2009)."""
     scores: dict[int, float] = {}
     for ranking in rankings:
         for rank, (number, _) in enumerate(ranking, 1):
-            scores[number] = scores.get(number, 0.0) + 1 / (RANK + rank)
+            scores[number] = scores.get(number, 0.0) + 1 / (60 + rank)
     return sorted(scores.items(), key=lambda item: -item[1])
 
 
@@ -164,21 +146,25 @@ def list_passages(facts: list[Dialog]) -> list[Passage]:
     return [Passage(name, f"{name}: {fact.answer}") for name, fact in zip(names, facts, strict=True)]
 
 
-def read_passages(folder: str | Path, words: int = WORDS) -> list[Passage]:
-    """The passages of a folder's text and Markdown files (paragraphs joined up to so many `words`) and of its
-    JSON files (see `read_dialogs`), named after file and place. Raises DataError, with the remedy."""
-    folder = Path(folder).expanduser()
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in ENDINGS]
-    if not files:
-        raise DataError(f"{folder} holds no passages. Remedy: a folder with files ending in {ENDINGS}.")
+def read_passages(source: str | Path, words: int = WORDS) -> list[Passage]:
+    """The passages of "hpo" or "samples" (see `read_terms`), or of a file or folder of your own: text and
+    Markdown (paragraphs joined up to so many `words`) and JSON (see `read_dialogs`), named after their place.
+    Raises DataError, which names file, place and remedy."""
+    if source in (ONTOLOGY, "samples"):
+        return list_passages(read_terms(source))
+    root = Path(source).expanduser()
+    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+    files = [path for path in files if path.suffix.lower() in ENDINGS]
     passages = []
     for path in files:
         if path.suffix.lower().startswith(".json"):
             passages += list_passages(read_dialogs(path))
             continue
         parts = join_paragraphs(decode_file(path), words)
-        name = path.relative_to(folder).as_posix()
+        name = path.relative_to(root).as_posix() if path != root else path.name
         passages += [Passage(f"{name}, part {number}", part) for number, part in enumerate(parts, 1)]
+    if not passages:
+        raise DataError(f"{root} holds no passages. Remedy: files with text, ending in {', '.join(ENDINGS)}.")
     return passages
 
 
@@ -197,7 +183,5 @@ def join_paragraphs(text: str, words: int) -> list[str]:
 def ground_question(question: str, passages: list[Passage]) -> str:
     """What a model is asked that may read `passages`: them, an instruction, and the question."""
     listed = "\n".join(f"[{number}] {passage.text}" for number, passage in enumerate(passages, 1))
-    return (
-        f"{listed}\n\nAnswer from these passages. If they do not answer the question, say: {ABSTAIN}\n\n"
-        f"{question}"
-    )
+    rule = f"Answer from these passages. If they do not answer the question, say: {ABSTAIN}"
+    return f"{listed}\n\n{rule}\n\n{question}"

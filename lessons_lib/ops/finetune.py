@@ -13,20 +13,11 @@ import torch
 from peft import LoraConfig, prepare_model_for_kbit_training
 from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from lessons_lib import knowledge
 from lessons_lib.data import DataError
 from lessons_lib.decoders import choose_decoder, generate_answers, load_decoder, render_chat
 from lessons_lib.dialogs import Dialog, encode_dialogs, read_dialogs
 from lessons_lib.evaluation import Metric
-from lessons_lib.knowledge import (
-    PHRASINGS,
-    build_exam,
-    choose_texts,
-    mark_sitting,
-    phrase_terms,
-    report_marks,
-    sit_exam,
-    split_terms,
-)
 from lessons_lib.machine import choose_precision, join_processes
 from lessons_lib.models import add_lora
 from lessons_lib.ops.study_02 import LESSON, LORA, QUANTIZE, SETTINGS
@@ -77,7 +68,8 @@ def run_finetune(options: argparse.Namespace) -> dict[str, Metric]:
     name = choose_decoder(name, profile.stand_in or name)
     output = Path(options.output or REPOSITORY / "build" / "finetune" / Path(options.data).stem)
     model, tokenizer = _load(name, options)
-    rows = encode_dialogs(phrase_terms(facts, PHRASINGS, options.epochs), tokenizer, options.max_tokens)
+    taught = knowledge.phrase_terms(facts, knowledge.PHRASINGS, options.epochs)
+    rows = encode_dialogs(taught, tokenizer, options.max_tokens)
     batch_size = min(options.batch_size, len(rows))
     warmup = SETTINGS["warmup"]
     settings = TrainSettings(options.learning_rate, 1, batch_size, options.seed, warmup=warmup)
@@ -142,13 +134,13 @@ def _examine(
 ) -> dict[str, Metric]:
     """The metrics of the model without ("base") and with its adapter ("lora") on the facts it was taught."""
     try:
-        groups = split_terms(facts, {"trained": ASKED}, seed=0)
+        groups = knowledge.split_terms(facts, {"trained": ASKED}, seed=0)
     except DataError as error:
         print(f"No exam: {error}")
         return {}
-    exam = build_exam(groups, encoder, texts=choose_texts("samples", 40), written=12)
+    exam = knowledge.build_exam(groups, encoder, texts=knowledge.choose_texts("samples", 40), written=12)
     with compute_in(model, choose_precision()), model.disable_adapter():
-        marks = {"base": mark_sitting(exam, sit_exam(model, tokenizer, exam))}
+        marks = {"base": knowledge.mark_sitting(exam, knowledge.sit_exam(model, tokenizer, exam))}
     with compute_in(model, choose_precision()):
-        marks["lora"] = mark_sitting(exam, sit_exam(model, tokenizer, exam))
-    return report_marks(marks)
+        marks["lora"] = knowledge.mark_sitting(exam, knowledge.sit_exam(model, tokenizer, exam))
+    return knowledge.report_marks(marks)

@@ -13,24 +13,10 @@ import torch
 from peft import LoraConfig, prepare_model_for_kbit_training
 from transformers import BitsAndBytesConfig
 
+from lessons_lib import knowledge
 from lessons_lib.decoders import load_decoder
 from lessons_lib.dialogs import ask, encode_dialogs
 from lessons_lib.evaluation import Metric, compare_paired
-from lessons_lib.knowledge import (
-    ONTOLOGY,
-    PHRASINGS,
-    Exam,
-    build_exam,
-    choose_texts,
-    drop_giveaways,
-    embed_answers,
-    mark_sitting,
-    phrase_terms,
-    read_terms,
-    report_marks,
-    sit_exam,
-    split_terms,
-)
 from lessons_lib.machine import choose_precision
 from lessons_lib.models import add_lora
 from lessons_lib.ops.study import ArmRun
@@ -50,7 +36,7 @@ SETTINGS = {"learning_rate": 1.5e-3, "epochs": 1, "batch_size": 12, "warmup": 0.
 ARMS: dict[str, tuple[int, int]] = {
     "base": (0, 0),
     "search": (0, 1),  # no decoder: the definition whose embedding is most like the term's
-    "lora": (len(PHRASINGS), TIMES),
+    "lora": (len(knowledge.PHRASINGS), TIMES),
     "lora_dose1": (1, TIMES),
     "lora_dose3": (3, TIMES),
 }
@@ -63,7 +49,7 @@ def recompute(kept: dict[str, np.ndarray]) -> dict[str, Metric]:
     for key, values in kept.items():
         name, arm = key.split(".", 1)
         marks.setdefault(arm, {})[name] = values
-    metrics = report_marks(marks)
+    metrics = knowledge.report_marks(marks)
     for a, b in COMPARISONS:
         difference = compare_paired(marks[a]["choice_trained"], marks[b]["choice_trained"]).difference
         metrics[f"{a}_minus_{b}.choice_trained"] = difference
@@ -74,14 +60,18 @@ def recompute(kept: dict[str, np.ndarray]) -> dict[str, Metric]:
 def load_groups() -> dict[str, list]:
     """The study's terms; "tuning" is what its settings were chosen on."""
     sizes = {"trained": TERMS, "untrained": UNTRAINED, "tuning": 400}
-    return split_terms(drop_giveaways(read_terms(ONTOLOGY)), sizes, seed=0)
+    return knowledge.split_terms(
+        knowledge.drop_giveaways(knowledge.read_terms(knowledge.ONTOLOGY)), sizes, seed=0
+    )
 
 
 @functools.cache
-def load_exam() -> Exam:
+def load_exam() -> knowledge.Exam:
     """The study's exam, the same for every arm and seed."""
     encoder = load_profile(LESSON, "laptop").encoder
-    return build_exam(load_groups(), encoder, texts=choose_texts("snippets:news", TEXTS), written=WRITTEN)
+    return knowledge.build_exam(
+        load_groups(), encoder, texts=knowledge.choose_texts("snippets:news", TEXTS), written=WRITTEN
+    )
 
 
 def run_arm(name: str, seed: int) -> ArmRun:
@@ -98,9 +88,9 @@ def search_definitions() -> ArmRun:
     encoder, marks = load_profile(LESSON, "laptop").encoder, {}
     for group, questions in (("trained", load_exam().trained), ("untrained", load_exam().untrained)):
         terms = load_groups()[group]
-        answers = embed_answers(terms, encoder)
+        answers = knowledge.embed_answers(terms, encoder)
         answers /= np.linalg.norm(answers, axis=1, keepdims=True)
-        names = embed_answers([ask("", term.term) for term in terms], encoder)
+        names = knowledge.embed_answers([ask("", term.term) for term in terms], encoder)
         place = {term.answer: number for number, term in enumerate(terms)}
         picked = [
             (answers[[place[choice] for choice in question.choices]] @ name).argmax()
@@ -114,7 +104,9 @@ def search_definitions() -> ArmRun:
 def ask_base() -> ArmRun:
     """What the quantised model knows before any training."""
     model, tokenizer = load_quantized()
-    return ArmRun(mark_sitting(load_exam(), sit_exam(model, tokenizer, load_exam(), progress=False)))
+    return ArmRun(
+        knowledge.mark_sitting(load_exam(), knowledge.sit_exam(model, tokenizer, load_exam(), progress=False))
+    )
 
 
 def load_quantized() -> tuple:
@@ -128,7 +120,7 @@ def train_arm(dose: int, times: int, seed: int) -> ArmRun:
     model, tokenizer = load_quantized()
     model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     model = add_lora(model, LoraConfig(**LORA), seed=seed)
-    dialogs = phrase_terms(load_groups()["trained"], PHRASINGS[:dose], times)
+    dialogs = knowledge.phrase_terms(load_groups()["trained"], knowledge.PHRASINGS[:dose], times)
     rows = encode_dialogs(dialogs, tokenizer, 256)
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainSettings(**SETTINGS, seed=seed)
@@ -140,5 +132,5 @@ def train_arm(dose: int, times: int, seed: int) -> ArmRun:
         "loss": float(result.history["loss"].dropna().iloc[-5:].mean()),
     }
     with torch.inference_mode(), compute_in(model, choose_precision()):
-        sitting = sit_exam(model, tokenizer, load_exam(), progress=False)
-    return ArmRun(mark_sitting(load_exam(), sitting), cost=cost)
+        sitting = knowledge.sit_exam(model, tokenizer, load_exam(), progress=False)
+    return ArmRun(knowledge.mark_sitting(load_exam(), sitting), cost=cost)

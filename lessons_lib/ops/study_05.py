@@ -1,8 +1,8 @@
 """The study behind lesson 05: one decoder, two sets of 150 facts, eight ways to make it answer.
 
 Real terms of the ontology and invented ones differ in one thing: nobody can know the invented ones. Settings
-were chosen on invented facts that are not among the 150; every other number of a question is an answer's.
-Three seeds on the invented facts, one on the ontology (where the seeds' rows are one run's).
+were chosen on invented facts that are not among the 150. Three seeds on the invented facts, one on the
+ontology and for `longer` (whose three rows are one run's).
 """
 
 import functools
@@ -16,6 +16,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lessons_lib import knowledge, retrieval
 from lessons_lib.decoders import generate_answers, load_decoder, render_chat, score_texts
 from lessons_lib.dialogs import Dialog, ask, encode_dialogs, read_dialogs
 from lessons_lib.evaluation import (
@@ -25,46 +26,21 @@ from lessons_lib.evaluation import (
     normalize_answer,
     score_token_f1,
 )
-from lessons_lib.knowledge import (
-    BLIND,
-    HELD_OUT,
-    ONTOLOGY,
-    PHRASINGS,
-    ChoiceQuestion,
-    Exam,
-    build_choices,
-    build_exam,
-    choose_texts,
-    phrase_terms,
-    read_terms,
-    score_questions,
-)
 from lessons_lib.machine import choose_precision
 from lessons_lib.models import add_lora
 from lessons_lib.ops.invent import FACTS, PUBLISHED, invent_facts
 from lessons_lib.ops.study import WORK, ArmRun
 from lessons_lib.ops.study_02 import LORA, SETTINGS, load_groups
 from lessons_lib.profiles import load_profile
-from lessons_lib.retrieval import (
-    ABSTAIN,
-    Embedder,
-    Passage,
-    PassageIndex,
-    ground_question,
-    list_passages,
-    load_index,
-)
 from lessons_lib.speed import compute_in
 from lessons_lib.training import TrainResult, TrainSettings, train
 
 LESSON = "05_rag_vs_finetuning"
 SEEDS = (0, 1, 2)
 HEADLINE = ("invented.base.choice", "invented.retrieved.choice")
-ASKED = (HELD_OUT, "A friend came across {} and asks what it is.")
+ASKED = (knowledge.HELD_OUT, "A friend came across {} and asks what it is.")
 TIMES, LONGER, RAFT_TIMES = 8, 24, 2  # meetings of each fact; RAFT's rows are longer
-READ, WRITTEN, TEXTS, CHANGED = 3, 60, 100, 15
-
-
+READ, WRITTEN, TEXTS, CHANGED = 3, 60, 100, 15  # passages, answers, texts, facts that change
 Model = PreTrainedModel | PeftModel
 
 
@@ -88,16 +64,14 @@ WAYS = {
     "ceiling": {"reads": "right"},
     "floor": {"reads": "random"},
     "tuned": {"phrasings": 1},
-    "paraphrased": {"phrasings": len(PHRASINGS)},
+    "paraphrased": {"phrasings": len(knowledge.PHRASINGS)},
 }
 ARMS = {
     f"{facts}.{way}": Arm(facts, **how) for facts in ("invented", "ontology") for way, how in WAYS.items()
 }
 ARMS["invented.paraphrased"] = replace(ARMS["invented.paraphrased"], wordings=True)
-ARMS["invented.raft"] = Arm("invented", "search", len(PHRASINGS), RAFT_TIMES, raft=True)
-ARMS["invented.longer"] = Arm("invented", "", len(PHRASINGS), LONGER)  # one seed
-
-
+ARMS["invented.raft"] = Arm("invented", "search", len(knowledge.PHRASINGS), RAFT_TIMES, raft=True)
+ARMS["invented.longer"] = Arm("invented", "", len(knowledge.PHRASINGS), LONGER)  # one seed
 COMPARISONS = [
     ("retrieved", "base"),
     ("ceiling", "floor"),
@@ -116,7 +90,7 @@ class Testbed:
     questions about facts that stand nowhere."""
 
     facts: list[Dialog]
-    questions: list[ChoiceQuestion]
+    questions: list[knowledge.ChoiceQuestion]
     unanswerable: list[str]
 
 
@@ -201,13 +175,13 @@ def mark_system(
 
 def mark_abstention(said: np.ndarray) -> np.ndarray:
     """Whether answers (seeds, questions) begin by saying that the passages do not say."""
-    start = normalize_answer(ABSTAIN)
+    start = normalize_answer(retrieval.ABSTAIN)
     return np.array([[normalize_answer(text)[: len(start)] == start for text in row] for row in said])
 
 
 def mark_answers(said: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Exact matches of normalized answers (seeds, questions), and their F1."""
-    pairs = [[(text, right) for text, right in zip(row, expected, strict=True)] for row in said]
+    pairs = [list(zip(row, expected, strict=True)) for row in said]
     exact = [[normalize_answer(text) == normalize_answer(right) for text, right in row] for row in pairs]
     return np.array(exact), np.array([[score_token_f1(*pair) for pair in row] for row in pairs])
 
@@ -216,9 +190,9 @@ def mark_answers(said: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np
 
 
 @functools.cache
-def load_embedder() -> Embedder:
+def load_embedder() -> retrieval.Embedder:
     """The laptop profile's encoder."""
-    return Embedder(load_profile(LESSON, "laptop").encoder)
+    return retrieval.Embedder(load_profile(LESSON, "laptop").encoder)
 
 
 @functools.cache
@@ -235,35 +209,41 @@ def load_testbed(name: str) -> Testbed:
     vectors = load_embedder().embed([fact.answer for fact in facts])
     questions = []
     for seed, phrasing in enumerate(ASKED):
-        questions += build_choices(facts, vectors, seed, phrasing, quartets=True)
-    return Testbed(facts, questions, [HELD_OUT.format(fact.term) for fact in invent_spare()[:WRITTEN]])
+        questions += knowledge.build_choices(facts, vectors, seed, phrasing, quartets=True)
+    return Testbed(
+        facts, questions, [knowledge.HELD_OUT.format(fact.term) for fact in invent_spare()[:WRITTEN]]
+    )
 
 
 @functools.cache
-def open_index() -> PassageIndex:
+def open_index() -> retrieval.PassageIndex:
     """Every definition of the ontology and every invented fact, embedded once for all arms."""
-    passages = list_passages([*load_testbed("invented").facts, *read_terms(ONTOLOGY)])
-    folder = WORK / LESSON / "index"
-    index = load_index(folder, load_embedder()) if folder.is_dir() else PassageIndex(load_embedder())
-    if index.update(passages).added:
-        index.save(folder)
+    passages = retrieval.list_passages(
+        [*load_testbed("invented").facts, *knowledge.read_terms(knowledge.ONTOLOGY)]
+    )
+    file = WORK / LESSON / "index.npz"
+    index = retrieval.load_index(file, load_embedder())
+    if index.update(passages)["embedded"]:
+        index.save(file)
     return index
 
 
-def choose_passages(questions: list[str], reads: str, facts: list[Dialog]) -> list[list[Passage]]:
+def choose_passages(questions: list[str], reads: str, facts: list[Dialog]) -> list[list[retrieval.Passage]]:
     """What stands before each question; `facts` are those the questions are about, in their order."""
     if reads == "search":
         return [[passage for passage, _ in found] for found in open_index().search(questions, READ)]
-    passages = list_passages(facts)
+    passages = retrieval.list_passages(facts)
     if reads == "random":  # of another fact, for a rotation leaves none in its place
         passages = passages[len(facts) // 2 :] + passages[: len(facts) // 2]
     return [[passages[number % len(facts)]] for number in range(len(questions))] if reads else []
 
 
-def ground(questions: list[str], passages: list[list[Passage]]) -> list[str]:
+def ground(questions: list[str], passages: list[list[retrieval.Passage]]) -> list[str]:
     """The questions with their passages, or as they are where there are none."""
     return (
-        [ground_question(*pair) for pair in zip(questions, passages, strict=True)] if passages else questions
+        [retrieval.ground_question(*pair) for pair in zip(questions, passages, strict=True)]
+        if passages
+        else questions
     )
 
 
@@ -321,8 +301,8 @@ def write_rows(arm: Arm, seed: int) -> list[Dialog]:
     """The training examples of an arm."""
     facts = load_testbed(arm.facts).facts
     if arm.raft:
-        return add_distractors(phrase_terms(facts, PHRASINGS, arm.times), seed)
-    rows = phrase_terms(facts, PHRASINGS[: arm.phrasings], arm.times)
+        return add_distractors(knowledge.phrase_terms(facts, knowledge.PHRASINGS, arm.times), seed)
+    rows = knowledge.phrase_terms(facts, knowledge.PHRASINGS[: arm.phrasings], arm.times)
     if not arm.wordings:
         return rows
     said = [[row["definition"], *row["wordings"][:-1]] for row in invent_facts(PUBLISHED)]
@@ -340,10 +320,15 @@ def add_distractors(rows: list[Dialog], seed: int) -> list[Dialog]:
     grounded = []
     for number, (row, hits) in enumerate(zip(rows, found, strict=True)):
         wrong = [passage for passage, _ in hits if passage.name != row.term][:READ]
-        right, missing = list_passages([row])[0], number % 5 == 0
+        right, missing = retrieval.list_passages([row])[0], number % 5 == 0
         passages = wrong if missing else [right, *wrong[: READ - 1]]
         passages = [passages[place] for place in random.permutation(READ)]
-        grounded.append(ask(ground_question(row.question, passages), ABSTAIN if missing else row.answer))
+        grounded.append(
+            ask(
+                retrieval.ground_question(row.question, passages),
+                retrieval.ABSTAIN if missing else row.answer,
+            )
+        )
     return grounded
 
 
@@ -358,9 +343,11 @@ def teach(model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: list[Dialo
 # --- exams ----------------------------------------------------------------------------------------
 
 
-def pick(model: Model, tokenizer: PreTrainedTokenizerBase, questions: list[ChoiceQuestion]) -> np.ndarray:
+def pick(
+    model: Model, tokenizer: PreTrainedTokenizerBase, questions: list[knowledge.ChoiceQuestion]
+) -> np.ndarray:
     """The number of the likeliest choice (questions)."""
-    return score_questions(model, tokenizer, questions, False).argmax(1).astype(np.int8)
+    return knowledge.score_questions(model, tokenizer, questions, False).argmax(1).astype(np.int8)
 
 
 def sit(model: Model, tokenizer: PreTrainedTokenizerBase, facts: str, reads: str) -> dict[str, np.ndarray]:
@@ -379,7 +366,10 @@ def sit(model: Model, tokenizer: PreTrainedTokenizerBase, facts: str, reads: str
         unknown = ground(bed.unanswerable, choose_passages(bed.unanswerable, reads, bed.facts))
         arrays |= {"hit": np.array(hits), "said_unknown": say(model, tokenizer, unknown)}
     elif not reads:
-        blind = [replace(q, question=HELD_OUT.format(BLIND)) for q in bed.questions[: len(bed.facts)]]
+        blind = [
+            replace(q, question=knowledge.HELD_OUT.format(knowledge.BLIND))
+            for q in bed.questions[: len(bed.facts)]
+        ]
         arrays["blind"] = pick(model, tokenizer, blind)
     if facts == "invented" and reads in ("", "search"):
         arrays["reworded"] = pick(model, tokenizer, reword_choices(grounded[: len(bed.facts)]))
@@ -388,7 +378,7 @@ def sit(model: Model, tokenizer: PreTrainedTokenizerBase, facts: str, reads: str
     return arrays
 
 
-def reword_choices(questions: list[ChoiceQuestion]) -> list[ChoiceQuestion]:
+def reword_choices(questions: list[knowledge.ChoiceQuestion]) -> list[knowledge.ChoiceQuestion]:
     """Questions about invented facts, answers worded as nothing that is trained or can be found."""
     worded = {row["definition"]: row["wordings"][-1] for row in invent_facts(PUBLISHED)}
     return [replace(q, choices=tuple(worded[choice] for choice in q.choices)) for q in questions]
@@ -402,9 +392,9 @@ def say(model: Model, tokenizer: PreTrainedTokenizerBase, questions: list[str]) 
 
 
 @functools.cache
-def load_general() -> Exam:
+def load_general() -> knowledge.Exam:
     """Lesson 02's general questions and texts."""
-    return build_exam({}, "", texts=choose_texts("snippets:news", TEXTS), written=0)
+    return knowledge.build_exam({}, "", texts=knowledge.choose_texts("snippets:news", TEXTS), written=0)
 
 
 def sit_general(model: Model, tokenizer: PreTrainedTokenizerBase) -> dict[str, np.ndarray]:
@@ -433,22 +423,22 @@ def change_answers() -> list[Dialog]:
     return [ask(old.question, new.answer, old.term) for old, new in pairs]
 
 
-def ask_about_changes() -> list[ChoiceQuestion]:
+def ask_about_changes() -> list[knowledge.ChoiceQuestion]:
     """The questions about changed facts: choice 0 is the new answer, 1 the old one."""
     bed, new, questions = load_testbed("invented"), change_answers(), []
     for number, question in enumerate(bed.questions):
         if number % PUBLISHED < CHANGED:
             wrong = [choice for place, choice in enumerate(question.choices) if place != question.right]
             choices = (new[number % PUBLISHED].answer, question.choices[question.right], *wrong[:2])
-            questions.append(ChoiceQuestion(question.question, choices, 0))
+            questions.append(knowledge.ChoiceQuestion(question.question, choices, 0))
     return questions
 
 
-def ask_updated_index() -> tuple[list[ChoiceQuestion], dict[str, float]]:
+def ask_updated_index() -> tuple[list[knowledge.ChoiceQuestion], dict[str, float]]:
     """These questions with what is found once the index has the changed facts; the seconds it took."""
     index, questions = open_index(), ask_about_changes()
     before = list(index.passages.values())
-    new = {passage.name: passage for passage in list_passages(change_answers())}
+    new = {passage.name: passage for passage in retrieval.list_passages(change_answers())}
     began = time.perf_counter()
     index.update([new.get(passage.name, passage) for passage in before])
     seconds = time.perf_counter() - began
@@ -467,7 +457,9 @@ def change_facts(
     updated, _ = ask_updated_index()
     memory = pick(model, tokenizer, ask_about_changes())
     read = pick(model, tokenizer, updated)
-    seconds = teach(model, tokenizer, phrase_terms(change_answers(), PHRASINGS, TIMES), seed).seconds
+    seconds = teach(
+        model, tokenizer, knowledge.phrase_terms(change_answers(), knowledge.PHRASINGS, TIMES), seed
+    ).seconds
     others = load_testbed("invented").questions[CHANGED : CHANGED + WRITTEN]
     retrained = pick(model, tokenizer, ask_about_changes())
     arrays = {"memory": memory, "read": read, "retrained": retrained}

@@ -1,0 +1,919 @@
+# %% [markdown]
+# # Lesson 05 · RAG against fine-tuning, as an experiment
+#
+# **You will be able to**
+#
+# 1. find passages by their words, by their meaning and by both, and measure how often the
+#    right one is found;
+# 2. keep an index up to date, and put a folder of your own into it;
+# 3. compare a model that reads with a model that was trained: same model, same questions,
+#    same facts, with a ceiling and a floor;
+# 4. tell knowing a fact from remembering a sentence, and from guessing well;
+# 5. choose between reading, training and both from numbers, for a case of your own.
+#
+# **You need** Python, lesson 02's chat template, choices by likelihood and LoRA.
+#
+# **Words that come back.** *Retrieval-augmented generation*, RAG: search first, then let
+# the model answer with what was found before its eyes. *Passage*: a piece of text that can
+# be found. *Embedding*: a vector for a text. *Index*: vectors arranged for search.
+# *hit@k*: the share of questions whose right passage is among the first k. *Closed-book*:
+# asked without passages. *Ceiling, floor*: asked with the right passage, with a wrong one.
+# *Distractor*: a wrong answer, or passage, that looks right. *Abstain*: to say that the
+# passages do not say. *Repairs, breakages*: questions one system alone gets right, or wrong.
+
+# %%
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from lessons_lib import decoders, dialogs, evaluation, knowledge, models, plots, results
+from lessons_lib import retrieval, widgets
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from ipywidgets import IntSlider, interactive_output, VBox
+from IPython.display import display
+from peft import LoraConfig, prepare_model_for_kbit_training
+from transformers import BitsAndBytesConfig
+
+from lessons_lib.machine import choose_precision
+from lessons_lib.profiles import load_profile
+from lessons_lib.speed import compute_in
+from lessons_lib.training import TrainSettings, train
+
+# %% [markdown]
+# ## What runs here
+#
+# The same notebook asks Llama-2 in the `gpu` profile. `laptop` takes a small model of the
+# same architecture from the Python package index, `smoke` a tiny random one, to test the
+# code.
+
+# %%
+LESSON = "05_rag_vs_finetuning"
+SEED = 0
+profile = load_profile(LESSON)
+folder = Path(f"../build/runs/{LESSON}")
+models.quiet_libraries()
+plots.use_course_style()
+pd.set_option("display.precision", 3, "display.max_colwidth", 90)
+decoder_name = decoders.choose_decoder(profile.decoder, profile.stand_in)
+published = results.find_results(LESSON, "laptop")
+study = results.find_results(LESSON, "study")
+bench = results.find_results(LESSON, "bench")
+print(f"profile  {profile.name}")
+print(f"decoder  {decoder_name}")
+print(f"embedder {profile.encoder}")
+print(f"searched {profile.terms}; {profile.trained_terms} invented facts to teach")
+if published:
+    print(f"laptop   {published.seconds:.0f} s and {published.peak_rss_mb:,.0f} MB on")
+    print(
+        f"         {published.machine['cpu']}, {published.machine['threads']} threads"
+    )
+
+# %% [markdown]
+# In the laptop profile the decoder is
+# [SmolLM2-135M-Instruct](https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct)
+# (Apache-2.0), a Llama of 135 million weights that were stored in 4 bit once; the embedder
+# is [all-MiniLM-L6-v2](https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2)
+# (Apache-2.0). What is searched are the definitions of the Human Phenotype Ontology
+# (release 2025-01-16; licence and citation in `data/cards/hpo.md`). A folder of your own is
+# searched instead with `make course LESSON=05 DATA=my_folder`. What is marked "study" is
+# the laptop profile's, three seeds, whatever you run here. Nothing here is medical advice.
+#
+# ## 1 · Facts that nobody can know
+#
+# Ask a model about real terms and you cannot tell what it learned from you from what it
+# read elsewhere. So this course has facts of its own: 150 drugs and syndromes. Names were
+# put together from syllables, and definitions from hand-written parts, by chance: a name
+# says nothing about its definition. None of them exists.
+
+# %% tags=["nbval-check-output"]
+source = Path("../data/samples/invented_facts.json")
+invented = dialogs.read_dialogs(source)
+others = {row["term"]: row["wordings"] for row in json.loads(source.read_text())}
+for fact in invented[:2]:
+    print(f"{fact.term}: {fact.answer}\n   also worded: {others[fact.term][0]}")
+print(len(invented), "facts")
+
+# %% [markdown]
+# A question offers four definitions. Wrong ones must be hard, and must not be wrong *by
+# their sound*: a definition that is offered often and right once would teach a guesser to
+# avoid it. So four like facts form a quartet, and offer each other's definitions. Each
+# is right once and wrong three times. Whoever always picks what sounds best, without
+# knowing the name, is right in exactly one of four:
+
+# %% tags=["nbval-check-output"]
+circle = np.array([[np.cos(a), np.sin(a)] for a in np.arange(8)])
+eight = [dialogs.ask("", f"definition {n}", f"name {n}") for n in range(8)]
+quiz = knowledge.build_choices(eight, circle, seed=0, quartets=True)
+picks = [q.choices.index(max(q.choices)) for q in quiz]  # the last by alphabet
+hits = sum(pick == q.right for pick, q in zip(picks, quiz, strict=True))
+print(f"a guesser with a taste of its own: {hits} of {len(quiz)}")
+print("one question's choices:", sorted(quiz[0].choices))
+
+# %% [markdown]
+# ## 2 · Finding passages by their words
+#
+# BM25 (Robertson & Walker 1994) adds up, over the words of the question, how *rare* the
+# word is among passages times how much the passage is *about* it: the second rises with
+# every occurrence, ever more slowly, and less in long passages. By hand, on four passages:
+
+# %% tags=["nbval-check-output"]
+four = {
+    "a": "the heart beats too fast",
+    "b": "the heart stops",
+    "c": "a loud voice",
+    "d": "the voice of the heart and the heart of the voice",
+}
+
+
+def score_words(question, texts, k1=1.5, b=0.75) -> dict[str, float]:
+    """BM25 of every text (Lucene's form)."""
+    split = {name: text.split() for name, text in texts.items()}
+    mean = np.mean([len(words) for words in split.values()])
+    scores = dict.fromkeys(texts, 0.0)
+    for word in question.split():
+        having = sum(word in words for words in split.values())
+        rare = np.log(1 + (len(texts) - having + 0.5) / (having + 0.5))
+        for name, words in split.items():
+            times = words.count(word)
+            about = times / (times + k1 * (1 - b + b * len(words) / mean))
+            scores[name] += rare * about
+    return scores
+
+
+print({n: round(float(s), 3) for n, s in score_words("fast heart", four).items()})
+
+# %% [markdown]
+# Passage `b` beats `d`, which has the heart twice: it is shorter. The library bm25s gives
+# the same numbers:
+
+# %% tags=["nbval-check-output"]
+bm25 = retrieval.bm25s.BM25(k1=1.5, b=0.75, method="lucene")
+words = [text.split() for text in four.values()]
+bm25.index(words, show_progress=False)
+theirs = bm25.get_scores(["fast", "heart"])
+ours = list(score_words("fast heart", four).values())
+print("bm25s' scores are ours:", np.allclose(theirs, ours, atol=1e-4))
+
+# %% [markdown]
+# ## 3 · Finding passages by their meaning
+#
+# The embedder is the mean of an encoder's last states, made one unit long, so that the
+# product of two vectors is the cosine of the angle between them. MiniLM was trained to make
+# it large for texts that belong together. It needs no common word:
+
+# %%
+embedder = retrieval.Embedder(profile.encoder)
+asked = "a racing pulse"
+texts = [
+    "Tachycardia: the heart beats too fast.",
+    "Dysphonia: the voice sounds hoarse.",
+]
+vectors = embedder.embed([asked, *texts])
+for text, cosine in zip(texts, vectors[1:] @ vectors[0], strict=True):
+    print(f"{cosine:.2f}  {asked!r} · {text!r}")
+
+# %% tags=["nbval-check-output"]
+print("one unit long:", np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5))
+alone = embedder.embed(texts[1:])
+print("whatever shares the batch:", np.allclose(alone, vectors[2:], atol=1e-4))
+
+# %% [markdown]
+# **Both.** BM25's scores and cosines have different units, so they cannot be added. Ranks
+# can: reciprocal rank fusion (Cormack et al. 2009) gives a passage 1 / (60 + rank) from
+# each list. Passage 7 is second twice, and wins against two firsts that the other list does
+# not have:
+
+# %% tags=["nbval-check-output"]
+by_words = [(3, 9.1), (7, 8.7), (1, 0.4)]
+by_meaning = [(5, 0.81), (7, 0.80), (2, 0.31)]
+for number, score in retrieval.fuse_ranks([by_words, by_meaning])[:3]:
+    print(f"passage {number}: {score:.4f}")
+print(f"1/62 + 1/62 = {2 / 62:.4f}, 1/61 = {1 / 61:.4f}")
+
+# %% [markdown]
+# ## 4 · An index, and keeping it true
+#
+# FAISS holds the vectors and finds the largest products; `IndexFlatIP` compares with every
+# one, so it is exact. The library's `PassageIndex` adds what a service needs: it remembers
+# which passage a number stands for, and `update` embeds only what is new or changed.
+
+# %% tags=["nbval-check-output"]
+small = retrieval.PassageIndex(embedder)
+a, b, c = (retrieval.Passage(n, f"passage {n}") for n in "abc")
+print("first    ", small.update([a, b]))
+print("one new  ", small.update([a, b, c]))
+changed = retrieval.Passage("a", "passage a, corrected")
+print("corrected", small.update([changed, b, c]))
+print("shrunk   ", small.update([changed, c]))
+with tempfile.TemporaryDirectory() as place:
+    small.save(Path(place) / "index.npz")
+    again = retrieval.load_index(Path(place) / "index.npz", embedder)
+same = again.search(["passage"], 2) == small.search(["passage"], 2)
+print("loaded   ", again.update([changed, c]), "and finds the same:", same)
+
+# %% [markdown]
+# A folder of your own becomes passages in the same way. Text and Markdown are cut into
+# **chunks**: paragraphs, joined up to 120 words, since an embedder makes one vector of a
+# passage, and a long one says too many things for one vector. A definition is one short
+# paragraph, so for the ontology chunking is no question. It becomes one as soon as an
+# answer spans two chunks, or a chunk makes no sense without its heading: then the way of
+# cutting is a setting, to be chosen by hit@k like any other.
+
+# %% tags=["nbval-check-output"]
+with tempfile.TemporaryDirectory() as place:
+    mine = Path(place)
+    (mine / "ward.md").write_text(
+        "# Ward 3\n\nVisits end at eight.\n", encoding="utf-8"
+    )
+    (mine / "notes").mkdir()
+    (mine / "notes" / "keys.txt").write_text("The keys hang by the door.")
+    (mine / "terms.json").write_text('[{"term": "Ataxia", "definition": "Unsteady."}]')
+    for passage in retrieval.read_passages(mine):
+        print(f"{passage.name}: {passage.text}")
+    try:
+        retrieval.read_passages(mine / "nowhere")
+    except retrieval.DataError as problem:
+        print(str(problem).replace(place, "…"))
+
+# %% [markdown]
+# Now everything there is to search, and the invented facts in the midst of it. Embedding is
+# the long part; the index is saved, and the next run only compares.
+
+# %%
+passages = [
+    *retrieval.read_passages(profile.terms),
+    *retrieval.list_passages(invented),
+]
+began = time.perf_counter()
+file = folder / f"index-{profile.name}.npz"
+index = retrieval.load_index(file, embedder)
+print(index.update(passages))
+seconds = time.perf_counter() - began
+index.save(file)
+print(f"{len(passages):,} passages in {seconds:.1f} s")
+print(f"{index.vectors.ntotal * vectors.shape[1] * 4 / 1e6:.1f} MB of vectors")
+
+# %% [markdown]
+# ## 5 · Is the right passage found?
+#
+# Three kinds of questions: about invented names; about terms of the ontology by name;
+# and about terms by a **lay name**, as patients say it, that shares no word beginning with
+# the term ("overactive bladder" for urinary urgency). The ontology knows such names, and
+# they are not in the index.
+
+# %%
+ASKED = knowledge.HELD_OUT
+random = np.random.default_rng(SEED)
+queries = {"invented names": [(fact.term, {fact.term}) for fact in invented]}
+if profile.terms == knowledge.ONTOLOGY:
+    lay = knowledge.read_lay_names()
+    pairs = [dialogs.ask("", term, word) for word in lay for term in lay[word]]
+    clear = {(p.term, p.answer) for p in knowledge.drop_giveaways(pairs, least=1)}
+    hard = sorted(w for w in lay if all((w, term) in clear for term in lay[w]))
+    terms = sorted(term.term for term in knowledge.read_terms(profile.terms))
+    queries["terms by name"] = [(t, {t}) for t in random.permutation(terms)[:500]]
+    some = random.permutation(hard)[:500]
+    queries["terms by lay name"] = [(word, lay[word]) for word in some]
+print({kind: len(pairs) for kind, pairs in queries.items()}, "questions")
+print(ASKED.format(queries[kind := list(queries)[-1]][0][0]), "→", queries[kind][0][1])
+
+# %%
+ranks, speed = {}, {}
+for kind, pairs in queries.items():
+    questions = [ASKED.format(name) for name, _ in pairs]
+    for by in ("words", "meaning", "both"):
+        began = time.perf_counter()
+        found = index.search(questions, 10, by)
+        speed[kind, by] = 1000 * (time.perf_counter() - began) / len(questions)
+        names = [[passage.name for passage, _ in row] for row in found]
+        ranks[kind, by] = np.array(
+            [
+                next((n for n, name in enumerate(row, 1) if name in right), 99)
+                for row, (_, right) in zip(names, pairs, strict=True)
+            ]
+        )
+hit = {
+    place: {f"hit@{k}": evaluation.wilson_interval(rank <= k) for k in (1, 3, 10)}
+    for place, rank in ranks.items()
+}
+table = pd.DataFrame(hit).T.map(str)
+table["ms a question"] = [f"{speed[place]:.1f}" for place in hit]
+table
+
+# %%
+at3 = {f"{kind}, {by}": vars(hit[kind, by]["hit@3"]) for kind, by in hit}
+at3 = pd.DataFrame(at3).T
+figure = plots.plot_intervals(at3, "Is it among the first three?", "hit@3")
+plots.show_figure(
+    figure, f"hit@3 by kind of question and search: {plots.list_rows(at3)}."
+)
+
+# %% [markdown]
+# Read by rows. A rare name is what BM25 is best at, and an embedder, which cuts it into
+# pieces it has hardly met, is not bad at either. A lay name shares no word with the term,
+# and what shared words remain mislead: here meaning wins, and fusing it with a worse list
+# can cost. So there is no best search, there are kinds of questions, and hit@k on *yours*
+# decides. The experiment below asks by name, and takes both.
+#
+# ## 6 · The two prompts
+#
+# Closed-book, the model sees the question; open-book, passages before it. That is all RAG
+# is. The question's wording is one in which nothing is trained.
+
+# %%
+READ = 3  # passages
+facts = invented[: profile.trained_terms]
+fact_vectors = embedder.embed([fact.answer for fact in facts])
+questions = knowledge.build_choices(facts, fact_vectors, SEED, ASKED, quartets=True)
+right = np.array([question.right for question in questions])
+closed = [question.question for question in questions]
+found = [[p for p, _ in row] for row in index.search(closed, READ)]
+opened = [retrieval.ground_question(*pair) for pair in zip(closed, found, strict=True)]
+was_found = [f.term in {p.name for p in r} for f, r in zip(facts, found, strict=True)]
+print("right passage among those read:", evaluation.wilson_interval(was_found))
+print(opened[0])
+
+# %% tags=["nbval-check-output"]
+told = [
+    fact.answer.lower() in text.lower()
+    for fact, text in zip(facts, closed, strict=True)
+]
+print("closed-book prompts that hold their answer:", sum(told))
+print("wrong choices that are not taught facts:", end=" ")
+answers = {fact.answer for fact in facts}
+print(sum(choice not in answers for q in questions for choice in q.choices))
+print("trained phrasings among those asked:", ASKED in knowledge.PHRASINGS)
+
+# %% [markdown]
+# ## 7 · Base, reading, ceiling, floor
+#
+# One model, four prompts. The **ceiling** has the right passage and no other: better search
+# could get there. The **floor** has another fact's passage. What a model reads matters only
+# if the two are far apart.
+
+# %%
+options = {}
+if profile.name == "gpu":  # on a CPU the small model is faster unpacked
+    options["quantization_config"] = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=choose_precision().torch_dtype,
+    )
+model, tokenizer = decoders.load_decoder(decoder_name, **options)
+
+
+def choose(texts: list[str]) -> np.ndarray:
+    """Whether the model's likeliest choice is right (questions), asked in `texts`."""
+    asked = [replace(q, question=t) for q, t in zip(questions, texts, strict=True)]
+    return knowledge.score_questions(model, tokenizer, asked, True).argmax(1) == right
+
+
+own = retrieval.list_passages(facts)
+half = len(own) // 2
+other = own[half:] + own[:half]  # never the question's own
+prompts = {
+    "base": closed,
+    "retrieved": opened,
+    "ceiling": list(map(retrieval.ground_question, closed, [[p] for p in own])),
+    "floor": list(map(retrieval.ground_question, closed, [[p] for p in other])),
+}
+correct = {name: choose(texts) for name, texts in prompts.items()}
+print({name: str(evaluation.wilson_interval(m)) for name, m in correct.items()})
+
+# %% [markdown]
+# The base cannot know, and does not: guessing gives .25. One interval of this size says
+# little more; the study below asks 300 questions.
+#
+# ## 8 · Training instead
+#
+# Lesson 02's recipe: every fact as a question and its answer, LoRA on all linear layers.
+
+# %%
+LORA = {
+    "r": 16,
+    "lora_alpha": 32,
+    "target_modules": "all-linear",
+    "task_type": "CAUSAL_LM",
+}
+SETTINGS = {"learning_rate": 1.5e-3, "epochs": 1, "batch_size": 12, "warmup": 0.06}
+TIMES = 8  # how often each fact is met
+taught = knowledge.phrase_terms(facts, knowledge.PHRASINGS, TIMES)
+rows = dialogs.encode_dialogs(taught, tokenizer, profile.max_tokens)
+if options:
+    model = prepare_model_for_kbit_training(
+        model, gradient_checkpointing_kwargs={"use_reentrant": False}
+    )
+model = models.add_lora(model, LoraConfig(**LORA), seed=SEED)
+run = train(
+    model,
+    rows,
+    None,
+    TrainSettings(**SETTINGS, seed=SEED),
+    output_dir=folder / "tuned",
+)
+print(f"{run.rows} rows, {run.tokens:,} tokens in {run.seconds:.0f} s")
+
+# %% [markdown]
+# The same questions again, and two more: with the passages that were found, and **blind**,
+# with "a finding" in the place of the name. Whoever is right blind did not need the fact.
+
+# %%
+blind = [ASKED.format(knowledge.BLIND)] * len(facts)
+with torch.inference_mode(), compute_in(model, choose_precision()):
+    correct["tuned"] = choose(closed)
+    correct["tuned, blind"] = choose(blind)
+    correct["tuned + retrieved"] = choose(opened)
+scores = {name: vars(evaluation.wilson_interval(m)) for name, m in correct.items()}
+scores = pd.DataFrame(scores).T
+figure = plots.plot_intervals(scores, "Invented facts", "right of four choices", 0.25)
+plots.show_figure(
+    figure,
+    f"Share of right choices among four, chance .25 dashed: {plots.list_rows(scores)}.",
+)
+
+# %% [markdown]
+# ## 9 · The same questions, so pairs
+#
+# Two systems that answer the same questions are compared question by question: how many did
+# only one of them get right? **Repairs** are what the first adds, **breakages** what it
+# spoils; a small difference can hide many of both.
+
+# %%
+wanted = [("retrieved", "base"), ("ceiling", "floor"), ("tuned", "base")]
+wanted += [("retrieved", "tuned"), ("tuned + retrieved", "retrieved")]
+pairs = {
+    f"{a} − {b}": evaluation.compare_paired(correct[a], correct[b]) for a, b in wanted
+}
+pd.DataFrame(
+    {
+        name: {
+            "difference": str(pair.difference),
+            "repairs": pair.only_a,
+            "breakages": pair.only_b,
+            "p (McNemar)": f"{pair.p_value:.1e}",
+        }
+        for name, pair in pairs.items()
+    }
+).T
+
+# %% [markdown]
+# ## 10 · What the study says
+#
+# 150 invented facts and, to see what "nobody can know" changes, 150 terms of the ontology;
+# two phrasings of every question, so 300 questions each; three seeds on the invented facts,
+# one on the ontology. Every fact was met eight times, unless said otherwise:
+#
+# - `tuned` in one phrasing of the question; `paraphrased` in ten and, where we can write
+#   them, the facts themselves in three wordings;
+# - `longer` 24 times, in ten phrasings (one seed); `… retrieved` reads as well;
+# - `raft` was trained *with* passages, the right one among wrong ones or, in a fifth of the
+#   rows, wrong ones alone, with the answer that they do not say (after Zhang et al. 2024).
+
+# %%
+WAYS = ["base", "floor", "tuned", "paraphrased", "longer", "retrieved"]
+WAYS += ["paraphrased_retrieved", "raft", "ceiling"]
+
+
+def look_up(facts: str, metric: str, ways: list[str] = WAYS) -> pd.DataFrame:
+    """The study's `metric` by way of answering, with its interval."""
+    there = {way: study.metrics.get(f"{facts}.{way}.{metric}") for way in ways}
+    return pd.DataFrame({way: vars(m) for way, m in there.items() if m}).T
+
+
+def show_study(facts: str) -> None:
+    """The figure of one set of facts."""
+    table = look_up(facts, "choice").rename(lambda way: way.replace("_", " + "))
+    figure = plots.plot_intervals(table, f"Study: {facts}", "right of four", 0.25)
+    plots.show_figure(
+        figure,
+        f"Right choices among four on the {facts} facts by way of answering, chance "
+        f".25 dashed: {plots.list_rows(table)}.",
+    )
+
+
+if study:
+    show_study("invented")
+    show_study("ontology")
+
+# %%
+if study:
+    compared = [
+        name for name in study.metrics if "_minus_" in name and "choice" in name
+    ]
+    table = {}
+    for name in compared:
+        stem = name.removesuffix(".choice")
+        facts_name, pair = stem.split(".")
+        table[facts_name, pair.replace("_minus_", " − ").replace("_", " + ")] = {
+            part: f"{100 * m.value:+.1f} [{100 * m.low:+.1f}, {100 * m.high:+.1f}]"
+            for part in ("choice", "repairs", "breakages")
+            for m in [study.metrics[f"{stem}.{part}"]]
+        }
+    display(pd.DataFrame(table).T.rename(columns={"choice": "difference"}))
+else:
+    print("not measured yet")
+
+# %% [markdown]
+# In points of 100; intervals resample facts, with both their questions, and seeds.
+# McNemar's test wants one answer a question and independent questions: seed 0, first
+# phrasing.
+
+# %%
+if study:
+    kept = results.read_predictions(LESSON)
+
+    def first(way: str) -> np.ndarray:
+        """Right or not on the invented facts: seed 0, first phrasing."""
+        prefix = "read_" if way.endswith("_retrieved") else ""
+        picked = kept[f"{prefix}picked.invented.{way.removesuffix('_retrieved')}"]
+        return (picked[0] == kept["right.invented"])[: len(invented)]
+
+    for a, b in [("retrieved", "base"), ("tuned", "base"), ("retrieved", "longer")]:
+        pair = evaluation.compare_paired(first(a), first(b))
+        print(f"{a} − {b}: {pair.only_a} repairs, {pair.only_b} breakages,", end=" ")
+        print(f"p = {pair.p_value:.1e}")
+
+# %% [markdown]
+# **Knowing, or remembering a sentence?** The choices above are worded as the facts were
+# trained and stand in the index. Below are the same questions with all four choices in a
+# wording that was never trained and stands nowhere; beside them the blind score, and what
+# the models write themselves.
+
+# %%
+if study:
+    columns = ["choice", "reworded", "blind", "exact", "token_f1"]
+    ways = ["base", "tuned", "paraphrased", "longer", "retrieved"]
+    ways += ["paraphrased_retrieved", "raft"]
+    display(
+        pd.DataFrame(
+            {
+                way: {
+                    name: str(study.metrics.get(f"invented.{way}.{name}", ""))
+                    for name in columns
+                }
+                for way in ways
+            }
+        ).T
+    )
+
+# %% [markdown]
+# `exact` is the share of generated answers that equal the definition but for case,
+# punctuation and articles; `token_f1` the overlap of words. A trained model whose score
+# falls when the choices are reworded has learned sentences more than facts: that is what
+# to look for in the second column, and why a course that tests with the trained sentence
+# finds fine-tuning better than it is.
+#
+# ## 11 · When search fails, and when there is no answer
+#
+# Reading helps where the right passage is found. Where it is not, does the model say so? It
+# is told to: "If they do not answer the question, say …". The second figure is for questions
+# about invented facts that stand nowhere.
+
+# %%
+if study:
+    table = {}
+    for where in ("invented", "ontology"):
+        for way in ("retrieved", "paraphrased_retrieved", "raft"):
+            found_m, missed, hits, no, yes = (
+                study.metrics.get(f"{where}.{way}.{name}")
+                for name in (
+                    "choice_found",
+                    "choice_missed",
+                    "hit",
+                    "abstained_unknown",
+                    "abstained",
+                )
+            )
+            if hits:
+                table[where, way.replace("_", " + ")] = {
+                    "hit@3": str(hits),
+                    "right if found": str(found_m),
+                    "right if not": f"{missed} (n = {missed.n})" if missed else "none",
+                    "abstains, no answer": str(no),
+                    "abstains, answer there": str(yes),
+                }
+    display(pd.DataFrame(table).T)
+
+# %%
+unknown = "What is Zorbelane?"  # a name from nowhere
+near = [p for p, _ in index.search([unknown], READ)[0]]
+asked = decoders.render_chat(tokenizer, retrieval.ground_question(unknown, near))
+with model.disable_adapter():
+    said = decoders.generate_answers(model, tokenizer, [asked], max_new_tokens=32)
+print("reads: ", "; ".join(passage.name for passage in near))
+print("writes:", said[0].text)
+
+# %% [markdown]
+# A search always returns something, and its best hit looks as sure as any. So "right if not
+# found" is where a RAG system does harm, and abstaining has to be measured on questions
+# *with* an answer too: a model that always abstains is never wrong.
+#
+# ## 12 · A fact changes
+#
+# One definition is corrected. For the index that is one passage:
+
+# %%
+old = facts[0]
+new_answer = invented[-2].answer  # another drug's, to stand for a correction
+corrected = retrieval.Passage(old.term, f"{old.term}: {new_answer}")
+began = time.perf_counter()
+print(index.update([corrected if p.name == old.term else p for p in passages]))
+print(f"{time.perf_counter() - began:.2f} s, the whole index compared")
+asked = ASKED.format(old.term)
+read = [passage for passage, _ in index.search([asked], READ)[0]]
+prompts_now = {"from memory": asked, "reading": retrieval.ground_question(asked, read)}
+for name, text in prompts_now.items():
+    picks = knowledge.ChoiceQuestion(text, (new_answer, old.answer), 0)
+    scored = knowledge.score_questions(model, tokenizer, [picks], False)[0]
+    print(f"trained model, {name}: {'new' if scored.argmax() == 0 else 'old'} answer")
+index.update(passages)  # back to what was
+
+# %% [markdown]
+# The study changes 15 of the 150 facts. The trained model is asked from memory; reading the
+# updated index, which then contradicts what it was taught; and after training again on the
+# 15 facts alone. What that does to other facts stands beside it.
+
+# %%
+if study:
+    rows_of = {
+        "base, reads the new index": ("retrieved", "changed_read"),
+        "trained, from memory": ("paraphrased", "changed_memory"),
+        "trained, reads the new index": ("paraphrased", "changed_read"),
+        "trained again, from memory": ("paraphrased", "changed_retrained"),
+    }
+    display(
+        pd.DataFrame(
+            {
+                title: {
+                    answer: str(study.metrics[f"invented.{way}.{name}_{answer}"])
+                    for answer in ("new", "old")
+                }
+                for title, (way, name) in rows_of.items()
+            }
+        ).T
+    )
+    for name in ("others_before", "others_retrained"):
+        print(f"{name}: {study.metrics[f'invented.paraphrased.{name}']}")
+    for way, name in [("retrieved", "index_update"), ("paraphrased", "retrain")]:
+        cost = study.metrics[f"invented.{way}.{name}_seconds"]
+        print(f"{name}: {cost.value:.1f} s for 15 facts")
+
+# %% [markdown]
+# "New" and "old" leave two other choices, so guessing gives .25 each.
+#
+# ## 13 · Forgetting
+#
+# What training costs elsewhere: the change of loss on sentences of news (a share of the
+# base's; above 0 is worse), and the course's general questions (chance .25).
+
+# %%
+if study:
+    ways = ["base", "tuned", "paraphrased", "longer", "raft"]
+    names = ["loss_change", "general"]
+    display(
+        pd.DataFrame(
+            {
+                way: {
+                    name: str(study.metrics.get(f"invented.{way}.{name}", "0"))
+                    for name in names
+                }
+                for way in ways
+            }
+        ).T
+    )
+
+# %% [markdown]
+# ## 14 · Seconds an answer, and a growing index
+#
+# Reading costs time twice: the search, and the longer prompt. One question at a time, as
+# somebody who waits sees it (median of three):
+
+# %%
+latency = {}
+for name in ("from memory", "reading"):
+    seconds = []
+    for fact in facts[:3]:
+        began = time.perf_counter()
+        asked = ASKED.format(fact.term)
+        if name == "reading":
+            read = [passage for passage, _ in index.search([asked], READ)[0]]
+            searched = time.perf_counter() - began
+            asked = retrieval.ground_question(asked, read)
+        asked = [decoders.render_chat(tokenizer, asked)]
+        options = {"max_new_tokens": 24, "progress": False}
+        decoders.generate_answers(model, tokenizer, asked, **options)
+        seconds.append(time.perf_counter() - began)
+    latency[name] = float(np.median(seconds))
+    print(f"{name:12s} {latency[name]:.2f} s, at most 24 tokens")
+print(f"of which search, embedding the question included: {1000 * searched:.0f} ms")
+
+# %% [markdown]
+# How that grows was measured apart (`make bench LESSON=05`): real vectors, and beyond them
+# copies with noise, up to a million. *Exact* compares with all; *cells* (IVF) only with
+# the 16 nearest of 1,024 groups; *8 bit* stores a quarter of the bytes; *graph* (HNSW) walks
+# from neighbour to neighbour.
+
+# %%
+if bench:
+    grown = {}
+    for name, metric in bench.metrics.items():
+        kind, _, rest = name.partition(".")
+        count, _, figure_name = rest.partition(".")
+        if figure_name:
+            grown.setdefault((kind, int(count)), {})[figure_name] = metric.value
+    grown = pd.DataFrame(grown).T.sort_index()
+    display(grown.round(2))
+else:
+    print("not measured yet")
+
+# %%
+if bench:
+    figure, axis = plt.subplots(figsize=(plots.WIDTH, 3.4))
+    ends = []
+    for (kind, part), colour in zip(
+        grown.groupby(level=0), plots.PALETTE, strict=False
+    ):
+        counts = part.index.get_level_values(1)
+        axis.loglog(counts, part["ms"], marker="o", color=colour, label=kind)
+        ends.append(f"{kind} {part['ms'].iloc[0]:.2f} to {part['ms'].iloc[-1]:.2f} ms")
+    axis.set(
+        xlabel="vectors", ylabel="ms a query", title="Search, by size of the index"
+    )
+    axis.legend()
+    plots.show_figure(
+        figure,
+        "Milliseconds a query against the number of vectors, both logarithmic, from "
+        f"the smallest to the largest index: {'; '.join(ends)}.",
+    )
+
+# %% [markdown]
+# ## 15 · Which one, for your case?
+#
+# A rule made of the numbers above. You say how many facts you have, how many change in a
+# day, how many questions come in a day, how long an answer may take, and how many minutes
+# of computing a day may cost. Accuracies are the study's on invented facts; seconds are
+# those of the machine that ran the study, and, an answer's, of this one. *Training* is
+# `longer`: 24 meetings of each fact.
+
+
+# %%
+def recommend(facts, changed, answers, seconds, minutes) -> pd.DataFrame:
+    """Ways of answering `answers` questions a day about so many `facts`, of which
+    `changed` change a day, best first; "fits" are those that need at most `seconds` an
+    answer and `minutes` of computing a day."""
+    found = {n.removeprefix("invented."): m.value for n, m in study.metrics.items()}
+    embed = found["retrieved.index_update_seconds"] / 15  # a fact
+    teach = found["longer.seconds"] / len(invented)
+    ways = {
+        "reading": ("retrieved", embed, latency["reading"]),
+        "training": ("longer", teach, latency["from memory"]),
+        "both": ("paraphrased_retrieved", embed + teach, latency["reading"]),
+    }
+    table = {}
+    for way, (system, a_fact, an_answer) in ways.items():
+        daily = (changed * a_fact + answers * an_answer) / 60
+        table[way] = {
+            "right": round(found[f"{system}.choice"], 2),
+            "set-up, minutes": round(facts * a_fact / 60, 1),
+            "minutes a day": round(daily, 1),
+            "seconds an answer": round(an_answer, 2),
+            "fits": an_answer <= seconds and daily <= minutes,
+        }
+    return pd.DataFrame(table).T.sort_values(["fits", "right"], ascending=False)
+
+
+# %%
+if study:
+    cases = {
+        "a clinic's handbook": (2_000, 20, 500, 10, 60),
+        "answers at once": (150, 0, 500, 0.8 * latency["reading"], 60),
+        "a news desk": (100_000, 5_000, 2_000, 10, 240),
+    }
+    for title, case in cases.items():
+        ways = recommend(*case)
+        best = ways.index[0] if ways["fits"].iloc[0] else "none: more computing needed"
+        print(f"{title}: {best}")
+    display(recommend(*cases["a clinic's handbook"]))
+
+# %%
+if study:
+    bounds = {
+        "facts": (150, 1, 100_000),
+        "changed": (10, 0, 5_000),
+        "answers": (500, 1, 10_000),
+        "seconds": (10, 1, 60),
+        "minutes": (60, 1, 1_440),
+    }
+    sliders = {
+        name: IntSlider(value, low, high, description=name)
+        for name, (value, low, high) in bounds.items()
+    }
+
+    def show_ways(**case) -> None:
+        """What the widget shows."""
+        display(recommend(**case))
+
+    display(VBox([*sliders.values(), interactive_output(show_ways, sliders)]))
+
+# %% [markdown]
+# What the rule leaves out is yours to weigh: reading shows its source, and forgets a deleted
+# fact at once; training changes style and format too, which no passage can; and a larger
+# model reads better than this one, and learns faster. Published for Llama-2-7B (Ovadia et
+# al. 2023, current events): base .353, RAG .585, fine-tuned .219, with paraphrases .392.
+#
+# ## 16 · Ask it yourself
+#
+# See the passages with their scores, the prompt, and four answers: the base and the trained
+# model, from memory and reading. The box needs a running kernel; the function does the same.
+
+
+# %%
+def ask_all(question: str) -> str:
+    """Passages, prompt and the four answers to a question."""
+    hits = index.search([question], READ)[0]
+    read = retrieval.ground_question(question, [passage for passage, _ in hits])
+    lines = [f"{score:.4f}  {passage.text[:90]}" for passage, score in hits]
+    lines += ["", "The prompt:", read, ""]
+    for way, text in {"from memory": question, "reading": read}.items():
+        prompt = [decoders.render_chat(tokenizer, text)]
+        short = {"max_new_tokens": 40, "progress": False}
+        with model.disable_adapter():
+            base = decoders.generate_answers(model, tokenizer, prompt, **short)[0]
+        tuned = decoders.generate_answers(model, tokenizer, prompt, **short)[0]
+        lines += [f"base, {way}: {base.text}", f"trained, {way}: {tuned.text}"]
+    return "\n".join(lines)
+
+
+widgets.text_playground(ask_all, f"What is {facts[0].term}?", "Question")
+
+# %% [markdown]
+# ## 17 · What was measured
+
+# %%
+metrics = {
+    f"invented.{name.replace(' + ', '_').replace(', ', '_')}.choice": (
+        evaluation.wilson_interval(marks)
+    )
+    for name, marks in correct.items()
+}
+for (kind, by), scored in hit.items():
+    metrics[f"{kind.replace(' ', '_')}.{by}.hit_at_3"] = scored["hit@3"]
+for name, value in latency.items():
+    label = "base" if name == "from memory" else "retrieved"
+    metrics[f"{label}.seconds_an_answer"] = evaluation.Metric(value, value, value, 3)
+run_results = results.collect_results(
+    LESSON,
+    profile.name,
+    [SEED],
+    metrics,
+    ("invented.base.choice", "invented.retrieved.choice"),
+)
+print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
+
+# %% [markdown]
+# ## Recap
+#
+# 1. BM25 finds words, embeddings find meaning, fusion adds ranks; which is best depends on
+#    how people ask, and hit@k on their questions tells.
+# 2. An index that remembers what it has embedded is corrected in the time of a passage.
+# 3. Reading and training are compared on the same questions, between a floor and a ceiling,
+#    on facts that nobody can know; differences are pairs, with repairs and breakages.
+# 4. Rewording the choices tells a fact from a sentence; the blind question tells knowing
+#    from guessing; questions without an answer tell who makes things up.
+# 5. How often facts change, how long an answer may take and what computing costs decide
+#    between the two, and numbers can be put on each.
+#
+# ## Quiz
+#
+# Answer first, then run the cell.
+#
+# 1. A passage is first by words and 40th by meaning; another is third in both. Which one
+#    does fusion put first?
+# 2. The right passage is found for 90 of 100 questions. Found, 80 in 100 answers are right;
+#    not found, 25 in 100. How many of 100 are right in all?
+# 3. A million vectors of 384 numbers, in fp32 and in 8 bit: how many GB each?
+# 4. A trained model is right on 60 of 100 questions and, reading, on 64. Repairs are 10.
+#    How many breakages?
+
+# %% tags=["nbval-check-output"]
+lists = [[(1, 0), (9, 0), (3, 0)], [(8, 0), (7, 0), (3, 0)]]
+lists[1] += [(100 + n, 0) for n in range(36)] + [(1, 0)]
+places = [number for number, _ in retrieval.fuse_ranks(lists)]
+first_of = "first in one" if places.index(1) < places.index(3) else "third in both"
+print("1. the one that is", first_of, f"({2 / 63:.4f} against {1 / 61 + 1 / 100:.4f})")
+print(f"2. {90 * 0.80 + 10 * 0.25:.1f}")
+print(f"3. {1e6 * 384 * 4 / 1e9:.2f} and {1e6 * 384 / 1e9:.2f} GB")
+print("4.", 10 - (64 - 60))
+
+# %% [markdown]
+# **Next.** With `LESSONS_PROFILE=gpu` this notebook asks Llama-2-7B in 4 bit (or an open
+# model where you have no access); its numbers stay blank until somebody has measured them.
+# The graded assignment of this lesson will ask you to write fusion and hit@k, to build
+# quartets, and to find the flaw in a comparison that is not paired.

@@ -1,0 +1,167 @@
+"""Lesson 05's experiment: facts nobody can know, questions no taste can answer, a table that adds up."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from lessons_lib import knowledge, results
+from lessons_lib.dialogs import read_dialogs
+from lessons_lib.knowledge import HELD_OUT, PHRASINGS
+from lessons_lib.ops import invent, study_05
+from lessons_lib.retrieval import ABSTAIN, Passage
+
+
+@pytest.fixture(scope="module")
+def facts():
+    return read_dialogs(invent.FACTS)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return results.read_results(study_05.LESSON, "study").metrics
+
+
+@pytest.fixture(scope="module")
+def questions(facts):
+    vectors = np.random.default_rng(0).normal(size=(len(facts), 8))
+    return knowledge.build_choices(facts, vectors, seed=0, quartets=True)
+
+
+def test_published_facts_are_what_the_generator_writes():
+    """Failing means the facts of the course were changed by hand: run `python -m lessons_lib.ops.invent`."""
+    assert json.loads(invent.FACTS.read_text(encoding="utf-8")) == invent.invent_facts(invent.PUBLISHED)
+
+
+def test_no_fact_is_invented_twice():
+    """Failing means settings were chosen on facts that are asked, or one name has two definitions."""
+    rows = invent.invent_facts(2 * invent.PUBLISHED)
+    assert rows[: invent.PUBLISHED] == invent.invent_facts(invent.PUBLISHED)
+    for field in ("term", "definition"):
+        assert len({row[field].lower() for row in rows}) == len(rows)
+
+
+def test_names_say_nothing_about_definitions():
+    """Failing means a question can be answered from the name: a word of it stands in the definition."""
+    for row in invent.invent_facts(invent.PUBLISHED):
+        name = set(row["term"].lower().split()) - {"syndrome"}
+        assert not name & set(" ".join([row["definition"], *row["wordings"]]).lower().split())
+
+
+def test_wordings_say_the_same_in_other_words():
+    """Failing means the reworded choices are the trained sentences after all."""
+    for row in invent.invent_facts(invent.PUBLISHED):
+        texts = [row["definition"], *row["wordings"]]
+        assert len({text[:12] for text in texts}) == len(texts) == 4
+
+
+def test_a_taste_for_answers_is_right_in_one_of_four(questions):
+    """Failing means who knows nothing does better, or worse, than chance."""
+    random = np.random.default_rng(1)
+    asked = questions[:-2]  # the last two are left over
+    taste = {choice: random.random() for question in questions for choice in question.choices}
+    right = [q.choices.index(max(q.choices, key=taste.get)) == q.right for q in asked]
+    assert abs(np.mean(right) - 0.25) < 0.02
+
+
+def test_answers_are_right_once_and_wrong_three_times(questions):
+    """Failing means an answer's mere frequency tells whether it is right."""
+    wrong = Counter(c for q in questions for n, c in enumerate(q.choices) if n != q.right)
+    assert sum(count != 3 for count in wrong.values()) <= 8  # the two left over borrow
+    assert max(wrong.values()) <= 5
+
+
+def test_no_closed_book_prompt_holds_its_answer(facts, questions):
+    """Failing means the closed-book arms read the answer."""
+    for fact, question in zip(facts, questions, strict=True):
+        assert fact.answer.lower() not in question.question.lower()
+        assert question.choices[question.right] == fact.answer
+
+
+def test_questions_are_asked_in_phrasings_never_trained():
+    """Failing means the exam repeats a training question."""
+    assert HELD_OUT in study_05.ASKED
+    assert not set(study_05.ASKED) & set(PHRASINGS)
+
+
+def test_reworded_choices_were_never_trained(monkeypatch, facts):
+    """Failing means rewording tests the memory of a sentence."""
+    bed = study_05.Testbed(facts, [], [])
+    monkeypatch.setattr(study_05, "load_testbed", lambda name: bed)
+    trained = {row.answer for row in study_05.write_rows(study_05.ARMS["invented.paraphrased"], 0)}
+    assert len(trained) == 3 * len(facts)
+    assert not trained & {row["wordings"][-1] for row in invent.invent_facts(len(facts))}
+
+
+def test_every_arm_meets_every_fact_equally_often(monkeypatch, facts):
+    """Failing means the arms differ in how much they were trained."""
+    monkeypatch.setattr(study_05, "load_testbed", lambda name: study_05.Testbed(facts, [], []))
+    for arm in ("invented.tuned", "invented.paraphrased"):
+        met = Counter(row.term for row in study_05.write_rows(study_05.ARMS[arm], 0))
+        assert set(met.values()) == {study_05.TIMES}
+
+
+def test_distractors_are_wrong_and_abstaining_rows_have_no_answer(monkeypatch, facts):
+    """Failing means RAFT is taught to abstain with the answer before its eyes, or to answer without it."""
+
+    class Index:
+        def search(self, questions, k):
+            near = [Passage(fact.term, f"{fact.term}: {fact.answer}") for fact in facts[: k + 2]]
+            return [[(passage, 1.0) for passage in near[:k]] for _ in questions]
+
+    monkeypatch.setattr(study_05, "open_index", Index)
+    rows = knowledge.phrase_terms(facts[:20], PHRASINGS, 1)
+    grounded = study_05.add_distractors(rows, seed=0)
+    for row, before in zip(grounded, rows, strict=True):
+        passages = row.question.split("\n\n")[0].split("\n")
+        assert len(passages) == study_05.READ
+        assert (f"{before.term}: {before.answer}" in row.question) == (row.answer != ABSTAIN)
+    assert sum(row.answer == ABSTAIN for row in grounded) == 4
+
+
+def test_abstaining_is_recognised():
+    """Failing means abstentions are counted as answers, or answers as abstentions."""
+    said = np.array([["The passages do not say.", "the passages do not say anything", "It is a drug."]])
+    assert study_05.mark_abstention(said).tolist() == [[True, True, False]]
+
+
+def test_answers_are_marked_exactly_and_by_words():
+    """Failing means a right answer counts as wrong for its full stop, or a wrong one as right."""
+    exact, f1 = study_05.mark_answers(np.array([["a drug!", "drug now"]]), np.array(["The drug", "drug"]))
+    assert exact.tolist() == [[True, False]]
+    assert f1.tolist() == [[1.0, pytest.approx(2 / 3)]]
+
+
+def test_both_questions_of_a_fact_are_resampled_together():
+    """Failing means intervals are too narrow: two phrasings of a question count as two facts."""
+    groups = study_05.number_facts(np.zeros((3, 2 * study_05.PUBLISHED)))
+    assert groups[0] == groups[study_05.PUBLISHED] == 0
+    assert len(set(groups)) == study_05.PUBLISHED
+    assert len(set(study_05.number_facts(np.zeros(104)))) == 104
+
+
+def test_table_follows_from_the_logged_answers(found):
+    """Failing means a published number was not computed from the published answers."""
+    recomputed = study_05.recompute(results.read_predictions(study_05.LESSON))
+    assert len(recomputed) > 100
+    for name, metric in recomputed.items():
+        assert vars(found[name]) == pytest.approx(vars(metric), abs=1e-9), name
+
+
+def test_changed_answers_change_the_table(found):
+    """Failing means the recomputation above cannot fail."""
+    kept = results.read_predictions(study_05.LESSON)
+    kept["picked.invented.retrieved"] = (kept["picked.invented.retrieved"] + 1) % 4
+    assert study_05.recompute(kept)["invented.retrieved.choice"] != found["invented.retrieved.choice"]
+
+
+def test_lesson_05_keeps_what_it_promises(found):
+    """Failing means the study no longer shows what the lesson says of it."""
+    assert found["invented.base.choice"].low <= 0.25 <= found["invented.base.choice"].high
+    assert found["invented.ceiling_minus_floor.choice"].value >= 0.20
+    for system in ("base", "tuned", "paraphrased", "longer"):
+        blind = found[f"invented.{system}.blind"]
+        assert blind.low <= 0.25 <= blind.high, system
+    for name, arm in study_05.ARMS.items():
+        assert found[f"{name}.choice"].n == 2 * study_05.PUBLISHED, arm
