@@ -147,37 +147,38 @@ def list_passages(facts: list[Dialog]) -> list[Passage]:
 
 
 def read_passages(source: str | Path, words: int = WORDS) -> list[Passage]:
-    """The passages of "hpo" or "samples" (see `read_terms`), or of a file or folder of your own: text and
-    Markdown (paragraphs joined up to so many `words`) and JSON (see `read_dialogs`), named after their place.
-    Raises DataError, which names file, place and remedy."""
+    """The passages of "hpo" or "samples" (see `read_terms`), or of a file or folder of your own: text,
+    Markdown and JSON (see `read_dialogs`), cut to at most so many `words` (see `cut_passage`) and named after
+    their place; hidden files are left out. Raises DataError, which names file, place and remedy."""
     if source in (ONTOLOGY, "samples"):
         return list_passages(read_terms(source))
-    root = Path(source).expanduser()
-    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
-    files = [path for path in files if path.suffix.lower() in ENDINGS]
-    passages = []
-    for path in files:
-        if path.suffix.lower().startswith(".json"):
-            passages += list_passages(read_dialogs(path))
+    root, passages = Path(source).expanduser(), []
+    for path in [root] if root.is_file() else sorted(root.rglob("*")):
+        name, ending = path.name if path == root else path.relative_to(root).as_posix(), path.suffix.lower()
+        if ending not in ENDINGS or not path.is_file() or "/." in f"/{name}":
             continue
-        parts = join_paragraphs(decode_file(path), words)
-        name = path.relative_to(root).as_posix() if path != root else path.name
-        passages += [Passage(f"{name}, part {number}", part) for number, part in enumerate(parts, 1)]
-    if not passages:
+        if ending.startswith(".json"):
+            passages += list_passages(read_dialogs(path))
+        else:
+            passages.append(Passage(name, decode_file(path)))
+    chunks = [chunk for passage in passages for chunk in cut_passage(passage, words)]
+    if not chunks:
         raise DataError(f"{root} holds no passages. Remedy: files with text, ending in {', '.join(ENDINGS)}.")
-    return passages
+    return chunks
 
 
-def join_paragraphs(text: str, words: int) -> list[str]:
-    """Consecutive paragraphs, joined as long as they have at most `words` words; longer ones are cut."""
+def cut_passage(passage: Passage, words: int) -> list[Passage]:
+    """Its paragraphs, joined as long as they have at most `words` words; longer ones are cut. Where that
+    gives several passages, their names say which part they are."""
     parts: list[list[str]] = []
-    for paragraph in text.split("\n\n"):
+    for paragraph in "\n".join(passage.text.splitlines()).split("\n\n"):
         said = paragraph.split()
         if parts and said and len(parts[-1]) + len(said) <= words:
             parts[-1] += said
         else:
             parts += [said[start : start + words] for start in range(0, len(said), words)]
-    return [" ".join(part) for part in parts]
+    places = [""] if len(parts) == 1 else [f", part {n + 1}" for n in range(len(parts))]
+    return [Passage(passage.name + at, " ".join(part)) for at, part in zip(places, parts, strict=True)]
 
 
 def ground_question(question: str, passages: list[Passage]) -> str:

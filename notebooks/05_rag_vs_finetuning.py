@@ -88,8 +88,8 @@ if published:
 #
 # Ask a model about real terms and you cannot tell what it learned from you from what it
 # read elsewhere. So this course has facts of its own: 150 drugs and syndromes. Names were
-# put together from syllables, and definitions from hand-written parts, by chance: a name
-# says nothing about its definition. None of them exists.
+# put together from syllables, and definitions from hand-written parts, by chance: beyond
+# "drug" or "syndrome", a name says nothing about its definition. We know of none that exists.
 
 # %% tags=["nbval-check-output"]
 source = Path("../data/samples/invented_facts.json")
@@ -100,11 +100,13 @@ for fact in invented[:2]:
 print(len(invented), "facts")
 
 # %% [markdown]
-# A question offers four definitions. Wrong ones must be hard, and must not be wrong *by
-# their sound*: a definition that is offered often and right once would teach a guesser to
-# avoid it. So four like facts form a quartet, and offer each other's definitions. Each
-# is right once and wrong three times. Whoever always picks what sounds best, without
-# knowing the name, is right in exactly one of four:
+# A question has four choices, definitions all. The model is not shown them: each is scored
+# as if it were the answer, and the one with the highest mean log-probability a token is its
+# pick (lesson 02). So it always picks one. Wrong choices must be hard, and must not be wrong
+# *by their sound*: a definition that is offered often and right once would be a safe one to
+# avoid. So four facts that are alike form a **quartet**, and offer each other's definitions:
+# each is right once and wrong three times. Whoever picks what sounds best, without knowing
+# the name, is right in one of four (150 leaves two facts over, which borrow their choices):
 
 # %% tags=["nbval-check-output"]
 circle = np.array([[np.cos(a), np.sin(a)] for a in np.arange(8)])
@@ -251,7 +253,7 @@ passages = [
     *retrieval.list_passages(invented),
 ]
 began = time.perf_counter()
-file = folder / f"index-{profile.name}.npz"
+file = folder / f"index-{profile.name}-{Path(profile.terms).stem}.npz"
 index = retrieval.load_index(file, embedder)
 print(index.update(passages))
 seconds = time.perf_counter() - began
@@ -262,10 +264,11 @@ print(f"{index.vectors.ntotal * vectors.shape[1] * 4 / 1e6:.1f} MB of vectors")
 # %% [markdown]
 # ## 5 · Is the right passage found?
 #
-# Three kinds of questions: about invented names; about terms of the ontology by name;
-# and about terms by a **lay name**, as patients say it, that shares no word beginning with
-# the term ("overactive bladder" for urinary urgency). The ontology knows such names, and
-# they are not in the index.
+# Three kinds of questions: about invented names; about terms of the ontology by name; and
+# about terms by a **lay name**, as patients say it. Of these we take the hard ones: none of
+# their longer words begins like a word of the term ("overactive bladder" for urinary
+# urgency). The index holds terms and definitions, not these names. hit@k with Wilson's 95 %
+# interval:
 
 # %%
 ASKED = knowledge.HELD_OUT
@@ -285,6 +288,7 @@ print(ASKED.format(queries[kind := list(queries)[-1]][0][0]), "→", queries[kin
 
 # %%
 ranks, speed = {}, {}
+index.search([ASKED], 10)  # makes the word index, once
 for kind, pairs in queries.items():
     questions = [ASKED.format(name) for name, _ in pairs]
     for by in ("words", "meaning", "both"):
@@ -303,7 +307,7 @@ hit = {
     for place, rank in ranks.items()
 }
 table = pd.DataFrame(hit).T.map(str)
-table["ms a question"] = [f"{speed[place]:.1f}" for place in hit]
+table["ms each, in a batch"] = [f"{speed[place]:.1f}" for place in hit]
 table
 
 # %%
@@ -315,11 +319,13 @@ plots.show_figure(
 )
 
 # %% [markdown]
-# Read by rows. A rare name is what BM25 is best at, and an embedder, which cuts it into
-# pieces it has hardly met, is not bad at either. A lay name shares no word with the term,
-# and what shared words remain mislead: here meaning wins, and fusing it with a worse list
-# can cost. So there is no best search, there are kinds of questions, and hit@k on *yours*
-# decides. The experiment below asks by name, and takes both.
+# In the laptop profile: a rare name is what BM25 is best at, and an embedder, which cuts it
+# into pieces it has hardly met, is not bad at it either. With lay names, chosen here for
+# sharing no word with the term, BM25 has the definition and the question's filler words to
+# go by: meaning wins, and fusing it with a worse list can cost. So there is no best search,
+# there are kinds of questions. For a folder of your own, put pairs of a question's name and
+# its passage's name into `queries`, and see. The experiment below asks by name, which is
+# the easiest case for search, and fuses both.
 #
 # ## 6 · The two prompts
 #
@@ -353,20 +359,21 @@ print("trained phrasings among those asked:", ASKED in knowledge.PHRASINGS)
 # %% [markdown]
 # ## 7 · Base, reading, ceiling, floor
 #
-# One model, four prompts. The **ceiling** has the right passage and no other: better search
-# could get there. The **floor** has another fact's passage. What a model reads matters only
-# if the two are far apart.
+# One model, four prompts. The **ceiling** has the right passage and no other: it shows
+# whether the model makes use of a passage at all. The right choice stands in it word for
+# word, so copying is enough; the study also asks with all four choices' passages in the
+# prompt. The **floor** has a passage about something else.
 
 # %%
-options = {}
+quantized = {}
 if profile.name == "gpu":  # on a CPU the small model is faster unpacked
-    options["quantization_config"] = BitsAndBytesConfig(
+    quantized["quantization_config"] = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=choose_precision().torch_dtype,
     )
-model, tokenizer = decoders.load_decoder(decoder_name, **options)
+model, tokenizer = decoders.load_decoder(decoder_name, **quantized)
 
 
 def choose(texts: list[str]) -> np.ndarray:
@@ -393,7 +400,8 @@ print({name: str(evaluation.wilson_interval(m)) for name, m in correct.items()})
 #
 # ## 8 · Training instead
 #
-# Lesson 02's recipe: every fact as a question and its answer, LoRA on all linear layers.
+# Lesson 02's recipe: every fact as a question and its answer, LoRA on all linear layers. One
+# phrasing of the question, as in the study's arm `tuned`.
 
 # %%
 LORA = {
@@ -403,10 +411,12 @@ LORA = {
     "task_type": "CAUSAL_LM",
 }
 SETTINGS = {"learning_rate": 1.5e-3, "epochs": 1, "batch_size": 12, "warmup": 0.06}
+if profile.name == "gpu":  # lesson 02's for 7 billion weights
+    SETTINGS |= {"learning_rate": 2e-4, "batch_size": 4}
 TIMES = 8  # how often each fact is met
-taught = knowledge.phrase_terms(facts, knowledge.PHRASINGS, TIMES)
+taught = knowledge.phrase_terms(facts, knowledge.PHRASINGS[:1], TIMES)
 rows = dialogs.encode_dialogs(taught, tokenizer, profile.max_tokens)
-if options:
+if quantized:
     model = prepare_model_for_kbit_training(
         model, gradient_checkpointing_kwargs={"use_reentrant": False}
     )
@@ -421,8 +431,10 @@ run = train(
 print(f"{run.rows} rows, {run.tokens:,} tokens in {run.seconds:.0f} s")
 
 # %% [markdown]
-# The same questions again, and two more: with the passages that were found, and **blind**,
-# with "a finding" in the place of the name. Whoever is right blind did not need the fact.
+# The same questions again; with the passages that were found; and **blind**, with "a finding"
+# in the place of the name. Blind, all questions of a quartet get the same pick, which is
+# right once: quartets make .25 of it whatever was trained. So it tests the questions here,
+# not the model.
 
 # %%
 blind = [ASKED.format(knowledge.BLIND)] * len(facts)
@@ -468,17 +480,24 @@ pd.DataFrame(
 #
 # 150 invented facts and, to see what "nobody can know" changes, 150 terms of the ontology;
 # two phrasings of every question, so 300 questions each; three seeds on the invented facts,
-# one on the ontology. Every fact was met eight times, unless said otherwise:
+# one on the ontology. The ways of answering are recipes to compare, not causes to isolate:
 #
-# - `tuned` in one phrasing of the question; `paraphrased` in ten and, where we can write
-#   them, the facts themselves in three wordings;
-# - `longer` 24 times, in ten phrasings (one seed); `… retrieved` reads as well;
-# - `raft` was trained *with* passages, the right one among wrong ones or, in a fifth of the
-#   rows, wrong ones alone, with the answer that they do not say (after Zhang et al. 2024).
+# - untrained: `base` from memory, `retrieved` with three found passages, `ceiling`, `floor`,
+#   `misled` by a wrong choice's passage, `four` with the passages of all four choices;
+# - `tuned`: each fact eight times, in one phrasing of the question. `paraphrased`: eight
+#   times, in ten phrasings and, where we could write them, three wordings of the fact, so it
+#   met each wording less often. `longer`: `tuned` with 24 times (one seed);
+# - `paraphrased + retrieved`: the same model, with passages before the question;
+# - `raft`: trained *with* passages, each fact twice, as such rows are longer: the right one
+#   among wrong ones or, in a fifth of the rows, wrong ones alone. There it learns to say
+#   that they do not say. (In Zhang et al. 2024 the model then answers from memory.)
+#
+# The learning rate was chosen on 150 other invented facts, among 5e-4, 1.5e-3 and
+# 3e-3.
 
 # %%
-WAYS = ["base", "floor", "tuned", "paraphrased", "longer", "retrieved"]
-WAYS += ["paraphrased_retrieved", "raft", "ceiling"]
+WAYS = ["base", "floor", "misled", "tuned", "paraphrased", "longer", "retrieved"]
+WAYS += ["paraphrased_retrieved", "raft", "four", "ceiling"]
 
 
 def look_up(facts: str, metric: str, ways: list[str] = WAYS) -> pd.DataFrame:
@@ -521,9 +540,10 @@ else:
     print("not measured yet")
 
 # %% [markdown]
-# In points of 100; intervals resample facts, with both their questions, and seeds.
-# McNemar's test wants one answer a question and independent questions: seed 0, first
-# phrasing.
+# In points of 100; intervals resample quartets, whose questions share their choices, and
+# seeds, as far as three can show what another run would give; the ontology's and `longer`'s
+# are one run, so theirs leave that out. Each interval is for one comparison by itself.
+# McNemar's test (lesson 01) wants one answer a question: seed 0, first phrasing.
 
 # %%
 if study:
@@ -544,13 +564,14 @@ if study:
 # **Knowing, or remembering a sentence?** The choices above are worded as the facts were
 # trained and stand in the index. Below are the same questions with all four choices in a
 # wording that was never trained and stands nowhere; beside them the blind score, and what
-# the models write themselves.
+# the models write themselves: `exact` is the share of answers that equal the definition but
+# for case, punctuation and articles, `token_f1` the overlap of words.
 
 # %%
 if study:
     columns = ["choice", "reworded", "blind", "exact", "token_f1"]
     ways = ["base", "tuned", "paraphrased", "longer", "retrieved"]
-    ways += ["paraphrased_retrieved", "raft"]
+    ways += ["paraphrased_retrieved", "raft", "four"]
     display(
         pd.DataFrame(
             {
@@ -564,17 +585,22 @@ if study:
     )
 
 # %% [markdown]
-# `exact` is the share of generated answers that equal the definition but for case,
-# punctuation and articles; `token_f1` the overlap of words. A trained model whose score
-# falls when the choices are reworded has learned sentences more than facts: that is what
-# to look for in the second column, and why a course that tests with the trained sentence
-# finds fine-tuning better than it is.
+# A trained model whose score falls when the choices are reworded was tied to the trained
+# sentence. There are two possible reasons: it learned the sentence and not the fact, or
+# training harmed it for all other text; section 13 shows such harm, and this study cannot
+# tell the two apart. Reading, the base *picks* right far more often than it *writes*
+# anything right: picking shows that a passage makes its own sentence likely, not that so
+# small a model can answer. Hold `token_f1` against `choice` in every row.
+#
+# On the ontology the base is not at chance: it has read of some of these terms, or guesses
+# their meaning from their names. That is why the invented facts are the cleaner half.
 #
 # ## 11 · When search fails, and when there is no answer
 #
-# Reading helps where the right passage is found. Where it is not, does the model say so? It
-# is told to: "If they do not answer the question, say …". The second figure is for questions
-# about invented facts that stand nowhere.
+# Reading helps a pick where the right passage is found. Where it is not, the pick is forced;
+# what the model *writes* could be "The passages do not say.", as it is told to. The last two
+# columns count such answers, first to questions about facts that stand nowhere. "Abstains"
+# means that the answer begins with these words.
 
 # %%
 if study:
@@ -606,18 +632,21 @@ unknown = "What is Zorbelane?"  # a name from nowhere
 near = [p for p, _ in index.search([unknown], READ)[0]]
 asked = decoders.render_chat(tokenizer, retrieval.ground_question(unknown, near))
 with model.disable_adapter():
-    said = decoders.generate_answers(model, tokenizer, [asked], max_new_tokens=32)
+    short = {"max_new_tokens": 32, "progress": False}
+    said = decoders.generate_answers(model, tokenizer, [asked], **short)
 print("reads: ", "; ".join(passage.name for passage in near))
 print("writes:", said[0].text)
 
 # %% [markdown]
-# A search always returns something, and its best hit looks as sure as any. So "right if not
-# found" is where a RAG system does harm, and abstaining has to be measured on questions
-# *with* an answer too: a model that always abstains is never wrong.
+# A search always returns something, and its best hit looks as sure as any. What that does
+# shows in `misled`: with a wrong choice's passage before its eyes, the model picks that one.
+# And abstaining has to be measured on questions *with* an answer too: a model that always
+# abstains is never wrong.
 #
 # ## 12 · A fact changes
 #
-# One definition is corrected. For the index that is one passage:
+# One definition is corrected. For the index that is one passage (and the word index is made
+# anew); the model picks between the old and the new one, so chance is .5:
 
 # %%
 old = facts[0]
@@ -625,8 +654,10 @@ new_answer = invented[-2].answer  # another drug's, to stand for a correction
 corrected = retrieval.Passage(old.term, f"{old.term}: {new_answer}")
 began = time.perf_counter()
 print(index.update([corrected if p.name == old.term else p for p in passages]))
-print(f"{time.perf_counter() - began:.2f} s, the whole index compared")
+updated = time.perf_counter() - began
 asked = ASKED.format(old.term)
+index.search([asked], READ)  # the first search makes the word index anew
+print(f"update {updated:.2f} s, with a search {time.perf_counter() - began:.2f} s")
 read = [passage for passage, _ in index.search([asked], READ)[0]]
 prompts_now = {"from memory": asked, "reading": retrieval.ground_question(asked, read)}
 for name, text in prompts_now.items():
@@ -643,6 +674,7 @@ index.update(passages)  # back to what was
 # %%
 if study:
     rows_of = {
+        "base, from memory": ("base", "changed_memory"),
         "base, reads the new index": ("retrieved", "changed_read"),
         "trained, from memory": ("paraphrased", "changed_memory"),
         "trained, reads the new index": ("paraphrased", "changed_read"),
@@ -666,7 +698,9 @@ if study:
         print(f"{name}: {cost.value:.1f} s for 15 facts")
 
 # %% [markdown]
-# "New" and "old" leave two other choices, so guessing gives .25 each.
+# "Trained" is the arm `paraphrased`. There are two more choices, wrong before and after.
+# These four are no quartet, so chance is not exactly .25 each: the first row, where
+# nothing can be known, is what to compare with.
 #
 # ## 13 · Forgetting
 #
@@ -707,18 +741,23 @@ for name in ("from memory", "reading"):
             searched = time.perf_counter() - began
             asked = retrieval.ground_question(asked, read)
         asked = [decoders.render_chat(tokenizer, asked)]
-        options = {"max_new_tokens": 24, "progress": False}
-        decoders.generate_answers(model, tokenizer, asked, **options)
+        said = decoders.generate_answers(
+            model, tokenizer, asked, max_new_tokens=24, progress=False
+        )
         seconds.append(time.perf_counter() - began)
     latency[name] = float(np.median(seconds))
-    print(f"{name:12s} {latency[name]:.2f} s, at most 24 tokens")
-print(f"of which search, embedding the question included: {1000 * searched:.0f} ms")
+    print(f"{name:12s} {latency[name]:.2f} s; the last one {said[0].tokens} tokens")
+print(f"the last search, embedding included: {1000 * searched:.0f} ms")
+adapter = models.count_parameters(model).lora * 4 / 1e6
+print(
+    f"memory: index {index.vectors.ntotal * 1536 / 1e6:.1f} MB, LoRA {adapter:.1f} MB"
+)
 
 # %% [markdown]
 # How that grows was measured apart (`make bench LESSON=05`): real vectors, and beyond them
 # copies with noise, up to a million. *Exact* compares with all; *cells* (IVF) only with
-# the 16 nearest of 1,024 groups; *8 bit* stores a quarter of the bytes; *graph* (HNSW) walks
-# from neighbour to neighbour.
+# the 16 nearest of 1,024 groups; *cells_8bit* stores a quarter of the bytes besides; *graph*
+# (HNSW) walks from neighbour to neighbour. *Recall* is the share of the exact ten nearest.
 
 # %%
 if bench:
@@ -756,11 +795,12 @@ if bench:
 # %% [markdown]
 # ## 15 · Which one, for your case?
 #
-# A rule made of the numbers above. You say how many facts you have, how many change in a
-# day, how many questions come in a day, how long an answer may take, and how many minutes
-# of computing a day may cost. Accuracies are the study's on invented facts; seconds are
-# those of the machine that ran the study, and, an answer's, of this one. *Training* is
-# `longer`: 24 meetings of each fact.
+# A rule made of the numbers above, for practice. You say how many facts you have, how many
+# change in a day, how many questions come in a day, how long an answer may take, and how
+# many minutes of computing a day may cost. The index embeds what changed. A model that was
+# trained is trained again on everything whenever something changed, since section 12 shows
+# what training on the changes alone does. "Picks" is right of four, "reworded" and "writes"
+# (F1) what that is worth: of a small model, on 150 facts asked by name. Yours may be harder.
 
 
 # %%
@@ -769,41 +809,45 @@ def recommend(facts, changed, answers, seconds, minutes) -> pd.DataFrame:
     `changed` change a day, best first; "fits" are those that need at most `seconds` an
     answer and `minutes` of computing a day."""
     found = {n.removeprefix("invented."): m.value for n, m in study.metrics.items()}
-    embed = found["retrieved.index_update_seconds"] / 15  # a fact
-    teach = found["longer.seconds"] / len(invented)
-    ways = {
-        "reading": ("retrieved", embed, latency["reading"]),
-        "training": ("longer", teach, latency["from memory"]),
-        "both": ("paraphrased_retrieved", embed + teach, latency["reading"]),
+    embed = 1 / bench.metrics["embedding.ours_passages_per_second"].value
+    reading, memory = latency["reading"], latency["from memory"]
+    teach = {way: found[f"{way}.seconds"] / 150 for way in ("longer", "paraphrased")}
+    again = facts if changed else 0
+    read, alone, both = changed * embed, teach["longer"], teach["paraphrased"]
+    ways = {  # arm; seconds: a fact's set-up, a day's changes, an answer
+        "reading": ("retrieved", embed, read, reading),
+        "training": ("longer", alone, again * alone, memory),
+        "both": ("paraphrased_retrieved", embed + both, read + again * both, reading),
     }
     table = {}
-    for way, (system, a_fact, an_answer) in ways.items():
-        daily = (changed * a_fact + answers * an_answer) / 60
-        table[way] = {
-            "right": round(found[f"{system}.choice"], 2),
-            "set-up, minutes": round(facts * a_fact / 60, 1),
-            "minutes a day": round(daily, 1),
-            "seconds an answer": round(an_answer, 2),
+    for way, (arm, a_fact, changes, an_answer) in ways.items():
+        daily = (changes + answers * an_answer) / 60
+        names = {"picks": "choice", "reworded": "reworded", "writes": "token_f1"}
+        table[way] = {title: f"{found[f'{arm}.{n}']:.2f}" for title, n in names.items()}
+        table[way] |= {
+            "set-up, minutes": f"{facts * a_fact / 60:.1f}",
+            "minutes a day": f"{daily:.1f}",
+            "seconds an answer": f"{an_answer:.2f}",
             "fits": an_answer <= seconds and daily <= minutes,
         }
-    return pd.DataFrame(table).T.sort_values(["fits", "right"], ascending=False)
+    return pd.DataFrame(table).T.sort_values(["fits", "picks"], ascending=False)
 
 
 # %%
-if study:
+if study and bench:
     cases = {
-        "a clinic's handbook": (2_000, 20, 500, 10, 60),
-        "answers at once": (150, 0, 500, 0.8 * latency["reading"], 60),
+        "a clinic's handbook": (2_000, 20, 200, 10, 60),
+        "a quiz that never changes": (150, 0, 1_000, 2, 60),
         "a news desk": (100_000, 5_000, 2_000, 10, 240),
     }
     for title, case in cases.items():
         ways = recommend(*case)
-        best = ways.index[0] if ways["fits"].iloc[0] else "none: more computing needed"
+        best = ways.index[0] if ways["fits"].iloc[0] else "nothing within these limits"
         print(f"{title}: {best}")
     display(recommend(*cases["a clinic's handbook"]))
 
 # %%
-if study:
+if study and bench:
     bounds = {
         "facts": (150, 1, 100_000),
         "changed": (10, 0, 5_000),
@@ -824,8 +868,7 @@ if study:
 
 # %% [markdown]
 # What the rule leaves out is yours to weigh: reading shows its source, and forgets a deleted
-# fact at once; training changes style and format too, which no passage can; and a larger
-# model reads better than this one, and learns faster. Published for Llama-2-7B (Ovadia et
+# fact at once; training changes style and format too, which no passage can. Published for Llama-2-7B (Ovadia et
 # al. 2023, current events): base .353, RAG .585, fine-tuned .219, with paraphrases .392.
 #
 # ## 16 · Ask it yourself
@@ -851,7 +894,7 @@ def ask_all(question: str) -> str:
     return "\n".join(lines)
 
 
-widgets.text_playground(ask_all, f"What is {facts[0].term}?", "Question")
+widgets.text_playground(ask_all, ASKED.format(facts[0].term), "Question")
 
 # %% [markdown]
 # ## 17 · What was measured
@@ -882,11 +925,13 @@ print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 #
 # 1. BM25 finds words, embeddings find meaning, fusion adds ranks; which is best depends on
 #    how people ask, and hit@k on their questions tells.
-# 2. An index that remembers what it has embedded is corrected in the time of a passage.
+# 2. An index embeds only what changed; a trained model has to be trained again, and what
+#    that does to its other facts has to be looked at.
 # 3. Reading and training are compared on the same questions, between a floor and a ceiling,
 #    on facts that nobody can know; differences are pairs, with repairs and breakages.
-# 4. Rewording the choices tells a fact from a sentence; the blind question tells knowing
-#    from guessing; questions without an answer tell who makes things up.
+# 4. Quartets keep guessing at one in four; rewording the choices shows who is tied to a
+#    sentence; the answers a model writes, and questions without an answer, show what a pick
+#    of four hides.
 # 5. How often facts change, how long an answer may take and what computing costs decide
 #    between the two, and numbers can be put on each.
 #

@@ -5,7 +5,7 @@ import ast
 import nbformat
 import pytest
 
-from lessons_lib.ops import study_01, study_02, study_03, study_04
+from lessons_lib.ops import study_01, study_02, study_03, study_04, study_05
 from lessons_lib.ops.pairs import NOTEBOOKS, describe_cells, list_lessons, read_source
 
 LESSONS = list_lessons()
@@ -92,7 +92,7 @@ def test_notebook_and_study_use_the_same_recipes():
 
 
 def test_notebook_and_study_train_alike():
-    """Failing means the study of lesson 02 or 03 measures other settings than the lesson teaches."""
+    """Failing means the study of lesson 02, 03 or 05 measures other settings than the lesson teaches."""
     names = ("NF4", "QUANTIZE", "LORA", "SETTINGS")
     found = assigned(study_02.LESSON, names, study_02)
     assert [found[name] for name in names[1:]] == [getattr(study_02, name) for name in names[1:]]
@@ -101,6 +101,9 @@ def test_notebook_and_study_train_alike():
     assert [found[name] for name in names[:-1]] == [getattr(study_03, name) for name in names[:-1]]
     assert tuple(found["CONTENT_FREE"]) == study_03.CONTENT_FREE
     assert assigned(study_03.LESSON, ("BERT_LORA",), study_04) == {"BERT_LORA": study_04.TUNED}
+    found = assigned(study_05.LESSON, ("LORA", "SETTINGS", "TIMES", "READ", "ASKED"), study_05)
+    assert (found.pop("ASKED"), found.pop("READ")) == (study_05.ASKED[0], study_05.READ)
+    assert found == {name: getattr(study_05, name) for name in ("LORA", "SETTINGS", "TIMES")}
 
 
 def test_notebook_and_study_ask_the_same_question():

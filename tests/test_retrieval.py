@@ -145,10 +145,12 @@ def test_folder_of_texts_and_json_becomes_passages(tmp_path):
     (tmp_path / "old.TXT").write_bytes("café".encode("cp1252"))
     (tmp_path / "facts.json").write_text(json.dumps([{"term": "Coma", "definition": "Deep sleep."}]))
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden" / "secret.txt").write_text("Not this.")
     assert retrieval.read_passages(tmp_path) == [
         Passage("Coma", "Coma: Deep sleep."),
-        Passage("old.TXT, part 1", "café"),
-        Passage("sub/notes.md, part 1", "# Title First. Second."),
+        Passage("old.TXT", "café"),
+        Passage("sub/notes.md", "# Title First. Second."),
     ]
 
 
@@ -156,7 +158,7 @@ def test_one_file_is_enough(tmp_path):
     """Failing means a single document needs a folder around it."""
     path = tmp_path / "one.txt"
     path.write_text("Only this.")
-    assert retrieval.read_passages(path) == [Passage("one.txt, part 1", "Only this.")]
+    assert retrieval.read_passages(path) == [Passage("one.txt", "Only this.")]
 
 
 @pytest.mark.parametrize("content", [None, "", "  \n\n "])
@@ -175,13 +177,22 @@ def test_bad_row_of_a_folder_names_file_and_row(tmp_path):
         retrieval.read_passages(tmp_path)
 
 
-def test_chunks_lose_no_word_and_keep_their_size():
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_chunks_lose_no_word_and_keep_their_size(newline):
     """Failing means a long document has passages that are cut off, or too long for the embedder."""
-    text = "\n\n".join(" ".join(f"w{p}.{n}" for n in range(size)) for p, size in enumerate([5, 30, 250, 10]))
-    parts = retrieval.join_paragraphs(text, 120)
-    assert " ".join(parts).split() == text.split()
-    assert max(len(part.split()) for part in parts) <= 120
-    assert len(parts) < 6
+    paragraphs = [" ".join(f"w{p}.{n}" for n in range(size)) for p, size in enumerate([5, 30, 250, 10])]
+    text = (2 * newline).join(paragraphs)
+    parts = retrieval.cut_passage(Passage("long", text), 120)
+    assert " ".join(part.text for part in parts).split() == text.split()
+    assert [len(part.text.split()) for part in parts] == [35, 120, 120, 20]
+    assert [part.name for part in parts] == [f"long, part {n}" for n in (1, 2, 3, 4)]
+
+
+def test_long_answers_of_a_json_file_are_cut_too(tmp_path):
+    """Failing means the end of a long answer is never found."""
+    rows = [{"question": "Why?", "answer": " ".join(["because"] * 300)}]
+    (tmp_path / "long.jsonl").write_text(json.dumps(rows[0]))
+    assert len(retrieval.read_passages(tmp_path)) == 3
 
 
 def test_facts_become_passages_with_their_term():

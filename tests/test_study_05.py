@@ -87,7 +87,7 @@ def test_questions_are_asked_in_phrasings_never_trained():
 
 def test_reworded_choices_were_never_trained(monkeypatch, facts):
     """Failing means rewording tests the memory of a sentence."""
-    bed = study_05.Testbed(facts, [], [])
+    bed = study_05.Testbed(facts, [])
     monkeypatch.setattr(study_05, "load_testbed", lambda name: bed)
     trained = {row.answer for row in study_05.write_rows(study_05.ARMS["invented.paraphrased"], 0)}
     assert len(trained) == 3 * len(facts)
@@ -96,7 +96,7 @@ def test_reworded_choices_were_never_trained(monkeypatch, facts):
 
 def test_every_arm_meets_every_fact_equally_often(monkeypatch, facts):
     """Failing means the arms differ in how much they were trained."""
-    monkeypatch.setattr(study_05, "load_testbed", lambda name: study_05.Testbed(facts, [], []))
+    monkeypatch.setattr(study_05, "load_testbed", lambda name: study_05.Testbed(facts, []))
     for arm in ("invented.tuned", "invented.paraphrased"):
         met = Counter(row.term for row in study_05.write_rows(study_05.ARMS[arm], 0))
         assert set(met.values()) == {study_05.TIMES}
@@ -111,13 +111,32 @@ def test_distractors_are_wrong_and_abstaining_rows_have_no_answer(monkeypatch, f
             return [[(passage, 1.0) for passage in near[:k]] for _ in questions]
 
     monkeypatch.setattr(study_05, "open_index", Index)
-    rows = knowledge.phrase_terms(facts[:20], PHRASINGS, 1)
+    rows = knowledge.phrase_terms(facts[:20], PHRASINGS, 2)
     grounded = study_05.add_distractors(rows, seed=0)
     for row, before in zip(grounded, rows, strict=True):
         passages = row.question.split("\n\n")[0].split("\n")
         assert len(passages) == study_05.READ
         assert (f"{before.term}: {before.answer}" in row.question) == (row.answer != ABSTAIN)
-    assert sum(row.answer == ABSTAIN for row in grounded) == 4
+    left_out = [before.term for row, before in zip(grounded, rows, strict=True) if row.answer == ABSTAIN]
+    assert len(left_out) == len(set(left_out)) == 8  # a fifth of each pass, and no fact twice
+
+
+@pytest.mark.parametrize(("reads", "terms"), [("right", 0), ("mate", 1), ("four", None), ("random", None)])
+def test_passages_are_those_the_arm_names(facts, reads, terms):
+    """Failing means ceiling, floor or a control read something else than they say."""
+    vectors = np.random.default_rng(0).normal(size=(len(facts), 8))
+    asked = knowledge.build_choices(facts, vectors, seed=0, quartets=True)
+    bed = study_05.Testbed(facts, asked)
+    kinds = {fact.term: fact.term.endswith("syndrome") for fact in facts}
+    for fact, question, read in zip(facts, asked, study_05.choose_passages(bed, reads), strict=True):
+        names, answers = {p.name for p in read}, {p.text.partition(": ")[2] for p in read}
+        assert (fact.term in names) == (reads in ("right", "four"))
+        if reads == "four":
+            assert answers == set(question.choices)
+        elif reads == "random":
+            assert kinds[read[0].name] == kinds[fact.term]
+        else:
+            assert answers == {question.choices[(question.right + terms) % 4]}
 
 
 def test_abstaining_is_recognised():
@@ -133,12 +152,24 @@ def test_answers_are_marked_exactly_and_by_words():
     assert f1.tolist() == [[1.0, pytest.approx(2 / 3)]]
 
 
-def test_both_questions_of_a_fact_are_resampled_together():
-    """Failing means intervals are too narrow: two phrasings of a question count as two facts."""
-    groups = study_05.number_facts(np.zeros((3, 2 * study_05.PUBLISHED)))
-    assert groups[0] == groups[study_05.PUBLISHED] == 0
-    assert len(set(groups)) == study_05.PUBLISHED
-    assert len(set(study_05.number_facts(np.zeros(104)))) == 104
+def test_questions_that_share_choices_are_resampled_together():
+    """Failing means intervals are too narrow: one quartet's eight questions count as eight facts."""
+    kept = results.read_predictions(study_05.LESSON)
+    for facts_name in ("invented", "ontology"):
+        quartets = kept[f"quartet.{facts_name}"]
+        assert (quartets[: study_05.PUBLISHED] == quartets[study_05.PUBLISHED :]).all()
+        sizes = sorted(Counter(quartets.tolist()).values())
+        assert sizes[2:] == [8] * len(sizes[2:])
+    assert len(set(study_05.group_rows("general", 104, quartets))) == 104
+    assert len(set(study_05.group_rows("changed_memory_new", 30, quartets))) == 15
+
+
+def test_all_right_is_not_called_certain():
+    """Failing means an arm without a mistake gets an interval of no width."""
+    metric = study_05.measure(np.ones((3, 40), dtype=bool), np.arange(40) // 4)
+    assert metric.value == metric.high == 1
+    assert metric.low < 0.75
+    assert metric.n == 40
 
 
 def test_table_follows_from_the_logged_answers(found):

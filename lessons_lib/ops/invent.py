@@ -5,7 +5,6 @@ therefore know. `data/samples/invented_facts.json` is what `write_facts` writes;
 """
 
 import json
-from itertools import zip_longest
 
 import numpy as np
 
@@ -18,24 +17,23 @@ PUBLISHED = 150  # the facts of lesson 05; those invented after them are for cho
 
 def invent_facts(count: int, seed: int = 0) -> list[dict]:
     """`count` facts, drugs and syndromes by turns: `term`, `definition` and, saying the same in other words,
-    `wordings`. Every name and every combination of parts occurs once."""
-    random = np.random.default_rng(seed)
+    `wordings`. Every name and every combination of parts occurs once; fewer facts are the first of more."""
+    random, seen, facts = np.random.default_rng(seed), set(), []
     kinds = json.loads(PARTS.read_text(encoding="utf-8")).values()
-    lists = [_invent_kind(kind, (count + 1) // 2, random) for kind in kinds]
-    return [fact for pair in zip_longest(*lists) for fact in pair][:count]
+    while len(facts) < count:  # in blocks, so that the first stays what it is
+        lists = [[_invent_fact(kind, random, seen) for _ in range(PUBLISHED // 2)] for kind in kinds]
+        facts += [fact for pair in zip(*lists, strict=True) for fact in pair]
+    return facts[:count]
 
 
-def _invent_kind(kind: dict, count: int, random: np.random.Generator) -> list[dict]:
-    facts, seen = [], set()
-    while len(facts) < count:
+def _invent_fact(kind: dict, random: np.random.Generator, seen: set[str]) -> dict:
+    while True:
         name = "".join(random.choice(syllables) for syllables in kind["names"]) + kind.get("suffix", "")
         parts = {part: str(random.choice(values)) for part, values in kind["parts"].items()}
-        if name in seen or str(parts) in seen:
-            continue
-        seen |= {name, str(parts)}
-        definition, *others = (wording.format(**parts) for wording in kind["wordings"])
-        facts.append({"term": name, "definition": definition, "wordings": others})
-    return facts
+        if not {name, str(parts)} & seen:
+            seen |= {name, str(parts)}
+            definition, *others = (wording.format(**parts) for wording in kind["wordings"])
+            return {"term": name, "definition": definition, "wordings": others}
 
 
 def write_facts() -> None:

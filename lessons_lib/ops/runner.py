@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
@@ -123,7 +124,5 @@ def summarise(results: Results) -> dict[str, str]:
 
 def print_table(rows: list[dict[str, str]]) -> None:
     """The closing table on the terminal."""
-    titles = {"lesson": "lesson", "headline": "before → after", "seconds": "seconds", "memory": "memory"}
-    widths = {key: max(len(row[key]) for row in [titles, *rows]) for key in titles}
-    for row in [titles, *rows]:
-        print("  ".join(row[key].ljust(widths[key]) for key in titles))
+    table = pd.DataFrame(rows).rename(columns={"headline": "before → after"})
+    print(table.to_string(index=False, justify="left"))

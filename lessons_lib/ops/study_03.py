@@ -10,22 +10,13 @@ import tempfile
 from dataclasses import replace
 
 import numpy as np
-from datasets import DatasetDict, concatenate_datasets
+from datasets import Dataset, DatasetDict, concatenate_datasets
 from peft import LoraConfig
 from scipy.special import softmax
 from sklearn.utils.class_weight import compute_class_weight
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lessons_lib import baselines
-from lessons_lib.data import (
-    THREE_CLASSES,
-    Dataset,
-    label_ratings,
-    load_reviews,
-    read_ratings,
-    read_snippets,
-    take_rows,
-)
+from lessons_lib import baselines, data
 from lessons_lib.decoders import load_decoder, render_chat, score_choices
 from lessons_lib.dialogs import ask, encode_dialogs
 from lessons_lib.evaluation import Metric, bootstrap_interval, bootstrap_macro_f1
@@ -105,13 +96,13 @@ def run_arm(name: str, seed: int) -> ArmRun:
 def load_splits(domain: str) -> DatasetDict:
     """The rows of one domain; about 1,000 test rows of news, fewer of the others."""
     rows = 1000 if domain == "test" else ELSEWHERE
-    return load_reviews(DOMAINS[domain], validation_rows=600, test_rows=rows, neutral=True)
+    return data.load_reviews(DOMAINS[domain], validation_rows=600, test_rows=rows, neutral=True)
 
 
 def mix_domains(seed: int) -> Dataset:
     """As many training rows as news has, a third from each domain."""
     third = len(load_splits("test")["train"]) // 3
-    thirds = [take_rows(load_splits(domain)["train"], third, seed) for domain in DOMAINS]
+    thirds = [data.take_rows(load_splits(domain)["train"], third, seed) for domain in DOMAINS]
     return concatenate_datasets(thirds).shuffle(seed=seed)
 
 
@@ -139,15 +130,17 @@ def score_labels(
 ) -> np.ndarray:
     """Probabilities (texts, classes) of the classes' names as the answer."""
     prompts = [render_chat(tokenizer, put_question(text), examples) for text in texts]
-    return softmax(score_choices(model, tokenizer, prompts, [THREE_CLASSES] * len(texts), progress=False), 1)
+    return softmax(
+        score_choices(model, tokenizer, prompts, [data.THREE_CLASSES] * len(texts), progress=False), 1
+    )
 
 
 def ask_decoder(shots: int, seed: int) -> ArmRun:
     """The decoder, asked after `shots` examples; and what it answers on average to no content, and to rows of
     which only the text is used."""
     train_rows, tests = load_splits("test")["train"], load_splits("test")["test"]
-    shown = take_rows(train_rows, shots, seed) if shots else []
-    examples = tuple((put_question(row["text"]), THREE_CLASSES[row["label"]]) for row in shown)
+    shown = data.take_rows(train_rows, shots, seed) if shots else []
+    examples = tuple((put_question(row["text"]), data.THREE_CLASSES[row["label"]]) for row in shown)
     unlabelled = train_rows.shuffle(seed=seed + 100)["text"][:UNLABELLED]
     run = keep_probabilities(_ask_once(tuple(tests["text"]), examples), np.array(tests["label"]))
     priors = {
@@ -171,7 +164,7 @@ def train_label(splits: DatasetDict, seed: int) -> ArmRun:
     """LoRA with the label as completion."""
     model, tokenizer = load_decoder(load_profile(LESSON, "laptop").decoder)
     model = add_lora(model, LoraConfig(**LORA), seed=seed)
-    dialogs = [ask(put_question(row["text"]), THREE_CLASSES[row["label"]]) for row in splits["train"]]
+    dialogs = [ask(put_question(row["text"]), data.THREE_CLASSES[row["label"]]) for row in splits["train"]]
     rows = encode_dialogs(dialogs, tokenizer, 256)
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainSettings(**LABEL, seed=seed)
@@ -211,17 +204,20 @@ def halve_raters(seed: int) -> ArmRun:
     documents = {}
     for domain, source in DOMAINS.items():
         frame = (
-            read_snippets(source.partition(":")[2]).reset_index().drop_duplicates("text").set_index("text")
+            data.read_snippets(source.partition(":")[2])
+            .reset_index()
+            .drop_duplicates("text")
+            .set_index("text")
         )
         frame = frame.loc[load_splits(domain)["test"]["text"]]
         documents[f"documents.{domain}"] = frame["document"].astype("category").cat.codes.to_numpy(np.int16)
         if domain == "test":
-            ratings = read_ratings("news")[frame["index"]]
+            ratings = data.read_ratings("news")[frame["index"]]
     random = np.random.default_rng(seed)
     shuffled = random.permuted(ratings, axis=1)
     panel = np.take_along_axis(ratings, random.integers(20, size=ratings.shape), 1)
     arrays = {"half_a": shuffled[:, :10], "half_b": shuffled[:, 10:], "panel": panel}
-    arrays = {name: label_ratings(part.mean(1)).astype(np.int8) for name, part in arrays.items()}
+    arrays = {name: data.label_ratings(part.mean(1)).astype(np.int8) for name, part in arrays.items()}
     labels = np.array(load_splits("test")["test"]["label"], dtype=np.int8)
     return ArmRun(arrays, {"labels.test": labels, **documents})
 
@@ -265,7 +261,7 @@ def judge_classes(labels: np.ndarray, predicted: np.ndarray) -> dict[str, Metric
     """Precision and recall of each class, from labels (rows) and predicted classes (seeds, rows), with the
     range over seeds."""
     found = {}
-    for number, name in enumerate(THREE_CLASSES):
+    for number, name in enumerate(data.THREE_CLASSES):
         hits = ((predicted == number) & (labels == number)).sum(1)
         for kind, of in (("precision", (predicted == number).sum(1)), ("recall", (labels == number).sum())):
             values = hits / np.maximum(1, of)

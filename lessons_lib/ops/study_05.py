@@ -16,16 +16,9 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lessons_lib import knowledge, retrieval
+from lessons_lib import evaluation, knowledge, retrieval
 from lessons_lib.decoders import generate_answers, load_decoder, render_chat, score_texts
 from lessons_lib.dialogs import Dialog, ask, encode_dialogs, read_dialogs
-from lessons_lib.evaluation import (
-    Metric,
-    bootstrap_interval,
-    compare_paired,
-    normalize_answer,
-    score_token_f1,
-)
 from lessons_lib.machine import choose_precision
 from lessons_lib.models import add_lora
 from lessons_lib.ops.invent import FACTS, PUBLISHED, invent_facts
@@ -46,9 +39,10 @@ Model = PreTrainedModel | PeftModel
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to answer: `reads` says which passages stand before a question ("" none, "search", "right" or
-    "random"); `phrasings` is how many the facts are trained in, 0 for no training, each fact so many `times`;
-    `wordings` varies the facts' own sentences too; `raft` trains with passages that distract."""
+    """A way to answer: `reads` says which passages stand before a question ("" none, "search", "right",
+    "random", "mate" a wrong choice's, "four" those of all choices); `phrasings` is how many the facts are
+    trained in, 0 for no training, each fact so many `times`; `wordings` varies the facts' own sentences too;
+    `raft` trains with passages that distract."""
 
     facts: str
     reads: str = ""
@@ -71,7 +65,9 @@ ARMS = {
 }
 ARMS["invented.paraphrased"] = replace(ARMS["invented.paraphrased"], wordings=True)
 ARMS["invented.raft"] = Arm("invented", "search", len(knowledge.PHRASINGS), RAFT_TIMES, raft=True)
-ARMS["invented.longer"] = Arm("invented", "", len(knowledge.PHRASINGS), LONGER)  # one seed
+ARMS["invented.misled"] = Arm("invented", "mate")
+ARMS["invented.four"] = Arm("invented", "four")
+ARMS["invented.longer"] = Arm("invented", "", 1, LONGER)  # one seed
 COMPARISONS = [
     ("retrieved", "base"),
     ("ceiling", "floor"),
@@ -86,21 +82,19 @@ COMPARISONS = [
 
 @dataclass(frozen=True)
 class Testbed:
-    """Facts, the questions about them (all in the first phrasing of `ASKED`, then all in the second), and
-    questions about facts that stand nowhere."""
+    """Facts, and the questions about them: all in the first phrasing of `ASKED`, then all in the second."""
 
     facts: list[Dialog]
     questions: list[knowledge.ChoiceQuestion]
-    unanswerable: list[str]
 
 
 # --- the table ------------------------------------------------------------------------------------
 
 
-def recompute(kept: dict[str, np.ndarray]) -> dict[str, Metric]:
+def recompute(kept: dict[str, np.ndarray]) -> dict[str, evaluation.Metric]:
     """Every metric of the study, `<facts>.<system>.<metric>`, from what was picked and said. Intervals
-    resample facts, with both their questions, and seeds; a difference has `repairs` and `breakages`, the
-    shares of questions that its first or its second system alone has right."""
+    resample quartets of facts, with all their questions, and seeds; a difference has `repairs` and
+    `breakages`, the shares of questions that its first or its second system alone has right."""
     systems: dict[str, dict[str, np.ndarray]] = {}
     for key, values in kept.items():
         name, facts, *arm = key.split(".")
@@ -110,41 +104,53 @@ def recompute(kept: dict[str, np.ndarray]) -> dict[str, Metric]:
     marks = {system: mark_system(arrays, kept, system.split(".")[0]) for system, arrays in systems.items()}
     metrics = {}
     for system, marked in marks.items():
+        quartets = kept[f"quartet.{system.split('.')[0]}"]
         for name, values in marked.items():
-            metrics[f"{system}.{name}"] = bootstrap_interval(values, number_facts(values))
+            metrics[f"{system}.{name}"] = measure(values, group_rows(name, values.shape[1], quartets))
         if "hit" in marked:
             found, choice = marked["hit"][0], marked["choice"]
             for name, columns in (("found", found), ("missed", ~found)):
                 if columns.any():
-                    groups = number_facts(choice)[columns]
-                    metrics[f"{system}.choice_{name}"] = bootstrap_interval(choice[:, columns], groups)
+                    metrics[f"{system}.choice_{name}"] = measure(choice[:, columns], quartets[columns])
         if "loss" in marked and not system.endswith("base"):
             before = marks[f"{system.split('.')[0]}.base"]["loss"]
             change = (marked["loss"] - before) / before.mean()
-            metrics[f"{system}.loss_change"] = bootstrap_interval(change)
+            metrics[f"{system}.loss_change"] = evaluation.bootstrap_interval(change)
     for facts, (a, b) in itertools.product(("invented", "ontology"), COMPARISONS):
         if f"{facts}.{a}" in marks:
             pair = (marks[f"{facts}.{a}"]["choice"], marks[f"{facts}.{b}"]["choice"])
-            metrics |= compare_systems(f"{facts}.{a}_minus_{b}", *pair)
+            metrics |= compare_systems(f"{facts}.{a}_minus_{b}", *pair, kept[f"quartet.{facts}"])
     return metrics
 
 
-def compare_systems(name: str, a: np.ndarray, b: np.ndarray) -> dict[str, Metric]:
+def compare_systems(
+    name: str, a: np.ndarray, b: np.ndarray, by: np.ndarray
+) -> dict[str, evaluation.Metric]:
     """The difference of two systems (seeds, questions) and its two parts."""
-    groups = number_facts(a)
     return {
-        f"{name}.choice": compare_paired(a, b, groups).difference,
-        f"{name}.repairs": bootstrap_interval(a & ~b, groups),
-        f"{name}.breakages": bootstrap_interval(b & ~a, groups),
+        f"{name}.choice": evaluation.compare_paired(a, b, by).difference,
+        f"{name}.repairs": measure(a & ~b, by),
+        f"{name}.breakages": measure(b & ~a, by),
     }
 
 
-def number_facts(values: np.ndarray) -> np.ndarray:
-    """The number of the fact that each question (seeds, questions) is about: asked in two phrasings, all
-    facts in the first and then all in the second."""
-    count = values.shape[-1]
-    asked = len(ASKED) if count in (len(ASKED) * PUBLISHED, len(ASKED) * CHANGED) else 1
-    return np.arange(count) % (count // asked)
+def measure(values: np.ndarray, groups: np.ndarray) -> evaluation.Metric:
+    """A mean (seeds, rows) with its interval; Wilson's, over groups, where all rows are alike: resampling
+    them would claim certainty."""
+    if values.dtype == bool and values.mean() in (0, 1):
+        alike = evaluation.wilson_interval(np.full(len(np.unique(groups)), values.flat[0]))
+        return replace(alike, n=values.shape[1])
+    return evaluation.bootstrap_interval(values, groups)
+
+
+def group_rows(name: str, count: int, quartets: np.ndarray) -> np.ndarray:
+    """What the rows of a metric are resampled by: the quartet of the fact they are about, a changed fact with
+    both its questions, or a row by itself."""
+    if name.startswith("changed"):
+        return np.arange(count) % CHANGED
+    if name.startswith("others"):
+        return quartets[CHANGED : CHANGED + count]
+    return np.arange(count) if name in ("general", "loss", "abstained_unknown") else quartets[:count]
 
 
 def mark_system(
@@ -175,15 +181,16 @@ def mark_system(
 
 def mark_abstention(said: np.ndarray) -> np.ndarray:
     """Whether answers (seeds, questions) begin by saying that the passages do not say."""
-    start = normalize_answer(retrieval.ABSTAIN)
-    return np.array([[normalize_answer(text)[: len(start)] == start for text in row] for row in said])
+    words = evaluation.normalize_answer
+    start = words(retrieval.ABSTAIN)
+    return np.array([[words(text)[: len(start)] == start for text in row] for row in said])
 
 
 def mark_answers(said: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Exact matches of normalized answers (seeds, questions), and their F1."""
-    pairs = [list(zip(row, expected, strict=True)) for row in said]
-    exact = [[normalize_answer(text) == normalize_answer(right) for text, right in row] for row in pairs]
-    return np.array(exact), np.array([[score_token_f1(*pair) for pair in row] for row in pairs])
+    words, pairs = evaluation.normalize_answer, [list(zip(row, expected, strict=True)) for row in said]
+    exact = [[words(text) == words(right) for text, right in row] for row in pairs]
+    return np.array(exact), np.array([[evaluation.score_token_f1(*pair) for pair in row] for row in pairs])
 
 
 # --- what is asked --------------------------------------------------------------------------------
@@ -210,41 +217,43 @@ def load_testbed(name: str) -> Testbed:
     questions = []
     for seed, phrasing in enumerate(ASKED):
         questions += knowledge.build_choices(facts, vectors, seed, phrasing, quartets=True)
-    return Testbed(
-        facts, questions, [knowledge.HELD_OUT.format(fact.term) for fact in invent_spare()[:WRITTEN]]
-    )
+    return Testbed(facts, questions)
 
 
 @functools.cache
 def open_index() -> retrieval.PassageIndex:
     """Every definition of the ontology and every invented fact, embedded once for all arms."""
-    passages = retrieval.list_passages(
-        [*load_testbed("invented").facts, *knowledge.read_terms(knowledge.ONTOLOGY)]
-    )
+    facts = [*load_testbed("invented").facts, *knowledge.read_terms(knowledge.ONTOLOGY)]
     file = WORK / LESSON / "index.npz"
     index = retrieval.load_index(file, load_embedder())
-    if index.update(passages)["embedded"]:
+    if index.update(retrieval.list_passages(facts))["embedded"]:
         index.save(file)
     return index
 
 
-def choose_passages(questions: list[str], reads: str, facts: list[Dialog]) -> list[list[retrieval.Passage]]:
-    """What stands before each question; `facts` are those the questions are about, in their order."""
+def search_passages(questions: list[str]) -> list[list[retrieval.Passage]]:
+    """What is found for each question."""
+    return [[passage for passage, _ in found] for found in open_index().search(questions, READ)]
+
+
+def choose_passages(bed: Testbed, reads: str) -> list[list[retrieval.Passage]]:
+    """What stands before each question of a testbed; nothing (an empty list) for ""."""
     if reads == "search":
-        return [[passage for passage, _ in found] for found in open_index().search(questions, READ)]
-    passages = retrieval.list_passages(facts)
-    if reads == "random":  # of another fact, for a rotation leaves none in its place
-        passages = passages[len(facts) // 2 :] + passages[: len(facts) // 2]
-    return [[passages[number % len(facts)]] for number in range(len(questions))] if reads else []
+        return search_passages([question.question for question in bed.questions])
+    own = dict(zip((fact.answer for fact in bed.facts), retrieval.list_passages(bed.facts), strict=True))
+    offered = [[own[choice] for choice in question.choices] for question in bed.questions]
+    numbered = list(enumerate(bed.questions))
+    if reads == "random":  # half the facts away and, among invented ones, of the same kind
+        passages, away = list(own.values()), len(own) // 4 * 2
+        return [[passages[(number + away) % len(own)]] for number, _ in numbered]
+    if reads in ("right", "mate"):
+        return [[offered[number][(q.right + (reads == "mate")) % 4]] for number, q in numbered]
+    return offered if reads == "four" else []
 
 
 def ground(questions: list[str], passages: list[list[retrieval.Passage]]) -> list[str]:
     """The questions with their passages, or as they are where there are none."""
-    return (
-        [retrieval.ground_question(*pair) for pair in zip(questions, passages, strict=True)]
-        if passages
-        else questions
-    )
+    return list(map(retrieval.ground_question, questions, passages)) if passages else questions
 
 
 # --- arms -----------------------------------------------------------------------------------------
@@ -253,13 +262,16 @@ def ground(questions: list[str], passages: list[list[retrieval.Passage]]) -> lis
 def run_arm(name: str, seed: int) -> ArmRun:
     """Carries one arm out. What draws nothing, or is run with one seed, is computed once."""
     arm = ARMS[name]
-    if not arm.phrasings:
-        return ask_untrained(name)
-    once = arm.facts == "ontology" or arm.times == LONGER
-    return train_once(name) if once else train_arm(arm, seed)
+    once = not arm.phrasings or arm.facts == "ontology" or arm.times == LONGER
+    return run_once(name) if once else train_arm(arm, seed)
 
 
 @functools.cache
+def run_once(name: str) -> ArmRun:
+    """An arm that all seeds share."""
+    return train_arm(ARMS[name], 0) if ARMS[name].phrasings else ask_untrained(name)
+
+
 def ask_untrained(name: str) -> ArmRun:
     """What the model answers without training."""
     arm = ARMS[name]
@@ -267,16 +279,12 @@ def ask_untrained(name: str) -> ArmRun:
     arrays, cost = sit(model, tokenizer, arm.facts, arm.reads), {}
     if not arm.reads:
         arrays |= sit_general(model, tokenizer)
+    if name == "invented.base":
+        arrays["changed_memory"] = pick(model, tokenizer, ask_about_changes())
     if name == "invented.retrieved":
         asked, cost = ask_updated_index()
         arrays["changed_read"] = pick(model, tokenizer, asked)
     return ArmRun(arrays, describe_testbed(arm.facts), cost)
-
-
-@functools.cache
-def train_once(name: str) -> ArmRun:
-    """An arm of which one seed is run."""
-    return train_arm(ARMS[name], 0)
 
 
 def train_arm(arm: Arm, seed: int) -> ArmRun:
@@ -313,14 +321,17 @@ def write_rows(arm: Arm, seed: int) -> list[Dialog]:
 
 
 def add_distractors(rows: list[Dialog], seed: int) -> list[Dialog]:
-    """The rows with passages before the question: the right one among those a search takes for it or, in
-    every fifth row, those alone, with the answer that they do not say (after Zhang et al. 2024, whose model
-    then answers from memory)."""
+    """The rows with passages before the question: the right one among those a search takes for it or, in a
+    random fifth of the rows, those alone, with the answer that they do not say (after Zhang et al. 2024,
+    whose model then answers from memory). No fact is left out twice."""
     random, found = np.random.default_rng(seed), open_index().search([r.question for r in rows], READ + 1)
+    terms = random.permutation(list(dict.fromkeys(row.term for row in rows)))
+    times, share = len(rows) // len(terms), len(terms) // 5
+    left_out = {(t, term) for t in range(times) for term in terms[t * share : (t + 1) * share]}
     grounded = []
     for number, (row, hits) in enumerate(zip(rows, found, strict=True)):
         wrong = [passage for passage, _ in hits if passage.name != row.term][:READ]
-        right, missing = retrieval.list_passages([row])[0], number % 5 == 0
+        right, missing = retrieval.list_passages([row])[0], (number // len(terms), row.term) in left_out
         passages = wrong if missing else [right, *wrong[: READ - 1]]
         passages = [passages[place] for place in random.permutation(READ)]
         grounded.append(
@@ -355,15 +366,15 @@ def sit(model: Model, tokenizer: PreTrainedTokenizerBase, facts: str, reads: str
     and what is `said_unknown` of facts that stand nowhere; without, what it picks `blind`, not told the
     term; and what it `said` itself."""
     bed = load_testbed(facts)
-    asked = [question.question for question in bed.questions]
-    passages = choose_passages(asked, reads, bed.facts)
-    asked = ground(asked, passages)
+    passages = choose_passages(bed, reads)
+    asked = ground([question.question for question in bed.questions], passages)
     grounded = [replace(q, question=text) for q, text in zip(bed.questions, asked, strict=True)]
     arrays = {"picked": pick(model, tokenizer, grounded)}
     if reads == "search":
         terms = [fact.term for fact in bed.facts] * len(ASKED)
         hits = [term in {p.name for p in found} for term, found in zip(terms, passages, strict=True)]
-        unknown = ground(bed.unanswerable, choose_passages(bed.unanswerable, reads, bed.facts))
+        unknown = [knowledge.HELD_OUT.format(fact.term) for fact in invent_spare()[:WRITTEN]]
+        unknown = ground(unknown, search_passages(unknown))
         arrays |= {"hit": np.array(hits), "said_unknown": say(model, tokenizer, unknown)}
     elif not reads:
         blind = [
@@ -371,7 +382,7 @@ def sit(model: Model, tokenizer: PreTrainedTokenizerBase, facts: str, reads: str
             for q in bed.questions[: len(bed.facts)]
         ]
         arrays["blind"] = pick(model, tokenizer, blind)
-    if facts == "invented" and reads in ("", "search"):
+    if facts == "invented" and reads in ("", "search", "four"):
         arrays["reworded"] = pick(model, tokenizer, reword_choices(grounded[: len(bed.facts)]))
     if reads in ("", "search"):
         arrays["said"] = say(model, tokenizer, asked[:WRITTEN])
@@ -405,9 +416,12 @@ def sit_general(model: Model, tokenizer: PreTrainedTokenizerBase) -> dict[str, n
 
 
 def describe_testbed(facts: str) -> dict[str, np.ndarray]:
-    """What answers are held against: the same for all arms."""
+    """What answers are held against, and which questions share their choices: the same for all arms."""
     bed = load_testbed(facts)
+    place = {fact.answer: number for number, fact in enumerate(bed.facts)}
+    quartets = [min(place[choice] for choice in question.choices) for question in bed.questions]
     return {
+        f"quartet.{facts}": np.array(quartets, np.int16),
         f"right.{facts}": np.array([q.right for q in bed.questions], np.int8),
         f"expected.{facts}": np.array([fact.answer for fact in bed.facts[:WRITTEN]]),
         f"right.{facts}_general": np.array([q.right for q in load_general().general], np.int8),
@@ -441,9 +455,10 @@ def ask_updated_index() -> tuple[list[knowledge.ChoiceQuestion], dict[str, float
     new = {passage.name: passage for passage in retrieval.list_passages(change_answers())}
     began = time.perf_counter()
     index.update([new.get(passage.name, passage) for passage in before])
+    index.search(["a first question"], READ)  # makes the word index anew
     seconds = time.perf_counter() - began
     asked = [question.question for question in questions]
-    asked = ground(asked, choose_passages(asked, "search", []))
+    asked = ground(asked, search_passages(asked))
     index.update(before)
     grounded = [replace(q, question=text) for q, text in zip(questions, asked, strict=True)]
     return grounded, {"index_update_seconds": seconds}
