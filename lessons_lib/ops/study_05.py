@@ -123,9 +123,7 @@ def recompute(kept: dict[str, np.ndarray]) -> dict[str, evaluation.Metric]:
     return metrics
 
 
-def compare_systems(
-    name: str, a: np.ndarray, b: np.ndarray, by: np.ndarray
-) -> dict[str, evaluation.Metric]:
+def compare_systems(name: str, a: np.ndarray, b: np.ndarray, by: np.ndarray) -> dict[str, evaluation.Metric]:
     """The difference of two systems (seeds, questions) and its two parts."""
     return {
         f"{name}.choice": evaluation.compare_paired(a, b, by).difference,
