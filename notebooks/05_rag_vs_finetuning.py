@@ -710,7 +710,7 @@ if study:
 # %%
 if study:
     ways = ["base", "tuned", "paraphrased", "longer", "raft"]
-    names = ["loss_change", "general"]
+    names = ["general_loss_change", "choice_general"]
     display(
         pd.DataFrame(
             {

@@ -4,9 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from helpers import hash_weights
+from peft import LoraConfig
 
 from lessons_lib import results
+from lessons_lib.decoders import load_decoder
+from lessons_lib.dialogs import ask
 from lessons_lib.evaluation import Metric
+from lessons_lib.models import add_lora
 from lessons_lib.ops import study, study_01, study_02, study_03, study_04
 from lessons_lib.ops.readme import render_results
 
@@ -95,6 +100,20 @@ def test_finished_arms_are_not_run_again(tmp_path, monkeypatch):
     assert study._is_done(study_04, "majority", 0)
     monkeypatch.setitem(study_04.ARMS, "majority", ("majority", 999))
     assert not study._is_done(study_04, "majority", 0)
+
+
+@pytest.mark.parametrize("recipe", [study_02, study_03], ids=lambda module: module.LESSON)
+def test_study_trains_a_decoder_by_its_recipe(recipe):
+    """Failing means the arms with an adapter end in an error, or train nothing."""
+    model, tokenizer = load_decoder("tiny")
+    model = add_lora(model, LoraConfig(**recipe.LORA), seed=0)
+    before = hash_weights(model, lambda name: "lora_B" in name)
+    settings = recipe.SETTINGS if recipe is study_02 else recipe.LABEL
+    dialogs = [ask(f"Is {n} even?", "yes" if n % 2 == 0 else "no") for n in range(40)]
+    cost = study.teach(model, tokenizer, dialogs, {**settings, "seed": 1}, max_tokens=256)
+    assert hash_weights(model, lambda name: "lora_B" in name) != before
+    assert cost["tokens"] > 40
+    assert cost["seconds"] > 0
 
 
 def test_results_survive_writing_and_reading(tmp_path):

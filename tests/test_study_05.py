@@ -160,7 +160,7 @@ def test_questions_that_share_choices_are_resampled_together():
         assert (quartets[: study_05.PUBLISHED] == quartets[study_05.PUBLISHED :]).all()
         sizes = sorted(Counter(quartets.tolist()).values())
         assert sizes[2:] == [8] * len(sizes[2:])
-    assert len(set(study_05.group_rows("general", 104, quartets))) == 104
+    assert len(set(study_05.group_rows("choice_general", 104, quartets))) == 104
     assert len(set(study_05.group_rows("changed_memory_new", 30, quartets))) == 15
 
 

@@ -9,6 +9,7 @@ are kept, and the published table is computed from them alone. A lesson's arms l
 import importlib
 import json
 import multiprocessing
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -17,14 +18,18 @@ from types import ModuleType
 
 import numpy as np
 from datasets import Dataset
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
 
 from lessons_lib.data import tokenize_reviews
+from lessons_lib.dialogs import Dialog, encode_dialogs
 from lessons_lib.evaluation import Metric, bootstrap_interval, compare_paired, predict, score_classifier
 from lessons_lib.machine import peak_memory_mb
 from lessons_lib.models import quiet_libraries
 from lessons_lib.ops.pairs import list_lessons
 from lessons_lib.recipes import FineTuned
 from lessons_lib.results import PUBLISHED, REPOSITORY, collect_results, write_results
+from lessons_lib.training import TrainSettings, train
 
 WORK = REPOSITORY / "build" / "study"
 
@@ -51,6 +56,19 @@ def classify_rows(tuned: FineTuned, rows: Dataset, max_tokens: int) -> np.ndarra
     """A fine-tuned classifier's probabilities (rows, classes) of rows with a `text`."""
     tokens = tokenize_reviews(rows, tuned.tokenizer, max_tokens)
     return predict(tuned.model, tokens, pad_id=tuned.tokenizer.pad_token_id)
+
+
+def teach(
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, dialogs: list[Dialog], settings: dict, **limits: int
+) -> dict[str, float]:
+    """Trains a decoder's adapter in place, and says what it cost. settings: those of `TrainSettings`; limits:
+    `max_tokens` of a row."""
+    rows = encode_dialogs(dialogs, tokenizer, **limits)
+    with tempfile.TemporaryDirectory() as folder:
+        result = train(model, rows, None, TrainSettings(**settings), output_dir=folder, progress=False)
+    speed = {"seconds": result.seconds, "tokens_per_second": result.tokens_per_second}
+    loss = float(result.history["loss"].dropna().iloc[-5:].mean())
+    return {**speed, "tokens": result.tokens, "loss": loss}
 
 
 def run_study(number: str) -> None:

@@ -6,7 +6,6 @@ which are neither trained nor asked here. Every arm sits the lesson's own exam.
 """
 
 import functools
-import tempfile
 
 import numpy as np
 import torch
@@ -15,14 +14,13 @@ from transformers import BitsAndBytesConfig
 
 from lessons_lib import knowledge
 from lessons_lib.decoders import load_decoder
-from lessons_lib.dialogs import ask, encode_dialogs
+from lessons_lib.dialogs import ask
 from lessons_lib.evaluation import Metric, compare_paired
 from lessons_lib.machine import choose_precision
 from lessons_lib.models import add_lora
-from lessons_lib.ops.study import ArmRun
+from lessons_lib.ops.study import ArmRun, teach
 from lessons_lib.profiles import load_profile
 from lessons_lib.speed import compute_in
-from lessons_lib.training import TrainSettings, train
 
 LESSON = "02_llama2_knowledge_augmentation"
 SEEDS = (0, 1, 2)
@@ -121,16 +119,7 @@ def train_arm(dose: int, times: int, seed: int) -> ArmRun:
     model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     model = add_lora(model, LoraConfig(**LORA), seed=seed)
     dialogs = knowledge.phrase_terms(load_groups()["trained"], knowledge.PHRASINGS[:dose], times)
-    rows = encode_dialogs(dialogs, tokenizer, 256)
-    with tempfile.TemporaryDirectory() as folder:
-        settings = TrainSettings(**SETTINGS, seed=seed)
-        result = train(model, rows, None, settings, output_dir=folder, progress=False)
-    cost = {
-        "seconds": result.seconds,
-        "tokens_per_second": result.tokens_per_second,
-        "tokens": result.tokens,
-        "loss": float(result.history["loss"].dropna().iloc[-5:].mean()),
-    }
+    cost = teach(model, tokenizer, dialogs, {**SETTINGS, "seed": seed}, max_tokens=256)
     with torch.inference_mode(), compute_in(model, choose_precision()):
         sitting = knowledge.sit_exam(model, tokenizer, load_exam(), progress=False)
     return ArmRun(knowledge.mark_sitting(load_exam(), sitting), cost=cost)

@@ -18,16 +18,22 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lessons_lib import baselines, data
 from lessons_lib.decoders import load_decoder, render_chat, score_choices
-from lessons_lib.dialogs import ask, encode_dialogs
+from lessons_lib.dialogs import ask
 from lessons_lib.evaluation import Metric, bootstrap_interval, bootstrap_macro_f1
 from lessons_lib.machine import choose_precision
 from lessons_lib.models import add_lora
-from lessons_lib.ops.study import ArmRun, classify_rows, keep_probabilities, recompute_metrics, spread_seeds
+from lessons_lib.ops.study import (
+    ArmRun,
+    classify_rows,
+    keep_probabilities,
+    recompute_metrics,
+    spread_seeds,
+    teach,
+)
 from lessons_lib.ops.study_04 import TUNED
 from lessons_lib.profiles import load_profile
 from lessons_lib.recipes import Recipe, fine_tune
 from lessons_lib.speed import compute_in
-from lessons_lib.training import TrainSettings, train
 
 LESSON = "03_llama2_sentiment"
 SEEDS = (0, 1, 2)
@@ -165,11 +171,7 @@ def train_label(splits: DatasetDict, seed: int) -> ArmRun:
     model, tokenizer = load_decoder(load_profile(LESSON, "laptop").decoder)
     model = add_lora(model, LoraConfig(**LORA), seed=seed)
     dialogs = [ask(put_question(row["text"]), data.THREE_CLASSES[row["label"]]) for row in splits["train"]]
-    rows = encode_dialogs(dialogs, tokenizer, 256)
-    with tempfile.TemporaryDirectory() as folder:
-        settings = TrainSettings(**LABEL, seed=seed)
-        result = train(model, rows, None, settings, output_dir=folder, progress=False)
-    cost = {"seconds": result.seconds, "tokens_per_second": result.tokens_per_second}
+    cost = teach(model, tokenizer, dialogs, {**LABEL, "seed": seed}, max_tokens=256)
     with compute_in(model, choose_precision()):
         return keep_domains(lambda rows: score_labels(model, tokenizer, rows["text"]), cost)
 

@@ -7,7 +7,6 @@ ontology and for `longer` (whose three rows are one run's).
 
 import functools
 import itertools
-import tempfile
 import time
 from dataclasses import dataclass, replace
 
@@ -18,15 +17,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lessons_lib import evaluation, knowledge, retrieval
 from lessons_lib.decoders import generate_answers, load_decoder, render_chat, score_texts
-from lessons_lib.dialogs import Dialog, ask, encode_dialogs, read_dialogs
+from lessons_lib.dialogs import Dialog, ask, read_dialogs
 from lessons_lib.machine import choose_precision
 from lessons_lib.models import add_lora
 from lessons_lib.ops.invent import FACTS, PUBLISHED, invent_facts
-from lessons_lib.ops.study import WORK, ArmRun
+from lessons_lib.ops.study import WORK, ArmRun, teach
 from lessons_lib.ops.study_02 import LORA, SETTINGS, load_groups
 from lessons_lib.profiles import load_profile
 from lessons_lib.speed import compute_in
-from lessons_lib.training import TrainResult, TrainSettings, train
 
 LESSON = "05_rag_vs_finetuning"
 SEEDS = (0, 1, 2)
@@ -112,10 +110,10 @@ def recompute(kept: dict[str, np.ndarray]) -> dict[str, evaluation.Metric]:
             for name, columns in (("found", found), ("missed", ~found)):
                 if columns.any():
                     metrics[f"{system}.choice_{name}"] = measure(choice[:, columns], quartets[columns])
-        if "loss" in marked and not system.endswith("base"):
-            before = marks[f"{system.split('.')[0]}.base"]["loss"]
-            change = (marked["loss"] - before) / before.mean()
-            metrics[f"{system}.loss_change"] = evaluation.bootstrap_interval(change)
+        if "general_loss" in marked and not system.endswith("base"):
+            before = marks[f"{system.split('.')[0]}.base"]["general_loss"]
+            change = (marked["general_loss"] - before) / before.mean()
+            metrics[f"{system}.general_loss_change"] = evaluation.bootstrap_interval(change)
     for facts, (a, b) in itertools.product(("invented", "ontology"), COMPARISONS):
         if f"{facts}.{a}" in marks:
             pair = (marks[f"{facts}.{a}"]["choice"], marks[f"{facts}.{b}"]["choice"])
@@ -148,7 +146,8 @@ def group_rows(name: str, count: int, quartets: np.ndarray) -> np.ndarray:
         return np.arange(count) % CHANGED
     if name.startswith("others"):
         return quartets[CHANGED : CHANGED + count]
-    return np.arange(count) if name in ("general", "loss", "abstained_unknown") else quartets[:count]
+    alone = name in ("choice_general", "general_loss", "abstained_unknown")
+    return np.arange(count) if alone else quartets[:count]
 
 
 def mark_system(
@@ -166,8 +165,8 @@ def mark_system(
         marks["abstained"] = mark_abstention(arrays["said"])
         marks["exact"], marks["token_f1"] = mark_answers(arrays["said"], expected)
     if "general" in arrays:
-        marks["general"] = arrays["general"] == kept[f"right.{facts}_general"]
-        marks["loss"] = arrays["losses"]
+        marks["choice_general"] = arrays["general"] == kept[f"right.{facts}_general"]
+        marks["general_loss"] = arrays["losses"]
     for name in (name for name in arrays if name.startswith("changed_")):
         marks[f"{name}_new"], marks[f"{name}_old"] = arrays[name] == 0, arrays[name] == 1
     if "others_retrained" in arrays:
@@ -289,14 +288,13 @@ def train_arm(arm: Arm, seed: int) -> ArmRun:
     """Trains on the facts and sits the exams: from memory, and reading where passages belong to the arm."""
     model, tokenizer = load_decoder(load_profile(LESSON, "laptop").decoder)
     model = add_lora(model, LoraConfig(**LORA), seed=seed)
-    result = teach(model, tokenizer, write_rows(arm, seed), seed)
+    cost = teach(model, tokenizer, write_rows(arm, seed), {**SETTINGS, "seed": seed}, max_tokens=1024)
     both = arm.phrasings > 1 and arm.times == TIMES
     with torch.inference_mode(), compute_in(model, choose_precision()):
         arrays = sit(model, tokenizer, arm.facts, arm.reads) | sit_general(model, tokenizer)
         if both:
             read = sit(model, tokenizer, arm.facts, "search")
             arrays |= {f"read_{name}": values for name, values in read.items()}
-    cost = {"seconds": result.seconds, "tokens": result.tokens, "tokens_per_second": result.tokens_per_second}
     if both and arm.facts == "invented":
         changed, seconds = change_facts(model, tokenizer, seed)
         arrays, cost = arrays | changed, cost | {"retrain_seconds": seconds}
@@ -339,14 +337,6 @@ def add_distractors(rows: list[Dialog], seed: int) -> list[Dialog]:
             )
         )
     return grounded
-
-
-def teach(model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: list[Dialog], seed: int) -> TrainResult:
-    """Trains by lesson 02's recipe."""
-    with tempfile.TemporaryDirectory() as folder:
-        settings = TrainSettings(**SETTINGS, seed=seed)
-        encoded = encode_dialogs(rows, tokenizer, 1024)
-        return train(model, encoded, None, settings, output_dir=folder, progress=False)
 
 
 # --- exams ----------------------------------------------------------------------------------------
@@ -470,11 +460,10 @@ def change_facts(
     updated, _ = ask_updated_index()
     memory = pick(model, tokenizer, ask_about_changes())
     read = pick(model, tokenizer, updated)
-    seconds = teach(
-        model, tokenizer, knowledge.phrase_terms(change_answers(), knowledge.PHRASINGS, TIMES), seed
-    ).seconds
+    taught = knowledge.phrase_terms(change_answers(), knowledge.PHRASINGS, TIMES)
+    cost = teach(model, tokenizer, taught, {**SETTINGS, "seed": seed}, max_tokens=1024)
     others = load_testbed("invented").questions[CHANGED : CHANGED + WRITTEN]
     retrained = pick(model, tokenizer, ask_about_changes())
     arrays = {"memory": memory, "read": read, "retrained": retrained}
     arrays = {f"changed_{name}": values for name, values in arrays.items()}
-    return arrays | {"others_retrained": pick(model, tokenizer, others)}, seconds
+    return arrays | {"others_retrained": pick(model, tokenizer, others)}, cost["seconds"]
