@@ -567,22 +567,21 @@ if study:
 # the models write themselves: `exact` is the share of answers that equal the definition but
 # for case, punctuation and articles, `token_f1` the overlap of words.
 
+
 # %%
+def show_metrics(ways: list[str], names: list[str]) -> None:
+    """A table of the study's metrics on the invented facts."""
+    table = {
+        way: {n: str(study.metrics.get(f"invented.{way}.{n}", "")) for n in names}
+        for way in ways
+    }
+    display(pd.DataFrame(table).T)
+
+
 if study:
-    columns = ["choice", "reworded", "blind", "exact", "token_f1"]
     ways = ["base", "tuned", "paraphrased", "longer", "retrieved"]
     ways += ["paraphrased_retrieved", "raft", "four"]
-    display(
-        pd.DataFrame(
-            {
-                way: {
-                    name: str(study.metrics.get(f"invented.{way}.{name}", ""))
-                    for name in columns
-                }
-                for way in ways
-            }
-        ).T
-    )
+    show_metrics(ways, ["choice", "reworded", "blind", "exact", "token_f1"])
 
 # %% [markdown]
 # A trained model whose score falls when the choices are reworded was tied to the trained
@@ -710,18 +709,7 @@ if study:
 # %%
 if study:
     ways = ["base", "tuned", "paraphrased", "longer", "raft"]
-    names = ["general_loss_change", "choice_general"]
-    display(
-        pd.DataFrame(
-            {
-                way: {
-                    name: str(study.metrics.get(f"invented.{way}.{name}", "0"))
-                    for name in names
-                }
-                for way in ways
-            }
-        ).T
-    )
+    show_metrics(ways, ["general_loss_change", "choice_general"])
 
 # %% [markdown]
 # ## 14 · Seconds an answer, and a growing index
