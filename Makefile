@@ -8,6 +8,8 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+BENCH_02 := bench_decoder.py
+BENCH_05 := bench_retrieval.py
 LESSON_OPTION = $(if $(LESSON),--lesson "$(LESSON)") $(if $(filter command,$(firstword $(origin DATA))),--data "$(DATA)")
 
 .PHONY: course test lab notebooks study bench setup
@@ -25,7 +27,7 @@ notebooks: setup
 study: setup
 	@$(PY) -m lessons_lib study $(LESSON_OPTION)
 bench: setup
-	@$(PY) tests/benchmarks/$(if $(filter 02,$(LESSON)),bench_decoder.py,$(if $(filter 05,$(LESSON)),bench_retrieval.py,bench_training.py $(QUICK)))
+	@$(PY) tests/benchmarks/$(or $(BENCH_$(LESSON)),bench_training.py $(QUICK))
 
 setup: $(READY)
 $(READY): requirements.txt pyproject.toml

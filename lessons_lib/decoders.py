@@ -136,8 +136,8 @@ def score_tokens(
         batch = {name: value.to(device) for name, value in flat.inputs().items()}
         with torch.autocast(device.type, precision.torch_dtype, enabled=precision.dtype == "bfloat16"):
             states = reader(**batch, use_cache=False).last_hidden_state[0]
-        pairs = zip(flat.paths, keys, strict=True)
-        asked = [(number, path[-len(said) :], said) for path, key in pairs for number, said in inputs[key]]
+        rows = zip(flat.paths, keys, strict=True)
+        asked = [(number, path[-len(said) :], said) for path, key in rows for number, said in inputs[key]]
         places = torch.tensor([place for _, path, _ in asked for place in path])
         right = torch.tensor([token for *_, said in asked for token in said], device=device)
         logits = head(states[places].to(head.weight.dtype)).float()  # in bf16 their sum would be rounded

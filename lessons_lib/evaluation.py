@@ -21,6 +21,7 @@ from torch import nn
 
 from lessons_lib.data import pad_batch
 from lessons_lib.machine import choose_precision
+from lessons_lib.models import load_classifier
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -91,6 +92,22 @@ def embed(encoder: nn.Module, rows: Dataset, *, pad_id: int = 0, batch_size: int
         return states.sum(1) / mask.sum(1, keepdim=True)
 
     return _run_model(encoder, rows, pad_id, batch_size, read_mean)
+
+
+class Embedder:
+    """The encoder of that name (see `load_classifier`), kept in memory."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        model, self.tokenizer = load_classifier(name, seed=0)
+        self.encoder = model.base_model
+
+    def embed(self, texts: list[str], max_tokens: int = 256) -> np.ndarray:
+        """Unit vectors (texts, width): the mean of each text's last states, so that products are cosines."""
+        ids = self.tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
+        rows = Dataset.from_dict({"input_ids": ids})
+        vectors = embed(self.encoder, rows, pad_id=self.tokenizer.pad_token_id, batch_size=32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @torch.inference_mode()

@@ -13,15 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lessons_lib.assets import fetch_asset
 from lessons_lib.data import SAMPLES, DataError, read_snippets
 from lessons_lib.decoders import Answer, generate_answers, render_chat, score_choices, score_texts
 from lessons_lib.dialogs import ASK_TERM, Dialog, ask, read_dialogs
-from lessons_lib.evaluation import Metric, bootstrap_interval, embed, score_token_f1
-from lessons_lib.models import load_classifier
+from lessons_lib.evaluation import Embedder, Metric, bootstrap_interval, score_token_f1
 
 ONTOLOGY = "hpo"
 PHRASINGS = (
@@ -120,10 +118,8 @@ def phrase_terms(terms: list[Dialog], phrasings: Sequence[str], times: int) -> l
 
 
 def embed_answers(terms: list[Dialog], encoder: str) -> np.ndarray:
-    """An embedding (terms, width) of every answer by the encoder of that name."""
-    model, tokenizer = load_classifier(encoder, seed=0)
-    ids = tokenizer([term.answer for term in terms], truncation=True, max_length=128)["input_ids"]
-    return embed(model.base_model, Dataset.from_dict({"input_ids": ids}), pad_id=tokenizer.pad_token_id)
+    """A unit vector (terms, width) of every answer by the encoder of that name."""
+    return Embedder(encoder).embed([term.answer for term in terms], max_tokens=128)
 
 
 def build_choices(

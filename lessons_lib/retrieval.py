@@ -12,13 +12,11 @@ from pathlib import Path
 import bm25s
 import faiss
 import numpy as np
-from datasets import Dataset
 
 from lessons_lib.data import DataError, decode_file
 from lessons_lib.dialogs import Dialog, read_dialogs
-from lessons_lib.evaluation import embed
+from lessons_lib.evaluation import Embedder
 from lessons_lib.knowledge import ONTOLOGY, read_terms
-from lessons_lib.models import load_classifier
 
 ENDINGS = (".txt", ".md", ".json", ".jsonl")
 WORDS = 120  # the most in a passage: about what the embedder was trained on
@@ -31,22 +29,6 @@ class Passage:
 
     name: str
     text: str
-
-
-class Embedder:
-    """The encoder of that name (see `load_classifier`), kept in memory."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        model, self.tokenizer = load_classifier(name, seed=0)
-        self.encoder = model.base_model
-
-    def embed(self, texts: list[str], max_tokens: int = 256) -> np.ndarray:
-        """Unit vectors (texts, width): the mean of each text's last states, so that products are cosines."""
-        ids = self.tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
-        rows = Dataset.from_dict({"input_ids": ids})
-        vectors = embed(self.encoder, rows, pad_id=self.tokenizer.pad_token_id, batch_size=32)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 class PassageIndex:

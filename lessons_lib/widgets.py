@@ -17,6 +17,7 @@ def text_playground(answer: Callable[[str], str], example: str, label: str) -> i
     shown = ipywidgets.HTML()
 
     def refresh(_: object = None) -> None:
+        """Shows the answer to what stands in the box."""
         text = box.value.strip()
         said = html.escape(answer(text) if text else "Type a sentence first.")
         shown.value = f'<pre style="white-space: pre-wrap; line-height: 1.4">{said}</pre>'

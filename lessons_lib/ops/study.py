@@ -59,11 +59,15 @@ def classify_rows(tuned: FineTuned, rows: Dataset, max_tokens: int) -> np.ndarra
 
 
 def teach(
-    model: PeftModel, tokenizer: PreTrainedTokenizerBase, dialogs: list[Dialog], settings: dict, **limits: int
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dialogs: list[Dialog],
+    settings: dict,
+    *,
+    max_tokens: int,
 ) -> dict[str, float]:
-    """Trains a decoder's adapter in place, and says what it cost. settings: those of `TrainSettings`; limits:
-    `max_tokens` of a row."""
-    rows = encode_dialogs(dialogs, tokenizer, **limits)
+    """Trains a decoder's adapter in place, and says what it cost. settings: those of `TrainSettings`."""
+    rows = encode_dialogs(dialogs, tokenizer, max_tokens)
     with tempfile.TemporaryDirectory() as folder:
         result = train(model, rows, None, TrainSettings(**settings), output_dir=folder, progress=False)
     speed = {"seconds": result.seconds, "tokens_per_second": result.tokens_per_second}

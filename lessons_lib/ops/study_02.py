@@ -87,7 +87,6 @@ def search_definitions() -> ArmRun:
     for group, questions in (("trained", load_exam().trained), ("untrained", load_exam().untrained)):
         terms = load_groups()[group]
         answers = knowledge.embed_answers(terms, encoder)
-        answers /= np.linalg.norm(answers, axis=1, keepdims=True)
         names = knowledge.embed_answers([ask("", term.term) for term in terms], encoder)
         place = {term.answer: number for number, term in enumerate(terms)}
         picked = [

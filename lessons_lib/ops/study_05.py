@@ -239,12 +239,12 @@ def choose_passages(bed: Testbed, reads: str) -> list[list[retrieval.Passage]]:
         return search_passages([question.question for question in bed.questions])
     own = dict(zip((fact.answer for fact in bed.facts), retrieval.list_passages(bed.facts), strict=True))
     offered = [[own[choice] for choice in question.choices] for question in bed.questions]
-    numbered = list(enumerate(bed.questions))
     if reads == "random":  # half the facts away and, among invented ones, of the same kind
         passages, away = list(own.values()), len(own) // 4 * 2
-        return [[passages[(number + away) % len(own)]] for number, _ in numbered]
+        return [[passages[(number + away) % len(own)]] for number in range(len(bed.questions))]
     if reads in ("right", "mate"):
-        return [[offered[number][(q.right + (reads == "mate")) % 4]] for number, q in numbered]
+        step = int(reads == "mate")
+        return [[four[(q.right + step) % 4]] for four, q in zip(offered, bed.questions, strict=True)]
     return offered if reads == "four" else []
 
 
@@ -436,6 +436,7 @@ def ask_about_changes() -> list[knowledge.ChoiceQuestion]:
     return questions
 
 
+@functools.cache  # all seeds ask the same
 def ask_updated_index() -> tuple[list[knowledge.ChoiceQuestion], dict[str, float]]:
     """These questions with what is found once the index has the changed facts; the seconds it took."""
     index, questions = open_index(), ask_about_changes()
