@@ -1051,6 +1051,6 @@ print("   more than chance:", quiz.p_value < 0.05)
 
 # %% [markdown]
 # **Next.** Lesson 04 opens up what `fine_tune` did here: LoRA's layer, its learning rate,
-# and what must be saved. Lessons 02 and 03 (in the making) will teach a decoder new terms
-# and three classes. The graded assignment of this lesson will ask you to build the masks and
-# to say which positions can see what.
+# and what must be saved. Lessons 02 and 03 teach a decoder new terms and three classes. The
+# graded assignment of this lesson will ask you to build the masks and to say which
+# positions can see what.

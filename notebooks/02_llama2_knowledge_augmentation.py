@@ -860,6 +860,6 @@ print(
 # %% [markdown]
 # **Next.** With `LESSONS_PROFILE=gpu` this notebook trains Llama-2-7B in 4 bit (or an open
 # model where you have no access); its numbers stay blank until somebody has measured
-# them. Lesson 05 (in the making) asks whether fine-tuning was the right way at all, or
-# looking the answer up. The graded assignment of this lesson will ask you to build NF4,
+# them. Lesson 05 asks whether fine-tuning was the right way at all, or looking the answer
+# up. The graded assignment of this lesson will ask you to build NF4,
 # the masks and the choice by likelihood.

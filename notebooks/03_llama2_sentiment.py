@@ -992,6 +992,6 @@ print("4.", balanced.round(2).tolist())
 # %% [markdown]
 # **Next.** With `LESSONS_PROFILE=gpu` this notebook trains Llama-2-7B in 4 bit on Financial
 # PhraseBank (or an open model where you have no access), and tries it on IMDB and SST-2;
-# its numbers stay blank until somebody has measured them. Lesson 05 (in the making) asks
-# when to look things up instead of training. The graded assignment of this lesson will ask
+# its numbers stay blank until somebody has measured them. Lesson 05 asks when to look
+# things up instead of training. The graded assignment of this lesson will ask
 # you to score labels, to take a lean out, and to find the model whose labels are rotated.

@@ -811,6 +811,6 @@ for n in (100, 1500):
 # %% [markdown]
 # **Next.** The same notebook with `LESSONS_PROFILE=gpu` fine-tunes
 # `distilbert-base-uncased` on all of IMDB; its numbers stay blank here until somebody
-# has measured them. Lesson 03 (in the making) does the same with a decoder and three
-# classes. The graded assignment of this lesson will ask you to build the LoRA layer, the paired test,
-# and the file that does not lose its head.
+# has measured them. Lesson 03 does the same with a decoder and three classes. The graded
+# assignment of this lesson will ask you to build the LoRA layer, the paired test, and the
+# file that does not lose its head.

@@ -101,7 +101,7 @@ def test_notebook_and_study_train_alike():
     assert [found[name] for name in names[:-1]] == [getattr(study_03, name) for name in names[:-1]]
     assert tuple(found["CONTENT_FREE"]) == study_03.CONTENT_FREE
     assert assigned(study_03.LESSON, ("BERT_LORA",), study_04) == {"BERT_LORA": study_04.TUNED}
-    found = assigned(f"draft_{study_05.LESSON}", ("LORA", "SETTINGS", "TIMES", "READ", "ASKED"), study_05)
+    found = assigned(study_05.LESSON, ("LORA", "SETTINGS", "TIMES", "READ", "ASKED"), study_05)
     assert (found.pop("ASKED"), found.pop("READ")) == (study_05.ASKED[0], study_05.READ)
     assert found == {name: getattr(study_05, name) for name in ("LORA", "SETTINGS", "TIMES")}
 

@@ -5,7 +5,7 @@ import io
 import tokenize
 from statistics import median
 
-from lessons_lib.ops.pairs import NOTEBOOKS, list_lessons
+from lessons_lib.ops.pairs import list_lessons
 from lessons_lib.results import REPOSITORY
 
 LIBRARY = REPOSITORY / "lessons_lib"
@@ -38,7 +38,7 @@ def count_code_lines(source):
 def modules_that_notebooks_import():
     """Those named in a lesson's imports; `assets` and `progress` serve other modules alone."""
     names = set()
-    for lesson in [*list_lessons(), *NOTEBOOKS.glob("draft_*.py")]:
+    for lesson in list_lessons():
         for node in ast.walk(ast.parse(lesson.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module == "lessons_lib":
                 names.update(alias.name for alias in node.names)

@@ -12,10 +12,6 @@ from lessons_lib.knowledge import HELD_OUT, PHRASINGS
 from lessons_lib.ops import invent, study_05
 from lessons_lib.retrieval import ABSTAIN, Passage
 
-published = pytest.mark.skipif(
-    results.find_results(study_05.LESSON, "study") is None, reason="the study is still being run"
-)
-
 
 @pytest.fixture(scope="module")
 def facts():
@@ -156,15 +152,14 @@ def test_answers_are_marked_exactly_and_by_words():
     assert f1.tolist() == [[1.0, pytest.approx(2 / 3)]]
 
 
-@published
 def test_questions_that_share_choices_are_resampled_together():
     """Failing means intervals are too narrow: one quartet's eight questions count as eight facts."""
     kept = results.read_predictions(study_05.LESSON)
     for facts_name in ("invented", "ontology"):
         quartets = kept[f"quartet.{facts_name}"]
         assert (quartets[: study_05.PUBLISHED] == quartets[study_05.PUBLISHED :]).all()
-        sizes = sorted(Counter(quartets.tolist()).values())
-        assert sizes[2:] == [8] * len(sizes[2:])
+        sizes = Counter(quartets.tolist()).values()
+        assert sum(size != 8 for size in sizes) <= 2  # two of 150 are left over
     assert len(set(study_05.group_rows("choice_general", 104, quartets))) == 104
     assert len(set(study_05.group_rows("changed_memory_new", 30, quartets))) == 15
 
@@ -177,7 +172,6 @@ def test_all_right_is_not_called_certain():
     assert metric.n == 40
 
 
-@published
 def test_table_follows_from_the_logged_answers(found):
     """Failing means a published number was not computed from the published answers."""
     recomputed = study_05.recompute(results.read_predictions(study_05.LESSON))
@@ -186,7 +180,6 @@ def test_table_follows_from_the_logged_answers(found):
         assert vars(found[name]) == pytest.approx(vars(metric), abs=1e-9), name
 
 
-@published
 def test_changed_answers_change_the_table(found):
     """Failing means the recomputation above cannot fail."""
     kept = results.read_predictions(study_05.LESSON)
@@ -194,7 +187,6 @@ def test_changed_answers_change_the_table(found):
     assert study_05.recompute(kept)["invented.retrieved.choice"] != found["invented.retrieved.choice"]
 
 
-@published
 def test_lesson_05_keeps_what_it_promises(found):
     """Failing means the study no longer shows what the lesson says of it."""
     assert found["invented.base.choice"].low <= 0.25 <= found["invented.base.choice"].high
@@ -204,3 +196,34 @@ def test_lesson_05_keeps_what_it_promises(found):
         assert blind.low <= 0.25 <= blind.high, system
     for name, arm in study_05.ARMS.items():
         assert found[f"{name}.choice"].n == 2 * study_05.PUBLISHED, arm
+
+
+def test_prose_of_lesson_05_follows_from_the_table(found):
+    """Failing means the lesson says of reading, training or forgetting what its numbers do not."""
+    of = {name.removeprefix("invented."): metric for name, metric in found.items()}
+    trained = ("tuned", "paraphrased")
+    assert all(1.5 < of[f"{way}.choice"].value / 0.25 < 2.5 for way in trained)  # about twice chance
+    assert all(of[f"{way}.reworded"].value < 0.35 for way in trained)  # near chance once reworded
+    assert of["longer.choice"].value > 0.95 and 0.3 < of["longer.reworded"].value < 0.5
+    assert of["retrieved.reworded"].low > 0.8  # survives the rewording
+    assert of["retrieved.choice"].low > 0.9 and of["retrieved.exact"].value < 0.05
+    assert of["retrieved.token_f1"].value < 0.3  # hardly a right word
+    assert of["four.choice"].value < 0.4  # not far from guessing
+    assert of["misled.choice"].value < 0.05
+    assert of["raft.choice"].value > 0.95
+    assert of["raft.reworded"].low > 0.8 and of["raft.token_f1"].low > 0.8
+    assert all(of[f"{way}.abstained_unknown"].value < 0.1 for way in ("retrieved", "raft"))
+    assert of["raft.general_loss_change"].value < min(of[f"{w}.general_loss_change"].low for w in trained)
+    real = {way: found[f"ontology.{way}.choice"] for way in ("base", "paraphrased", "retrieved")}
+    assert real["base"].low > 0.25
+    assert real["retrieved"].value - real["paraphrased"].value < 0.05  # nearly closes the gap
+
+
+def test_prose_on_changed_facts_follows_from_the_table(found):
+    """Failing means the lesson says of a changed fact what its numbers do not."""
+    of = {name.removeprefix("invented."): metric.value for name, metric in found.items()}
+    assert of["retrieved.changed_read_new"] > 0.9
+    assert of["paraphrased.changed_memory_old"] > 0.5 > of["paraphrased.changed_memory_new"]
+    assert all(0.2 < of[f"paraphrased.changed_read_{said}"] < 0.6 for said in ("new", "old"))  # torn
+    assert of["paraphrased.changed_retrained_new"] > 0.9
+    assert of["paraphrased.others_retrained"] < of["paraphrased.others_before"] - 0.15
