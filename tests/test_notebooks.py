@@ -5,8 +5,8 @@ import ast
 import nbformat
 import pytest
 
-from lessons_lib.ops import study_01, study_02, study_03, study_04, study_05
 from lessons_lib.ops.pairs import NOTEBOOKS, describe_cells, list_lessons, read_source
+from lessons_lib.studies import study_01, study_02, study_03, study_04, study_05
 
 LESSONS = list_lessons()
 each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)

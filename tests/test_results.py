@@ -12,8 +12,8 @@ from lessons_lib.decoders import load_decoder
 from lessons_lib.dialogs import ask
 from lessons_lib.evaluation import Metric
 from lessons_lib.models import add_lora
-from lessons_lib.ops import study, study_01, study_02, study_03, study_04
 from lessons_lib.ops.readme import render_results
+from lessons_lib.studies import study, study_01, study_02, study_03, study_04
 
 each_study = pytest.mark.parametrize(
     "module", [study_01, study_02, study_03, study_04], ids=lambda module: module.LESSON

@@ -65,6 +65,11 @@ def test_ops_are_thin():
     assert count_lines((LIBRARY / "ops").glob("*.py")) <= 1300
 
 
+def test_studies_are_thin():
+    """Failing means the experiments behind the claims are more than a sceptic will read."""
+    assert count_lines((LIBRARY / "studies").glob("*.py")) <= 1000
+
+
 def test_functions_are_short():
     """Failing means a function does not fit on a screen."""
     lengths = {}

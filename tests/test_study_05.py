@@ -9,8 +9,8 @@ import pytest
 from lessons_lib import knowledge, results
 from lessons_lib.dialogs import read_dialogs
 from lessons_lib.knowledge import HELD_OUT, PHRASINGS
-from lessons_lib.ops import invent, study_05
 from lessons_lib.retrieval import ABSTAIN, Passage
+from lessons_lib.studies import invent, study_05
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def questions(facts):
 
 
 def test_published_facts_are_what_the_generator_writes():
-    """Failing means the facts of the course were changed by hand: run `python -m lessons_lib.ops.invent`."""
+    """Failing means the facts of the course were edited: run `python -m lessons_lib.studies.invent`."""
     assert json.loads(invent.FACTS.read_text(encoding="utf-8")) == invent.invent_facts(invent.PUBLISHED)
 
 

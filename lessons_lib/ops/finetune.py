@@ -20,10 +20,10 @@ from lessons_lib.dialogs import Dialog, encode_dialogs, read_dialogs
 from lessons_lib.evaluation import Metric
 from lessons_lib.machine import choose_precision, join_processes
 from lessons_lib.models import add_lora
-from lessons_lib.ops.study_02 import LESSON, LORA, QUANTIZE, SETTINGS
 from lessons_lib.profiles import load_profile
 from lessons_lib.results import REPOSITORY, write_card
 from lessons_lib.speed import compute_in
+from lessons_lib.studies.study_02 import LESSON, LORA, QUANTIZE, SETTINGS
 from lessons_lib.training import TRACKERS, TrainSettings, train
 
 ASKED = 60  # facts in the exam, at most

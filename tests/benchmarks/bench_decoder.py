@@ -33,7 +33,7 @@ from lessons_lib.dialogs import encode_dialogs
 from lessons_lib.knowledge import PHRASINGS, phrase_terms
 from lessons_lib.machine import choose_precision, peak_memory_mb
 from lessons_lib.models import add_lora, quiet_libraries
-from lessons_lib.ops.study_02 import LESSON, LORA, QUANTIZE, SETTINGS, load_groups
+from lessons_lib.studies.study_02 import LESSON, LORA, QUANTIZE, SETTINGS, load_groups
 from lessons_lib.training import LengthBucketSampler, TrainSettings, train
 
 SCOPE = {"torch": torch, "Linear4bit": Linear4bit, "Linear8bitLt": Linear8bitLt}

@@ -18,8 +18,8 @@ import numpy as np
 from lessons_lib.assets import fetch_asset
 from lessons_lib.evaluation import Metric
 from lessons_lib.models import quiet_libraries
-from lessons_lib.ops.study_05 import ASKED, LESSON, load_embedder, load_testbed, open_index
 from lessons_lib.results import PUBLISHED, collect_results, write_results
+from lessons_lib.studies.study_05 import ASKED, LESSON, load_embedder, load_testbed, open_index
 
 RECIPES = {"exact": "Flat", "cells": "IVF1024,Flat", "cells_8bit": "IVF1024,SQ8", "graph": "HNSW16"}
 TRAINED, QUERIES, NEAREST, SEARCHED_CELLS = 40_000, 200, 10, 16

@@ -27,7 +27,7 @@ from lessons_lib.data import load_reviews, tokenize_reviews
 from lessons_lib.evaluation import predict
 from lessons_lib.machine import choose_precision, peak_memory_mb
 from lessons_lib.models import add_lora, load_classifier, quiet_libraries
-from lessons_lib.ops.study_04 import TUNED
+from lessons_lib.studies.study_04 import TUNED
 from lessons_lib.training import TrainSettings, train
 
 ENCODER = "packaged:all-MiniLM-L6-v2"

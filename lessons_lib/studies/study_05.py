@@ -20,11 +20,11 @@ from lessons_lib.decoders import generate_answers, load_decoder, render_chat, sc
 from lessons_lib.dialogs import Dialog, ask, read_dialogs
 from lessons_lib.machine import choose_precision
 from lessons_lib.models import add_lora
-from lessons_lib.ops.invent import FACTS, PUBLISHED, invent_facts
-from lessons_lib.ops.study import WORK, ArmRun, teach
-from lessons_lib.ops.study_02 import LORA, SETTINGS, load_groups
 from lessons_lib.profiles import load_profile
 from lessons_lib.speed import compute_in
+from lessons_lib.studies.invent import FACTS, PUBLISHED, invent_facts
+from lessons_lib.studies.study import WORK, ArmRun, teach
+from lessons_lib.studies.study_02 import LORA, SETTINGS, load_groups
 
 LESSON = "05_rag_vs_finetuning"
 SEEDS = (0, 1, 2)

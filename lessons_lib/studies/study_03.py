@@ -22,7 +22,10 @@ from lessons_lib.dialogs import ask
 from lessons_lib.evaluation import Metric, bootstrap_interval, bootstrap_macro_f1
 from lessons_lib.machine import choose_precision
 from lessons_lib.models import add_lora
-from lessons_lib.ops.study import (
+from lessons_lib.profiles import load_profile
+from lessons_lib.recipes import Recipe, fine_tune
+from lessons_lib.speed import compute_in
+from lessons_lib.studies.study import (
     ArmRun,
     classify_rows,
     keep_probabilities,
@@ -30,10 +33,7 @@ from lessons_lib.ops.study import (
     spread_seeds,
     teach,
 )
-from lessons_lib.ops.study_04 import TUNED
-from lessons_lib.profiles import load_profile
-from lessons_lib.recipes import Recipe, fine_tune
-from lessons_lib.speed import compute_in
+from lessons_lib.studies.study_04 import TUNED
 
 LESSON = "03_llama2_sentiment"
 SEEDS = (0, 1, 2)

@@ -18,9 +18,9 @@ from lessons_lib.dialogs import ask
 from lessons_lib.evaluation import Metric, compare_paired
 from lessons_lib.machine import choose_precision
 from lessons_lib.models import add_lora
-from lessons_lib.ops.study import ArmRun, teach
 from lessons_lib.profiles import load_profile
 from lessons_lib.speed import compute_in
+from lessons_lib.studies.study import ArmRun, teach
 
 LESSON = "02_llama2_knowledge_augmentation"
 SEEDS = (0, 1, 2)

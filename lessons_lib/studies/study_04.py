@@ -17,9 +17,9 @@ from lessons_lib import baselines
 from lessons_lib.data import load_reviews, take_rows, tokenize_reviews
 from lessons_lib.evaluation import embed, predict
 from lessons_lib.models import load_classifier
-from lessons_lib.ops.study import ArmRun, classify_rows, keep_probabilities, recompute_metrics
 from lessons_lib.profiles import load_profile
 from lessons_lib.recipes import ATTENTION, FEED_FORWARD, Recipe, fine_tune
+from lessons_lib.studies.study import ArmRun, classify_rows, keep_probabilities, recompute_metrics
 
 LESSON = "04_distilbert_lora_imdb"
 SEEDS = (0, 1, 2)

@@ -79,9 +79,9 @@ def run_study(number: str) -> None:
     """Runs what is missing of a lesson's study, or of all that have one, and publishes their tables."""
     for lesson in list_lessons(number):
         try:
-            study = importlib.import_module(f"lessons_lib.ops.study_{lesson.name[:2]}")
+            study = importlib.import_module(f"lessons_lib.studies.study_{lesson.name[:2]}")
         except ModuleNotFoundError as error:
-            if error.name != f"lessons_lib.ops.study_{lesson.name[:2]}":
+            if error.name != f"lessons_lib.studies.study_{lesson.name[:2]}":
                 raise
             continue
         _run_arms(study)

@@ -17,11 +17,11 @@ from scipy.special import softmax
 from lessons_lib import baselines
 from lessons_lib.data import CLASS_NAMES, take_rows
 from lessons_lib.decoders import load_decoder, render_chat, score_choices
-from lessons_lib.ops.study import ArmRun, keep_probabilities, recompute_metrics
-from lessons_lib.ops.study_04 import load_splits, run_recipe
 from lessons_lib.profiles import load_profile
 from lessons_lib.recipes import Recipe
 from lessons_lib.results import PUBLISHED, read_predictions, read_results
+from lessons_lib.studies.study import ArmRun, keep_probabilities, recompute_metrics
+from lessons_lib.studies.study_04 import load_splits, run_recipe
 
 LESSON, OTHER = "01_gpt_vs_bert", "04_distilbert_lora_imdb"
 SEEDS = (0, 1, 2)
