@@ -4,6 +4,8 @@
 # make notebooks run the lessons and publish their outputs and numbers
 # make study     the long runs behind the claims, resumable     (LESSON=04)
 # make bench     throughput against the plain Trainer           (LESSON=02: of the decoder, LESSON=05: of search)
+# make release   the student version of the assignments
+# make grade     grade a folder of notebooks                    (SUBMISSIONS=folder, UNSAFE=1: without a sandbox)
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -12,14 +14,15 @@ BENCH_02 := bench_decoder.py
 BENCH_05 := bench_retrieval.py
 LESSON_OPTION = $(if $(LESSON),--lesson "$(LESSON)") $(if $(filter command,$(firstword $(origin DATA))),--data "$(DATA)")
 
-.PHONY: course test lab notebooks study bench setup
+.PHONY: course test lab notebooks study bench release grade setup
 course: setup
 	@$(PY) -m lessons_lib course $(LESSON_OPTION)
 test: setup
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
 	$(PY) -m pytest -n 2
 	LESSONS_PROFILE=smoke OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONPATH=$(CURDIR)/tests/no_network \
-		$(PY) -m pytest -n 2 --dist loadscope --nbval-lax --nbval-cell-timeout 120 notebooks
+		$(PY) -m pytest -n 2 --dist loadscope --nbval-lax --nbval-cell-timeout 120 \
+		notebooks/*.ipynb notebooks/assignments/source
 lab: setup
 	@$(PY) -m jupyter lab notebooks
 notebooks: setup
@@ -28,6 +31,10 @@ study: setup
 	@$(PY) -m lessons_lib study $(LESSON_OPTION)
 bench: setup
 	@$(PY) tests/benchmarks/$(or $(BENCH_$(LESSON)),bench_training.py $(QUICK))
+release: setup
+	@$(PY) -m lessons_lib release
+grade: setup
+	@$(PY) -m lessons_lib grade "$(or $(SUBMISSIONS),$(error SUBMISSIONS= is missing: a folder with one notebook a student))" $(if $(filter 1,$(UNSAFE)),--unsafe)
 
 setup: $(READY)
 $(READY): requirements.txt pyproject.toml

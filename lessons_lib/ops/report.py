@@ -1,0 +1,91 @@
+"""Pages about grades: one a student, which shows no test, and one for the instructor."""
+
+import base64
+import io
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment
+from matplotlib.figure import Figure
+
+STYLE = """<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><style>
+body { font: 17px/1.6 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse }
+td, th { padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top }
+tr { border-bottom: 1px solid #ddd } img { max-width: 100% }</style>"""
+PAGE = (
+    """<!DOCTYPE html><html lang="en"><title>{{ one.student }}</title>"""
+    + STYLE
+    + """<h1>{{ one.student }}</h1>
+<p>{{ one.assignment or "No assignment was recognised." }}: <b>{{ one.total() }}</b> of
+{{ one.marks | sum(attribute="possible") }} points</p>
+<table><tr><th>Exercise<th>Points<th>What the checks say</tr>
+{% for mark in one.marks %}<tr><td>{{ mark.exercise }}<td>{{ mark.points }} of {{ mark.possible }}
+<td>{{ mark.message or "passed" }}</tr>{% endfor %}</table>
+{% if one.remarks %}<h2>Noticed</h2><ul>
+{% for remark in one.remarks %}<li>{{ remark }}{% endfor %}</ul>{% endif %}
+</html>"""
+)
+SUMMARY = (
+    """<!DOCTYPE html><html lang="en"><title>Grades</title>"""
+    + STYLE
+    + """<h1>Grades</h1>
+{% for part in parts %}<h2>{{ part.name }}</h2><p>{{ part.count }} notebooks; mean {{ part.mean }} of
+{{ part.possible }} points; hardest exercise: {{ part.hardest }}; commonest failing check:
+{{ part.commonest }}</p>
+<img alt="{{ part.alt }}" src="data:image/png;base64,{{ part.image }}">
+<table><tr><th>Exercise<th>Full points<th>Commonest message</tr>
+{% for row in part.rows %}<tr><td>{{ row[0] }}<td>{{ row[1] }}<td>{{ row[2] }}</tr>{% endfor %}</table>
+{% endfor %}<h2>To look at</h2><ul>
+{% for one in graded if one.remarks %}<li>{{ one.student }}: {{ one.remarks | join("; ") }}
+{% else %}<li>nothing{% endfor %}</ul></html>"""
+)
+
+
+def write_pages(graded: list, grades: Path) -> None:
+    """Writes feedback/<student>.html for every student, and summary.html."""
+    pages = Environment(autoescape=True)
+    for one in graded:
+        file = grades / "feedback" / f"{one.student}.html"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(pages.from_string(PAGE).render(one=one), encoding="utf-8")
+    names = sorted({one.assignment for one in graded if one.marks})
+    parts = [describe([one for one in graded if one.assignment == name]) for name in names]
+    page = pages.from_string(SUMMARY).render(parts=parts, graded=graded)
+    (grades / "summary.html").write_text(page, encoding="utf-8")
+
+
+def describe(graded: list) -> dict[str, object]:
+    """What the summary says of one assignment."""
+    marks = pd.DataFrame([vars(mark) for one in graded for mark in one.marks])
+    marks["full"] = marks.points >= marks.possible
+    messages = {name: most_common(group.message) for name, group in marks.groupby("exercise")}
+    full = marks.groupby("exercise", sort=False).full.mean()
+    totals = pd.Series([one.total() for one in graded])
+    possible = sum(mark.possible for mark in graded[0].marks)
+    figure = Figure(figsize=(7, 2.6))
+    axis = figure.subplots()
+    counts, *_ = axis.hist(totals, bins=range(int(possible) + 2), align="left")
+    axis.set(xlabel="points", ylabel="students")
+    with io.BytesIO() as drawn:
+        figure.savefig(drawn, format="png", bbox_inches="tight")
+        image = base64.b64encode(drawn.getvalue()).decode()
+    said = ", ".join(f"{points}: {int(count)}" for points, count in enumerate(counts) if count)
+    return {
+        "name": graded[0].assignment,
+        "count": len(graded),
+        "mean": f"{totals.mean():.1f}",
+        "possible": possible,
+        "hardest": full.idxmin(),
+        "commonest": most_common(marks.message) or "none",
+        "alt": f"Number of students by points: {said}.",
+        "image": image,
+        "rows": [(name, f"{share:.0%}", messages[name]) for name, share in full.items()],
+    }
+
+
+def most_common(messages: pd.Series) -> str:
+    """The most frequent message that says something."""
+    counts = Counter(message for message in messages if message)
+    return counts.most_common(1)[0][0] if counts else ""
