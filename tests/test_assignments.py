@@ -4,6 +4,7 @@ import ast
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -171,6 +172,8 @@ def test_exercise_says_what_it_is_worth(name):
     assert any(f"· {level} ·" in text for level in ("easy", "medium", "hard"))
     assert "minutes.**" in text
     assert text.count("<summary>Hint") == 3
+    hints = text[text.index("<details>") :]
+    assert not re.search(r"`|\s\*\w", hints), "inside <details> Markdown is shown as it is"
 
 
 @each_source

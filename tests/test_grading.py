@@ -112,8 +112,15 @@ def test_attack_in_a_cell_costs_that_cell_alone(name, tmp_path):
         ("while True: pass", "no answer within"),
         ("import sys; sys.exit()", "SystemExit"),
         ("return object()", "not a number"),
+        ("import numpy; return numpy.empty((10**9, 0))", "cannot be read"),
+        ("import os; os.write(4, b'[\"error\"]\\n'); return 1", "cannot be read"),
+        (
+            "import threading, time\n    for n in range(300):\n"
+            "        threading.Thread(target=time.sleep, args=[9]).start()\n    time.sleep(9)",
+            "threads",
+        ),
         ("x = []; x.append(x); return x", "Recursion"),
-        ("return 'x' * 2**26", "more than 256 kB"),
+        ("return 'x' * 2**26", "more than 16 kB"),
         ("import os; os.system('kill -9 -1')", "ended the process"),
     ],
 )
@@ -190,7 +197,7 @@ def test_values_go_in_and_come_back_unchanged():
     """Failing means students are graded on other inputs than the tests draw."""
     values = [1, 2.5, "a", None, True, [1, (2, 3)], {"a": {1, 2}, 3: [4]}, np.eye(2, dtype=bool)]
     values += [torch.arange(3.0), np.array(["x", "yz"]), np.float32(2)]
-    with sandbox.Sandbox(["def same(x):\n    return x"]) as box:
+    with sandbox.Sandbox(["def same(x):\n    return x"], preload=("torch",)) as box:
         for value in values:
             back = box.call("same", value)
             if isinstance(value, np.ndarray | torch.Tensor):
@@ -365,13 +372,13 @@ def test_odd_files_do_not_stop_the_batch(tmp_path):
     (tmp_path / "UPPER.IPYNB").write_text("{")
     (tmp_path / "lms.ipynb.txt").write_text("{")
     (tmp_path / os.fsdecode(b"J\xfcrgen.ipynb")).write_text("{")
+    (tmp_path / os.fsdecode(b"\xfc" * 200 + b".ipynb")).write_text("{")
     paths = submissions.list_submissions(tmp_path)
     read = [submissions.read_submission(path, tmp_path, [ASSIGNMENT]) for path in paths]
-    assert len(read) == 5 and all(one.remarks for one in read)
-    table = grading.write_scores(
-        [grading.grade_submission(one, 0, True) for one in read], tmp_path / "scores.csv"
-    )
-    assert set(table.total) == {0}
+    assert len(read) == 6 and all(one.remarks for one in read)
+    graded = [grading.grade_submission(one, 0, True) for one in read]
+    report.write_pages(graded, tmp_path)
+    assert set(grading.write_scores(graded, tmp_path / "scores.csv").total) == {0}
 
 
 def test_failures_of_the_sandbox_are_no_marks():
@@ -382,6 +389,24 @@ def test_failures_of_the_sandbox_are_no_marks():
 
     with pytest.raises(sandbox.SandboxError):
         grading.run_check("search(1)", {"search": fail})
+
+
+def test_overrides_take_any_spelling_of_a_spreadsheet(tmp_path):
+    """Failing means an instructor's points are refused for an apostrophe, an empty row or an encoding."""
+    names = ["=ann", "'t Hooft", "Müller"]
+    graded = [grading.Graded(name, "", [], ["not read"]) for name in names]
+    rows = [
+        "student,exercise,points,reason",
+        "'=ann,a,1,x",
+        "'=ann,b,2,x",
+        ",,,",
+        "'t Hooft,a,3,x",
+        "Müller,a,4,x",
+    ]
+    for encoding in ("utf-8", "cp1252"):
+        (tmp_path / "overrides.csv").write_bytes("\n".join(rows).encode(encoding))
+        grading.apply_overrides(graded, tmp_path / "overrides.csv")
+        assert [one.total() for one in graded] == [3, 3, 4]
 
 
 def test_override_of_nobody_is_refused_with_its_row(tmp_path):

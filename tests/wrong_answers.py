@@ -25,14 +25,16 @@ WRONG = {
     "attention": [
         (" / queries.shape[1] ** 0.5", "", "square root of the head size"),
         ("softmax(dim=1)", "softmax(dim=0)", "which axis"),
-        ("return scores.softmax(dim=1) @ values", "return scores @ values", "inverted"),
+        ("~mask", "mask", "inverted"),
         (
             'scores = scores.masked_fill(~mask, float("-inf"))\n    return scores.softmax(dim=1) @ values',
             "return (scores.softmax(dim=1) * mask) @ values",
             "mask after the softmax",
         ),
         ('scores = scores.masked_fill(~mask, float("-inf"))', "", "changes nothing"),
-        ("queries.shape[1] ** 0.5", "4", "another head size"),
+        ("queries.shape[1] ** 0.5", "2", "another head size"),
+        ("queries.shape[1] ** 0.5", "queries.shape[1]", "not by itself"),
+        ('float("-inf")', "0.0", "minus infinity"),
     ],
     "reach": [
         ("range(layers)", "range(layers + 1)", "one layer too many"),

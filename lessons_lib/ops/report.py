@@ -1,6 +1,7 @@
 """Pages about grades: one a student, which shows no test, and one for the instructor."""
 
 import base64
+import hashlib
 import io
 from collections import Counter
 from pathlib import Path
@@ -47,13 +48,19 @@ def write_pages(graded: list, grades: Path) -> None:
     """Writes feedback/<student>.html for every student, and summary.html."""
     pages = Environment(autoescape=True)
     for one in graded:
-        file = grades / "feedback" / f"{one.student}.html"
+        file = grades / "feedback" / f"{name_page(one.student)}.html"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(pages.from_string(PAGE).render(one=one), encoding="utf-8")
     names = sorted({one.assignment for one in graded if one.marks})
     parts = [describe([one for one in graded if one.assignment == name]) for name in names]
     page = pages.from_string(SUMMARY).render(parts=parts, graded=graded)
     (grades / "summary.html").write_text(page, encoding="utf-8")
+
+
+def name_page(student: str) -> str:
+    """The student's name as a path; a digest of it where a part is too long for a file's name."""
+    too_long = max(len(part.encode()) for part in student.split("/")) > 200
+    return hashlib.sha256(student.encode()).hexdigest()[:20] if too_long else student
 
 
 def describe(graded: list) -> dict[str, object]:

@@ -6,7 +6,8 @@ nor a way to mount), processes and memory (counted, and the sandbox ended above 
 cell, a call and a submission), the size of answers; output is thrown away. What the code says is data:
 numbers, texts, lists, dicts, arrays.
 
-Not covered: faults of the Linux kernel and of bubblewrap; memory in files without a name; a student whose
+Not covered: faults of the Linux kernel and of bubblewrap, and the kernel's keyring; memory in files without a
+name; handed-in notebooks that lie below a system's folder such as /usr; a student whose
 error messages repeat the inputs of hidden tests (each submission has its own); the load of up to a second
 before a fork bomb or memory bomb is ended, and what it does to the seconds of others. Without bubblewrap,
 `unsafe=True` runs the code as an ordinary process, with none of this but the limits of time, memory and
@@ -28,10 +29,12 @@ from pathlib import Path
 import psutil
 
 from lessons_lib.ops import student
+from lessons_lib.results import REPOSITORY
 
 START, CELL, CALL, SUBMISSION = 60, 10, 5, 120  # seconds
 PROCESSES, MEMORY, DISK = 32, 2 * student.GIGABYTE, student.GIGABYTE // 8  # of a submission; bytes
-ANSWER = 2**18  # bytes: so that nothing which is done with an answer takes long
+THREADS = 128
+ANSWER = 2**14  # bytes: so that nothing which is done with an answer takes long
 SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
 ENVIRONMENT = {
     "HOME": "/home/student",
@@ -74,9 +77,12 @@ def isolate() -> list[str]:
     command += ["--proc", "/proc", "--dev", "/dev"]
     for place in ("/dev/shm", "/tmp", "/home/student"):
         command += ["--size", str(DISK), "--tmpfs", place]
-    for place in dict.fromkeys([*SYSTEM, sys.base_prefix, sys.prefix]):
+    for place in dict.fromkeys([*SYSTEM, sys.base_prefix]):
         if Path(place).exists():
             command += ["--ro-bind", str(Path(place).resolve()), place]
+        if REPOSITORY.is_relative_to(place):  # a clone below /usr, say
+            command += ["--tmpfs", str(REPOSITORY)]
+    command += ["--ro-bind", str(Path(sys.prefix).resolve()), sys.prefix]
     command += ["--ro-bind", student.__file__, "/home/student.py"]
     command += ["--remount-ro", "/", "--remount-ro", "/dev"]
     command += [part for item in ENVIRONMENT.items() for part in ("--setenv", *item)]
@@ -125,22 +131,24 @@ class Sandbox:
             raise StudentError(f"the submission's {SUBMISSION} s are used up")
         self.home = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         command = [sys.executable, student.__file__] if self.unsafe else isolate()
-        self.process = subprocess.Popen(
+        started = self.process = subprocess.Popen(
             [*command, *self.preload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,  # bubblewrap's: the student's is closed
             env={**ENVIRONMENT, "HOME": self.home.name, "PATH": os.environ.get("PATH", "")},
             cwd=self.home.name,
             start_new_session=True,
         )
         self.unread, self.why_ended = b"", ""
         os.set_blocking(self.process.stdout.fileno(), False)
-        threading.Thread(target=self.watch, args=[self.process], daemon=True).start()
         try:
+            threading.Thread(target=self.watch, args=[self.process], daemon=True).start()
             self.read(START)
-        except StudentError as problem:
-            raise SandboxError(f"The sandbox does not start here ({problem}).\n  Remedy: {REMEDY}") from None
+        except RuntimeError as problem:  # no thread to be had, or StudentError: it is not the student's yet
+            self.close()
+            said = make_printable(started.stderr.read(1000).decode(errors="replace").strip()) or problem
+            raise SandboxError(f"The sandbox does not start here: {said}\n  Remedy: {REMEDY}") from None
 
     def watch(self, process: subprocess.Popen) -> None:
         """Ends the process when it has too many children, too much memory, or too little time."""
@@ -149,6 +157,8 @@ class Sandbox:
                 family = psutil.Process(process.pid).children(recursive=True)
                 if len(family) > PROCESSES:
                     self.why_ended = f"more than {PROCESSES} processes"
+                elif sum(member.num_threads() for member in family) > THREADS:
+                    self.why_ended = f"more than {THREADS} threads"
                 elif sum(map(measure_memory, family)) > MEMORY:
                     self.why_ended = f"more than {MEMORY / student.GIGABYTE:g} GB of memory"
             if self.why_ended or time.monotonic() > self.ends + START:
@@ -177,7 +187,10 @@ class Sandbox:
         while b"\n" not in self.unread:
             if not select.select([stream], [], [], max(0, until - time.monotonic()))[0]:
                 self.fail(f"no answer within {limit - 2:g} s")
-            part = os.read(stream, 2**16)
+            try:
+                part = os.read(stream, 2**16)
+            except OSError:  # the student reads along
+                part = b""
             if not part:
                 self.fail("your code ended the process")
             self.unread += part
@@ -185,7 +198,7 @@ class Sandbox:
                 self.fail(f"an answer of more than {ANSWER // 2**10} kB")
         line, _, self.unread = self.unread.partition(b"\n")
         try:
-            reply = json.loads(line)
+            reply = dict(json.loads(line))
             return reply if "error" in reply else {"value": student.unpack(reply["value"])}
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError, MemoryError):
             self.fail("an answer that cannot be read")

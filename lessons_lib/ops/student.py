@@ -19,6 +19,7 @@ import sys
 import numpy as np
 
 GIGABYTE = 2**30
+LONGEST = 4096  # of an array's dimensions
 LIMITS = {
     resource.RLIMIT_AS: 8 * GIGABYTE,
     resource.RLIMIT_FSIZE: GIGABYTE // 8,
@@ -68,6 +69,8 @@ def unpack(value: object) -> object:
         dtype = np.dtype(str(name))
         if dtype.kind not in "biufcU":
             raise ValueError(f"arrays of {dtype} are not allowed")
+        if max(shape, default=0) > LONGEST:  # an empty array may claim any shape
+            raise ValueError(f"arrays longer than {LONGEST} are not allowed")
         array = np.frombuffer(base64.b64decode(data), dtype).reshape(shape).copy()
         if kind == "array":
             return array

@@ -16,6 +16,7 @@ from lessons_lib.ops.assignments import CHECK, Assignment
 from lessons_lib.ops.sandbox import make_printable
 
 LARGEST = 20 * 2**20  # bytes of a notebook
+OLDER = "handed out in another version"
 
 
 @dataclass
@@ -45,7 +46,7 @@ def list_submissions(folder: Path) -> list[Path]:
 def read_submission(path: Path, folder: Path, assignments: list[Assignment]) -> Submission:
     """A submission with what was noticed; the student is its path in the folder, without its ending."""
     name = path.name if path == folder else path.relative_to(folder).as_posix()
-    found = Submission(make_printable(re.sub(r"\.ipynb$", "", name)))
+    found = Submission(make_printable(re.sub(r"\.ipynb$", "", name), longest=4096))
     if path.is_symlink() or not path.resolve().is_relative_to(folder.resolve()):
         found.remarks.append("a link to another file: not read")
         return found
@@ -70,7 +71,9 @@ def read_submission(path: Path, folder: Path, assignments: list[Assignment]) -> 
     if not found.assignment:
         found.remarks.append("no assignment recognised: none of its functions is defined")
         return found
-    found.remarks += compare_cells(cells, found.assignment) + compare_metadata(notebook, found.assignment)
+    found.remarks += compare_metadata(notebook, found.assignment)
+    if OLDER not in found.remarks:  # its checks may differ
+        found.remarks += compare_cells(cells, found.assignment)
     return found
 
 
@@ -128,7 +131,7 @@ def compare_metadata(notebook: dict, assignment: Assignment) -> list[str]:
     if version is None:
         remarks.append("its metadata was stripped")
     elif version != assignment.version:
-        remarks.append("handed out in another version")
+        remarks.append(OLDER)
     language = dig(notebook, "metadata", "kernelspec").get("language", "python")
     if language != "python":
         remarks.append(make_printable(f"saved with a kernel for {language}; run as Python", 80))

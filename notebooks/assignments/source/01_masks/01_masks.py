@@ -6,7 +6,10 @@
 # hand in the whole notebook. The checks you see are not all: the same cells are graded with
 # other inputs. Keep the names of the functions; add as many cells as you like.
 #
-# 18 points, about 60 minutes, numpy and torch only.
+# 18 points, about 55 minutes, numpy and torch only. An exercise gives all of its points
+# or none, whatever happens to the others. In grading, a cell has 10 seconds and a call of
+# your function 5, without a network. All cells run before anything is graded: do not give
+# a function's name to something else later.
 
 # %% nbgrader={"grade": false, "grade_id": "setup", "locked": true, "schema_version": 3, "solution": false, "task": false}
 import os
@@ -67,8 +70,8 @@ assert causal_mask(1).tolist() == [[True]], "one position alone may look at itse
 # `True` for tokens, `False` for padding.
 #
 # <details><summary>Hint 1</summary>Position 2 is a token in rows of which lengths?</details>
-# <details><summary>Hint 2</summary>Compare `np.arange(width)` with every length.</details>
-# <details><summary>Hint 3</summary>`lengths[:, None]` makes a column of the lengths.</details>
+# <details><summary>Hint 2</summary>Compare <code>np.arange(width)</code> with every length.</details>
+# <details><summary>Hint 3</summary><code>lengths[:, None]</code> makes a column of the lengths.</details>
 
 
 # %% nbgrader={"grade": false, "grade_id": "padding_mask", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -115,7 +118,7 @@ assert (np.diff(tokens.astype(int), axis=1) <= 0).all(), (
 #
 # <details><summary>Hint 1</summary>Padding is a matter of columns: which may be looked
 # at?</details>
-# <details><summary>Hint 2</summary>`mask[:, None, :]` has one more axis, which numpy repeats
+# <details><summary>Hint 2</summary><code>mask[:, None, :]</code> has one more axis, which numpy repeats
 # as needed.</details>
 # <details><summary>Hint 3</summary>Position 0 is a token in every row, and no position is
 # before it: what do your masks already say of column 0?</details>
@@ -165,12 +168,12 @@ for causal in (True, False):
 # **4 points · medium · 15 minutes.** `attention(queries, keys, values, mask)` returns scaled
 # dot-product attention: scores of every query with every key, divided by the square root of
 # the head size, masked, through a softmax over the keys, times the values. All are tensors:
-# queries, keys and values (positions, head size), mask (positions, positions) of booleans. Do
-# not use torch's own attention.
+# queries, keys and values (positions, head size), mask (positions, positions) of booleans. Write
+# the steps out: torch's own attention would pass, and show you nothing.
 #
 # <details><summary>Hint 1</summary>What must a score be before the softmax, so that it is 0
 # after it?</details>
-# <details><summary>Hint 2</summary>`masked_fill` with minus infinity, before the
+# <details><summary>Hint 2</summary><code>masked_fill</code> with minus infinity, before the
 # softmax.</details>
 # <details><summary>Hint 3</summary>Weights in a row add up to 1: over which axis is the
 # softmax?</details>
@@ -190,24 +193,30 @@ def attention(
 
 # %% nbgrader={"grade": true, "grade_id": "check_attention", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
 # Check: attention
-draw = torch.Generator().manual_seed(1)
-q, k, v = (torch.randn(5, 16, generator=draw) for _ in range(3))
-every, past = torch.ones(5, 5, dtype=torch.bool), torch.ones(5, 5).tril().bool()
+q, k = torch.zeros(2, 4), torch.zeros(2, 4)
+q[0, 0], k[1, 0] = 2.0, float(np.log(3))
+v, every = torch.tensor([[1.0] * 4, [5.0] * 4]), torch.ones(2, 2).bool()
 got = attention(q, k, v, every)
-assert got.shape == (5, 16), "every position gathers a vector as long as a value"
-assert not torch.allclose(got, (q @ k.T).softmax(1) @ v, atol=1e-4), (
+assert got.shape == (2, 4), "every position gathers a vector as long as a value"
+assert torch.isfinite(got).all(), "somebody may look nowhere: is the mask inverted?"
+assert abs(float(got[0, 0]) - 4.6) > 1e-3, (
     "the scores are too large: did you divide by the square root of the head size?"
 )
-assert not torch.allclose(got, (q @ k.T / 4).softmax(0) @ v, atol=1e-4), (
+assert abs(float(got[1, 0]) - 1.75) > 1e-3, (
     "the weights of a position do not add up to 1: over which axis is your softmax?"
 )
-unmasked = (q @ k.T / 4).softmax(1)
-got = attention(q, k, v, past)
-assert not torch.allclose(got, (unmasked * past) @ v, atol=1e-4), (
+assert torch.allclose(got[:, 0], torch.tensor([4.0, 3.0]), atol=1e-4), (
+    "the head size is 4 here: divide by its square root, not by itself"
+)
+first = float(attention(q, k, v, torch.ones(2, 2).tril().bool())[0, 0])
+assert abs(first - 0.25) > 1e-3, (
     "the weights add up to less than 1: did you mask after the softmax?"
 )
-assert not torch.allclose(got, unmasked @ v, atol=1e-4), "the mask changes nothing"
-assert torch.allclose(got[0], v[0], atol=1e-5), (
+assert abs(first - 4) > 1e-3, "the mask changes nothing"
+assert abs(first - 3) > 1e-3, (
+    "a masked score is minus infinity before the softmax, not 0"
+)
+assert abs(first - 1) < 1e-4, (
     "position 0 may look at itself alone, and gathers its own value: is the mask inverted?"
 )
 ### BEGIN HIDDEN TESTS
@@ -232,8 +241,8 @@ for size in (4, 9):
 #
 # <details><summary>Hint 1</summary>With one layer: the mask, and every position
 # itself.</details>
-# <details><summary>Hint 2</summary>A matrix product of masks counts the ways from `row` over a
-# third position to `column`.</details>
+# <details><summary>Hint 2</summary>A matrix product of masks counts the ways from <code>row</code> over a
+# third position to <code>column</code>.</details>
 # <details><summary>Hint 3</summary>Multiply once for every layer, and compare with 0.</details>
 
 
@@ -280,7 +289,7 @@ assert same(reach(chain, 4), np.tri(5)), (
 # %% [markdown]
 # ## 6 · Edit a word
 #
-# **3 points · hard · 10 minutes.** One token of a text is exchanged. `changed(kind, edited,
+# **3 points · easy · 5 minutes.** One token of a text is exchanged. `changed(kind, edited,
 # length)` returns the list of the positions whose last states can change, in order: for
 # `kind` "decoder" or "encoder". A ValueError for any other kind.
 #

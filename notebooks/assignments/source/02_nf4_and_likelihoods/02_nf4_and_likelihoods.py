@@ -6,7 +6,10 @@
 # it, and hand in the whole notebook. The checks you see are not all: the same cells are graded
 # with other inputs. Keep the names of the functions; add as many cells as you like.
 #
-# 19 points, about 65 minutes, numpy only.
+# 19 points, about 60 minutes, numpy only. An exercise gives all of its points
+# or none, whatever happens to the others. In grading, a cell has 10 seconds and a call of
+# your function 5, without a network. All cells run before anything is graded: do not give
+# a function's name to something else later.
 
 # %% nbgrader={"grade": false, "grade_id": "setup", "locked": true, "schema_version": 3, "solution": false, "task": false}
 import os
@@ -35,9 +38,9 @@ def same(got, wanted) -> bool:
 # `weights`, and a float. A block of zeros has scale 0 and only codes of level 0.0 (code 7).
 #
 # <details><summary>Hint 1</summary>Divide first, then look for the nearest level.</details>
-# <details><summary>Hint 2</summary>`np.abs(weights[:, None] - LEVELS)` has all distances to
+# <details><summary>Hint 2</summary><code>np.abs(weights[:, None] - LEVELS)</code> has all distances to
 # all levels.</details>
-# <details><summary>Hint 3</summary>The largest *absolute* value: -3 is larger than 2.</details>
+# <details><summary>Hint 3</summary>The largest <em>absolute</em> value: -3 is larger than 2.</details>
 
 
 # %% nbgrader={"grade": false, "grade_id": "quantize_block", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -80,7 +83,7 @@ for size in (1, 64):
 # **2 points · easy · 5 minutes.** `dequantize_block(codes, scale)` returns the weights that
 # codes and a scale stand for.
 #
-# <details><summary>Hint 1</summary>`LEVELS[codes]`</details>
+# <details><summary>Hint 1</summary><code>LEVELS[codes]</code></details>
 # <details><summary>Hint 2</summary>You divided by the scale before.</details>
 # <details><summary>Hint 3</summary>No loop is needed.</details>
 
@@ -161,7 +164,7 @@ for block in (32, 128, int(np.random.default_rng(GRADING_SEED).integers(200, 900
 # <details><summary>Hint 1</summary>Labels are not shifted: the model does that
 # itself.</details>
 # <details><summary>Hint 2</summary>How many tokens of the prompt may stay?</details>
-# <details><summary>Hint 3</summary>`prompt[-0:]` is the whole prompt, not none of
+# <details><summary>Hint 3</summary><code>prompt[-0:]</code> is the whole prompt, not none of
 # it.</details>
 
 
@@ -209,7 +212,7 @@ for limit in (8, 9, 12, 30):
         random.integers(1, 99, 8).tolist(),
     )
     ids, labels = build_row(asked, said, limit)
-    assert len(ids) == min(limit, 17), "wrong length for another limit"
+    assert len(ids) == len(labels) == min(limit, 17), "wrong length for another limit"
     assert ids == (asked + said)[-limit:], "wrong tokens for another limit"
     assert labels[-8:] == said and set(labels[:-8]) <= {-100}, "wrong labels"
 ### END HIDDEN TESTS
@@ -217,7 +220,7 @@ for limit in (8, 9, 12, 30):
 # %% [markdown]
 # ## 5 · Pick by likelihood
 #
-# **4 points · medium · 15 minutes.** In an exam every choice is scored as if it were the
+# **4 points · easy · 10 minutes.** In an exam every choice is scored as if it were the
 # answer: `logprobs` is a list, for every choice, of the log-probabilities of its tokens, as an
 # array. Choices differ in length. `pick(logprobs)` returns the number of the choice with the
 # highest *mean* log-probability; of several, the first.
@@ -225,7 +228,7 @@ for limit in (8, 9, 12, 30):
 # <details><summary>Hint 1</summary>A sum gets smaller with every token.</details>
 # <details><summary>Hint 2</summary>Log-probabilities are negative: highest is nearest to
 # 0.</details>
-# <details><summary>Hint 3</summary>`np.argmax` takes the first of equals.</details>
+# <details><summary>Hint 3</summary><code>np.argmax</code> takes the first of equals.</details>
 
 
 # %% nbgrader={"grade": false, "grade_id": "pick", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -255,14 +258,14 @@ for _ in range(5):
 # %% [markdown]
 # ## 6 · Better than guessing?
 #
-# **3 points · hard · 10 minutes.** `chance_interval(questions, choices)` returns `(low,
+# **3 points · medium · 10 minutes.** `chance_interval(questions, choices)` returns `(low,
 # high)`: the range of shares of right answers that a guesser stays in with about 95 %, by the
 # normal approximation: chance plus or minus 1.96 standard errors, within 0 and 1.
 #
 # <details><summary>Hint 1</summary>Chance is one divided by the choices.</details>
 # <details><summary>Hint 2</summary>The standard error of a share p of n is
 # √(p (1 − p) / n).</details>
-# <details><summary>Hint 3</summary>`max` and `min` keep it within 0 and 1.</details>
+# <details><summary>Hint 3</summary><code>max</code> and <code>min</code> keep it within 0 and 1.</details>
 
 
 # %% nbgrader={"grade": false, "grade_id": "chance_interval", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -286,6 +289,9 @@ assert high - low > 0.01, "a standard error is a square root: is yours missing?"
 assert abs(high - low - 0.16974) < 1e-4, "95 % are 1.96 standard errors to each side"
 assert chance_interval(2, 4)[0] >= 0, "a share is never below 0"
 assert chance_interval(1, 2)[1] <= 1, "a share is never above 1"
+assert same(chance_interval(2, 4), (0, 0.850125)), (
+    "what is cut at 0 leaves the other end"
+)
 ### BEGIN HIDDEN TESTS
 for questions in (20, int(np.random.default_rng(GRADING_SEED).integers(50, 500))):
     p = 1 / 5

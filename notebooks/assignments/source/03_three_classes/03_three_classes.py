@@ -7,7 +7,10 @@
 # notebook. The checks you see are not all: the same cells are graded with other inputs. Keep
 # the names of the functions; add as many cells as you like.
 #
-# 19 points, about 65 minutes, numpy only.
+# 19 points, about 65 minutes, numpy only. An exercise gives all of its points
+# or none, whatever happens to the others. In grading, a cell has 10 seconds and a call of
+# your function 5, without a network. All cells run before anything is graded: do not give
+# a function's name to something else later.
 
 # %% nbgrader={"grade": false, "grade_id": "setup", "locked": true, "schema_version": 3, "solution": false, "task": false}
 import os
@@ -56,11 +59,15 @@ assert not np.allclose(got, logits[:, [1, 3]] - np.log([[0.6], [0.4]])), (
 )
 assert not np.allclose(got, [[0.2, 0.4], [0.3, 0.1]]), "these are not logarithms"
 assert same(got, np.log([[0.2, 0.4], [0.3, 0.1]])), "a log-softmax, then the labels"
-assert np.allclose(score_labels(logits + 3, [1, 3]), got), "logits may all be moved"
+assert np.allclose(score_labels(logits + 3, [1, 3]), got), (
+    "adding 3 to all must change nothing: did you normalise?"
+)
 large = score_labels(np.array([[1000.0, 995.0], [0.0, 0.0]]), [0, 1])
 assert np.isfinite(large).all(), (
     "exp(1000) overflows: take the row's largest away first"
 )
+wanted = [[-0.00671535, -5.00671535], [-0.69314718, -0.69314718]]
+assert same(large, wanted), "large logits are to keep their differences"
 ### BEGIN HIDDEN TESTS
 random = np.random.default_rng(GRADING_SEED)
 logits = random.normal(size=(6, 9)) * 4
@@ -123,7 +130,7 @@ assert same(remove_lean(scores, empty), wanted), "wrong for other scores"
 # <details><summary>Hint 1</summary>Rows are the truth.</details>
 # <details><summary>Hint 2</summary>A class may never be picked, and still has its
 # column.</details>
-# <details><summary>Hint 3</summary>`np.add.at` adds where places repeat; `+=` does
+# <details><summary>Hint 3</summary><code>np.add.at</code> adds where places repeat; <code>+=</code> does
 # not.</details>
 
 
@@ -194,14 +201,14 @@ assert abs(got - np.average(f1, weights=[10, 2, 8])) > 1e-6, (
     "every class counts the same"
 )
 assert abs(got - np.mean(f1[:2])) > 1e-6, "the class that was never right counts, as 0"
-assert abs(got - np.mean(f1)) < 1e-9, "F1 is 2 · right / (row's sum + column's sum)"
+assert abs(got - np.mean(f1)) < 1e-6, "F1 is 2 · right / (row's sum + column's sum)"
 ### BEGIN HIDDEN TESTS
 table = np.random.default_rng(GRADING_SEED).integers(1, 30, size=(4, 4))
 precision, recall = np.diag(table) / table.sum(0), np.diag(table) / table.sum(1)
 wanted = np.mean(2 * precision * recall / (precision + recall))
-assert abs(macro_f1(table) - wanted) < 1e-9, "wrong for another matrix"
+assert abs(macro_f1(table) - wanted) < 1e-6, "wrong for another matrix"
 absent = macro_f1(np.array([[3, 0, 0], [0, 3, 0], [0, 0, 0]]))
-assert abs(absent - 2 / 3) < 1e-9, "a class that occurs nowhere has F1 0"
+assert abs(absent - 2 / 3) < 1e-6, "a class that occurs nowhere has F1 0"
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -213,7 +220,7 @@ assert abs(absent - 2 / 3) < 1e-9, "a class that occurs nowhere has F1 0"
 #
 # <details><summary>Hint 1</summary>A class with half as many rows needs twice the
 # weight.</details>
-# <details><summary>Hint 2</summary>`np.bincount(labels, minlength=classes)`</details>
+# <details><summary>Hint 2</summary><code>np.bincount(labels, minlength=classes)</code></details>
 # <details><summary>Hint 3</summary>rows / (classes that occur · count)</details>
 
 
@@ -262,8 +269,8 @@ assert got[2] == got[4] == 0, "a class without rows gets 0"
 #
 # <details><summary>Hint 1</summary>For shift 0, the right ones are on the
 # diagonal.</details>
-# <details><summary>Hint 2</summary>`np.roll` the columns back by every shift.</details>
-# <details><summary>Hint 3</summary>`np.trace` adds a diagonal.</details>
+# <details><summary>Hint 2</summary><code>np.roll</code> the columns back by every shift.</details>
+# <details><summary>Hint 3</summary><code>np.trace</code> adds a diagonal.</details>
 
 
 # %% nbgrader={"grade": false, "grade_id": "find_rotation", "locked": false, "schema_version": 3, "solution": true, "task": false}

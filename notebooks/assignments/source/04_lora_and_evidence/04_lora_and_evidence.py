@@ -7,7 +7,10 @@
 # notebook. The checks you see are not all: the same cells are graded with other inputs. Keep
 # the names of the functions; add as many cells as you like.
 #
-# 20 points, about 65 minutes, numpy and torch only.
+# 20 points, about 65 minutes, numpy and torch only. An exercise gives all of its points
+# or none, whatever happens to the others. In grading, a cell has 10 seconds and a call of
+# your function 5, without a network. All cells run before anything is graded: do not give
+# a function's name to something else later.
 
 # %% nbgrader={"grade": false, "grade_id": "setup", "locked": true, "schema_version": 3, "solution": false, "task": false}
 import os
@@ -33,9 +36,9 @@ def same(got, wanted) -> bool:
 # `lora_forward(inputs, weight, down, up, alpha)` returns what the adapted layer gives for
 # `inputs` (rows, in): a tensor (rows, out).
 #
-# <details><summary>Hint 1</summary>The frozen part: `inputs @ weight.T`.</details>
-# <details><summary>Hint 2</summary>First down to `rank` numbers, then up again.</details>
-# <details><summary>Hint 3</summary>The rank is `down.shape[0]`.</details>
+# <details><summary>Hint 1</summary>The frozen part: <code>inputs @ weight.T</code>.</details>
+# <details><summary>Hint 2</summary>First down to <code>rank</code> numbers, then up again.</details>
+# <details><summary>Hint 3</summary>The rank is <code>down.shape[0]</code>.</details>
 
 
 # %% nbgrader={"grade": false, "grade_id": "lora_forward", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -89,7 +92,7 @@ for rank in (1, 3):
 # in) of a plain layer that does the same.
 #
 # <details><summary>Hint 1</summary>The product of the two thin matrices is as large as
-# `weight`.</details>
+# <code>weight</code>.</details>
 # <details><summary>Hint 2</summary>In which order do they fit?</details>
 # <details><summary>Hint 3</summary>The scale is the same as before.</details>
 
@@ -174,10 +177,10 @@ assert count_trained(shapes, 3, 4, 17) == wanted, "wrong for other layers"
 # `choose_saved(state, heads)` returns the dict of what must be saved: every entry whose name
 # has a part (between dots) that begins with `lora_`, or a part that equals one of `heads`.
 #
-# <details><summary>Hint 1</summary>`name.split(".")`</details>
-# <details><summary>Hint 2</summary>"classifier" is not "pre_classifier": compare whole
+# <details><summary>Hint 1</summary><code>name.split(".")</code></details>
+# <details><summary>Hint 2</summary>"classifier" is not "old_classifier": compare whole
 # parts.</details>
-# <details><summary>Hint 3</summary>`any(… for part in …)`</details>
+# <details><summary>Hint 3</summary><code>any(… for part in …)</code></details>
 
 
 # %% nbgrader={"grade": false, "grade_id": "choose_saved", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -196,7 +199,7 @@ def choose_saved(
 
 # %% nbgrader={"grade": true, "grade_id": "check_choose_saved", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
 # Check: choose_saved
-names = ["layer.0.q.weight", "layer.0.q.lora_A.default.weight", "pre_classifier.weight"]
+names = ["layer.0.q.weight", "layer.0.q.lora_A.default.weight", "old_classifier.weight"]
 state = {n: torch.ones(1) for n in [*names, "classifier.weight", "classifier.bias"]}
 saved = choose_saved(state, ["classifier"])
 assert names[1] in saved, "LoRA's own matrices must be saved"
@@ -207,16 +210,19 @@ assert "classifier.bias" in saved, "the head's bias is lost"
 assert names[0] not in saved, (
     "frozen weights need not be saved: the base model has them"
 )
-assert names[2] not in saved, "pre_classifier is not classifier: compare whole parts"
+assert names[2] not in saved, "old_classifier is not classifier: compare whole parts"
 ### BEGIN HIDDEN TESTS
 number = int(np.random.default_rng(GRADING_SEED).integers(2, 9))
 state = {f"a.{n}.lora_B.x.weight": torch.full((2,), float(n)) for n in range(number)}
 frozen = {"a.0.v.weight": torch.zeros(2), "my_lora.weight": torch.zeros(2)}
-frozen["score_old.weight"] = torch.zeros(2)
+frozen["score_old.weight"] = frozen["x.my_lora_gate.weight"] = torch.zeros(2)
 head = {"m.score.weight": torch.ones(3), "m.pooler.bias": torch.ones(3)}
 saved = choose_saved({**state, **frozen, **head}, ["score", "pooler"])
 assert set(saved) == set(state) | set(head), "wrong for other names"
-assert all(torch.equal(saved[name], state[name]) for name in state), "tensors changed"
+trained = {**state, **head}
+assert all(torch.equal(saved[name], trained[name]) for name in trained), (
+    "tensors changed"
+)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -227,9 +233,9 @@ assert all(torch.equal(saved[name], state[name]) for name in state), "tensors ch
 # has the numbers of the questions in each resample, drawn with replacement. Take the accuracy
 # of every resample, and their 2.5th and 97.5th percentile (as `np.percentile` computes it).
 #
-# <details><summary>Hint 1</summary>`correct[draws]`</details>
+# <details><summary>Hint 1</summary><code>correct[draws]</code></details>
 # <details><summary>Hint 2</summary>The mean is over the questions of a resample.</details>
-# <details><summary>Hint 3</summary>`np.percentile(…, [2.5, 97.5])`</details>
+# <details><summary>Hint 3</summary><code>np.percentile(…, [2.5, 97.5])</code></details>
 
 
 # %% nbgrader={"grade": false, "grade_id": "bootstrap", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -243,17 +249,18 @@ def bootstrap(correct: np.ndarray, draws: np.ndarray) -> tuple[float, float]:
 
 # %% nbgrader={"grade": true, "grade_id": "check_bootstrap", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
 # Check: bootstrap
-correct = np.array([1] * 70 + [0] * 30)
-draws = np.random.default_rng(0).integers(0, 100, size=(1000, 100))
+correct = np.array([1] * 20 + [0] * 20)
+draws = np.array(
+    [[0] * n + [39] * (40 - n) for n in range(41)]
+)  # accuracy 0/40 to 40/40
 low, high = bootstrap(correct, draws)
-assert low < 0.7 < high, "the interval holds the accuracy that was measured"
-assert high - low > 0.1, (
+assert low < 0.5 < high, "the interval holds the accuracy that was measured"
+assert abs(low - 1.975 / 41) > 1e-6, (
     "the mean is over the questions of a resample, not over resamples"
 )
-means = correct[draws].mean(1)
-assert abs(low - np.percentile(means, 5)) > 1e-6, "95 % leave 2.5 on each side, not 5"
-assert abs((high - low) - 2 * 1.96 * means.std()) > 1e-6, "percentiles, not 1.96 errors"
-assert same((low, high), np.percentile(means, [2.5, 97.5])), "the percentiles differ"
+assert abs(low - 0.05) > 1e-6, "95 % leave 2.5 on each side, not 5"
+assert low >= 0, "percentiles, not 1.96 errors"
+assert same((low, high), (0.025, 0.975)), "the percentiles differ"
 ### BEGIN HIDDEN TESTS
 random = np.random.default_rng(GRADING_SEED)
 correct, draws = random.integers(0, 2, size=60), random.integers(0, 60, size=(500, 60))
@@ -271,9 +278,9 @@ assert same(bootstrap(correct, draws), wanted), "wrong for other answers"
 # twice the probability that so few, or fewer, of those questions fall to the model with fewer,
 # at most 1. `a` and `b` are arrays of 0 and 1. Without such questions p is 1.
 #
-# <details><summary>Hint 1</summary>Count the questions that only `a`, and only `b`, got
+# <details><summary>Hint 1</summary>Count the questions that only <code>a</code>, and only <code>b</code>, got
 # right.</details>
-# <details><summary>Hint 2</summary>k of n tosses: `comb(n, k) / 2**n`.</details>
+# <details><summary>Hint 2</summary>k of n tosses: <code>comb(n, k) / 2**n</code>.</details>
 # <details><summary>Hint 3</summary>Add up for 0 to k, k included.</details>
 
 
