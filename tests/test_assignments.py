@@ -177,6 +177,15 @@ def test_exercise_says_what_it_is_worth(name):
 
 
 @each_source
+def test_difficulty_rises(source):
+    """Failing means students meet the hard exercise first, and give up."""
+    texts = [cell.source for cell in read_source(source).cells if cell.cell_type == "markdown"]
+    levels = [re.search(r"· (easy|medium|hard) ·", text)[1] for text in texts[1:]]
+    assert levels == sorted(levels, key=["easy", "medium", "hard"].index)
+    assert len(set(levels)) > 1
+
+
+@each_source
 def test_points_add_up(source):
     """Failing means the notebook promises other points than it gives."""
     title = read_source(source).cells[0].source

@@ -107,7 +107,52 @@ assert (np.diff(tokens.astype(int), axis=1) <= 0).all(), (
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## 3 · Both masks at once
+# ## 3 · Edit a word
+#
+# **3 points · easy · 5 minutes.** One token of a text is exchanged. `changed(kind, edited,
+# length)` returns the list of the positions whose last states can change, in order: for
+# `kind` "decoder" or "encoder". A ValueError for any other kind.
+#
+# <details><summary>Hint 1</summary>Which positions of a decoder can see the edited
+# one?</details>
+# <details><summary>Hint 2</summary>Itself included.</details>
+# <details><summary>Hint 3</summary>An encoder has no position that cannot.</details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "changed", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def changed(kind: str, edited: int, length: int) -> list[int]:
+    """Positions whose last states can change."""
+    ### BEGIN SOLUTION
+    if kind not in ("decoder", "encoder"):
+        raise ValueError(f"no such kind: {kind}")
+    first = edited if kind == "decoder" else 0
+    return list(range(first, length))
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "check_changed", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# Check: changed
+assert changed("encoder", 2, 4) == [0, 1, 2, 3], "in an encoder everybody sees the edit"
+assert 0 not in changed("decoder", 2, 4), "a decoder's earlier positions cannot see it"
+assert 2 in changed("decoder", 2, 4), "the edited position itself changes"
+assert changed("decoder", 2, 4) == [2, 3], "every later position of a decoder sees it"
+try:
+    changed("parrot", 0, 1)
+except ValueError:
+    pass
+else:
+    raise AssertionError("an unknown kind needs a ValueError")
+### BEGIN HIDDEN TESTS
+length = int(np.random.default_rng(GRADING_SEED).integers(4, 12))
+for edited in range(length):
+    assert changed("decoder", edited, length) == [*range(edited, length)], (
+        "wrong length"
+    )
+    assert changed("encoder", edited, length) == [*range(length)], "wrong length"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 4 · Both masks at once
 #
 # **3 points · medium · 10 minutes.** A decoder's batch needs both.
 # `combine_masks(lengths, width, causal)` returns an array of booleans (rows, width, width): `True` where a
@@ -163,7 +208,7 @@ for causal in (True, False):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## 4 · Attention
+# ## 5 · Attention
 #
 # **4 points · medium · 15 minutes.** `attention(queries, keys, values, mask)` returns scaled
 # dot-product attention: scores of every query with every key, divided by the square root of
@@ -231,7 +276,7 @@ for size in (4, 9):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## 5 · After several layers
+# ## 6 · After several layers
 #
 # **4 points · hard · 15 minutes.** In one layer a position sees what its mask allows. In the
 # next it sees what those positions saw. `reach(mask, layers)` returns an array of
@@ -284,49 +329,4 @@ chain = np.eye(5, k=-1, dtype=bool)
 assert same(reach(chain, 4), np.tri(5)), (
     "looking has a direction: do rows look at columns?"
 )
-### END HIDDEN TESTS
-
-# %% [markdown]
-# ## 6 · Edit a word
-#
-# **3 points · easy · 5 minutes.** One token of a text is exchanged. `changed(kind, edited,
-# length)` returns the list of the positions whose last states can change, in order: for
-# `kind` "decoder" or "encoder". A ValueError for any other kind.
-#
-# <details><summary>Hint 1</summary>Which positions of a decoder can see the edited
-# one?</details>
-# <details><summary>Hint 2</summary>Itself included.</details>
-# <details><summary>Hint 3</summary>An encoder has no position that cannot.</details>
-
-
-# %% nbgrader={"grade": false, "grade_id": "changed", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def changed(kind: str, edited: int, length: int) -> list[int]:
-    """Positions whose last states can change."""
-    ### BEGIN SOLUTION
-    if kind not in ("decoder", "encoder"):
-        raise ValueError(f"no such kind: {kind}")
-    first = edited if kind == "decoder" else 0
-    return list(range(first, length))
-    ### END SOLUTION
-
-
-# %% nbgrader={"grade": true, "grade_id": "check_changed", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
-# Check: changed
-assert changed("encoder", 2, 4) == [0, 1, 2, 3], "in an encoder everybody sees the edit"
-assert 0 not in changed("decoder", 2, 4), "a decoder's earlier positions cannot see it"
-assert 2 in changed("decoder", 2, 4), "the edited position itself changes"
-assert changed("decoder", 2, 4) == [2, 3], "every later position of a decoder sees it"
-try:
-    changed("parrot", 0, 1)
-except ValueError:
-    pass
-else:
-    raise AssertionError("an unknown kind needs a ValueError")
-### BEGIN HIDDEN TESTS
-length = int(np.random.default_rng(GRADING_SEED).integers(4, 12))
-for edited in range(length):
-    assert changed("decoder", edited, length) == [*range(edited, length)], (
-        "wrong length"
-    )
-    assert changed("encoder", edited, length) == [*range(length)], "wrong length"
 ### END HIDDEN TESTS

@@ -110,7 +110,45 @@ assert same(dequantize_block(codes, scale), wanted), "wrong for another block"
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## 3 · Bits a weight
+# ## 3 · Pick by likelihood
+#
+# **4 points · easy · 10 minutes.** In an exam every choice is scored as if it were the
+# answer: `logprobs` is a list, for every choice, of the log-probabilities of its tokens, as an
+# array. Choices differ in length. `pick(logprobs)` returns the number of the choice with the
+# highest *mean* log-probability; of several, the first.
+#
+# <details><summary>Hint 1</summary>A sum gets smaller with every token.</details>
+# <details><summary>Hint 2</summary>Log-probabilities are negative: highest is nearest to
+# 0.</details>
+# <details><summary>Hint 3</summary><code>np.argmax</code> takes the first of equals.</details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "pick", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def pick(logprobs: list[np.ndarray]) -> int:
+    """The number of the likeliest choice, by mean a token."""
+    ### BEGIN SOLUTION
+    return int(np.argmax([tokens.mean() for tokens in logprobs]))
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "check_pick", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
+# Check: pick
+short, long = np.array([-1.5]), np.array([-0.5, -0.5, -0.6, -0.7])
+assert pick([np.array([-3.0]), np.array([-0.1])]) == 1, "the highest is nearest to 0"
+assert pick([short, long]) == 1, "a sum favours short choices: take the mean a token"
+early, late = np.array([-0.1, -3.0]), np.array([-0.9, -1.1])
+assert pick([early, late]) == 1, "all tokens count, not the first alone"
+assert pick([late, late.copy()]) == 0, "of equals, the first"
+### BEGIN HIDDEN TESTS
+random = np.random.default_rng(GRADING_SEED)
+for _ in range(5):
+    rows = [-random.exponential(size=int(random.integers(1, 9))) for _ in range(4)]
+    means = [float(np.sum(row)) / len(row) for row in rows]
+    assert pick(rows) == means.index(max(means)), "wrong for other choices"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 4 · Bits a weight
 #
 # **3 points · medium · 10 minutes.** A scale of 32 bits for every block costs bits too. With
 # *double quantisation* scales are stored in 8 bits, and every 256 scales share one more
@@ -153,7 +191,7 @@ for block in (32, 128, int(np.random.default_rng(GRADING_SEED).integers(200, 900
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## 4 · What the loss is taken of
+# ## 5 · What the loss is taken of
 #
 # **4 points · medium · 15 minutes.** A training row is a prompt and an answer, one after the
 # other. The model shall learn to answer, not to ask: labels are -100 where no loss is taken.
@@ -215,44 +253,6 @@ for limit in (8, 9, 12, 30):
     assert len(ids) == len(labels) == min(limit, 17), "wrong length for another limit"
     assert ids == (asked + said)[-limit:], "wrong tokens for another limit"
     assert labels[-8:] == said and set(labels[:-8]) <= {-100}, "wrong labels"
-### END HIDDEN TESTS
-
-# %% [markdown]
-# ## 5 · Pick by likelihood
-#
-# **4 points · easy · 10 minutes.** In an exam every choice is scored as if it were the
-# answer: `logprobs` is a list, for every choice, of the log-probabilities of its tokens, as an
-# array. Choices differ in length. `pick(logprobs)` returns the number of the choice with the
-# highest *mean* log-probability; of several, the first.
-#
-# <details><summary>Hint 1</summary>A sum gets smaller with every token.</details>
-# <details><summary>Hint 2</summary>Log-probabilities are negative: highest is nearest to
-# 0.</details>
-# <details><summary>Hint 3</summary><code>np.argmax</code> takes the first of equals.</details>
-
-
-# %% nbgrader={"grade": false, "grade_id": "pick", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def pick(logprobs: list[np.ndarray]) -> int:
-    """The number of the likeliest choice, by mean a token."""
-    ### BEGIN SOLUTION
-    return int(np.argmax([tokens.mean() for tokens in logprobs]))
-    ### END SOLUTION
-
-
-# %% nbgrader={"grade": true, "grade_id": "check_pick", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
-# Check: pick
-short, long = np.array([-1.5]), np.array([-0.5, -0.5, -0.6, -0.7])
-assert pick([np.array([-3.0]), np.array([-0.1])]) == 1, "the highest is nearest to 0"
-assert pick([short, long]) == 1, "a sum favours short choices: take the mean a token"
-early, late = np.array([-0.1, -3.0]), np.array([-0.9, -1.1])
-assert pick([early, late]) == 1, "all tokens count, not the first alone"
-assert pick([late, late.copy()]) == 0, "of equals, the first"
-### BEGIN HIDDEN TESTS
-random = np.random.default_rng(GRADING_SEED)
-for _ in range(5):
-    rows = [-random.exponential(size=int(random.integers(1, 9))) for _ in range(4)]
-    means = [float(np.sum(row)) / len(row) for row in rows]
-    assert pick(rows) == means.index(max(means)), "wrong for other choices"
 ### END HIDDEN TESTS
 
 # %% [markdown]

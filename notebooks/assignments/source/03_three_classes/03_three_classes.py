@@ -77,7 +77,51 @@ assert same(score_labels(logits, [7, 0, 3]), wanted), "wrong for other logits"
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## 2 · Take the lean out
+# ## 2 · The confusion matrix
+#
+# **3 points · easy · 10 minutes.** `confusion(truth, picked, classes)` returns integers
+# (classes, classes): at `[row, column]` how many texts of class `row` were called `column`.
+#
+# <details><summary>Hint 1</summary>Rows are the truth.</details>
+# <details><summary>Hint 2</summary>A class may never be picked, and still has its
+# column.</details>
+# <details><summary>Hint 3</summary><code>np.add.at</code> adds where places repeat; <code>+=</code> does
+# not.</details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "confusion", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def confusion(truth: np.ndarray, picked: np.ndarray, classes: int) -> np.ndarray:
+    """How often each class was called what (classes, classes)."""
+    ### BEGIN SOLUTION
+    table = np.zeros((classes, classes), dtype=int)
+    np.add.at(table, (np.asarray(truth), np.asarray(picked)), 1)
+    return table
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "check_confusion", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# Check: confusion
+truth, picked = np.array([0, 0, 0, 1, 2]), np.array([0, 1, 1, 1, 0])
+got = confusion(truth, picked, 3)
+assert got.shape == (3, 3), "a class that is never picked has its row and column too"
+assert got.sum() == 5, "some texts are not counted: does += count repeated places?"
+assert got[0, 1] == 2, (
+    "rows are the truth, columns what was picked: is yours transposed?"
+)
+assert got.tolist() == [[1, 2, 0], [0, 1, 0], [1, 0, 0]], "a text is in the wrong place"
+### BEGIN HIDDEN TESTS
+random = np.random.default_rng(GRADING_SEED)
+truth, picked = random.integers(0, 4, size=(2, 60))
+for row in range(5):
+    for column in range(5):
+        count = int(((truth == row) & (picked == column)).sum())
+        assert confusion(truth, picked, 5)[row, column] == count, (
+            "wrong for other texts"
+        )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 3 · Take the lean out
 #
 # **3 points · medium · 10 minutes.** A prompt leans to one label whatever the text says. Ask
 # it about texts without content: what it then says is the lean. `remove_lean(scores, empty)`
@@ -119,50 +163,6 @@ random = np.random.default_rng(GRADING_SEED)
 scores, empty = (np.log(random.dirichlet([1, 1, 1], size=n)) for n in (30, 4))
 wanted = (np.exp(scores) / np.exp(empty).mean(axis=0)).argmax(axis=1)
 assert same(remove_lean(scores, empty), wanted), "wrong for other scores"
-### END HIDDEN TESTS
-
-# %% [markdown]
-# ## 3 · The confusion matrix
-#
-# **3 points · easy · 10 minutes.** `confusion(truth, picked, classes)` returns integers
-# (classes, classes): at `[row, column]` how many texts of class `row` were called `column`.
-#
-# <details><summary>Hint 1</summary>Rows are the truth.</details>
-# <details><summary>Hint 2</summary>A class may never be picked, and still has its
-# column.</details>
-# <details><summary>Hint 3</summary><code>np.add.at</code> adds where places repeat; <code>+=</code> does
-# not.</details>
-
-
-# %% nbgrader={"grade": false, "grade_id": "confusion", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def confusion(truth: np.ndarray, picked: np.ndarray, classes: int) -> np.ndarray:
-    """How often each class was called what (classes, classes)."""
-    ### BEGIN SOLUTION
-    table = np.zeros((classes, classes), dtype=int)
-    np.add.at(table, (np.asarray(truth), np.asarray(picked)), 1)
-    return table
-    ### END SOLUTION
-
-
-# %% nbgrader={"grade": true, "grade_id": "check_confusion", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
-# Check: confusion
-truth, picked = np.array([0, 0, 0, 1, 2]), np.array([0, 1, 1, 1, 0])
-got = confusion(truth, picked, 3)
-assert got.shape == (3, 3), "a class that is never picked has its row and column too"
-assert got.sum() == 5, "some texts are not counted: does += count repeated places?"
-assert got[0, 1] == 2, (
-    "rows are the truth, columns what was picked: is yours transposed?"
-)
-assert got.tolist() == [[1, 2, 0], [0, 1, 0], [1, 0, 0]], "a text is in the wrong place"
-### BEGIN HIDDEN TESTS
-random = np.random.default_rng(GRADING_SEED)
-truth, picked = random.integers(0, 4, size=(2, 60))
-for row in range(5):
-    for column in range(5):
-        count = int(((truth == row) & (picked == column)).sum())
-        assert confusion(truth, picked, 5)[row, column] == count, (
-            "wrong for other texts"
-        )
 ### END HIDDEN TESTS
 
 # %% [markdown]

@@ -31,7 +31,7 @@ def same(got, wanted) -> bool:
 # %% [markdown]
 # ## 1 · LoRA's layer
 #
-# **4 points · medium · 10 minutes.** A linear layer has weights `weight` (out, in). LoRA adds
+# **4 points · easy · 10 minutes.** A linear layer has weights `weight` (out, in). LoRA adds
 # `down` (rank, in) and `up` (out, rank), and the scale `alpha / rank`.
 # `lora_forward(inputs, weight, down, up, alpha)` returns what the adapted layer gives for
 # `inputs` (rows, in): a tensor (rows, out).

@@ -69,7 +69,154 @@ for k in (1, 7):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## 2 · How rare, and how much about it
+# ## 2 · hit@k
+#
+# **2 points · easy · 5 minutes.** `hit_at(found, right, k)` returns the share of questions for
+# which at least one of the right passages is among the first `k` found. `found` is a list of
+# lists of numbers, `right` a list of sets of numbers.
+#
+# <details><summary>Hint 1</summary>Only the first k count.</details>
+# <details><summary>Hint 2</summary>A question counts once, however many are found.</details>
+# <details><summary>Hint 3</summary><code>set &amp; set</code> is empty if they have nothing in
+# common.</details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "hit_at", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def hit_at(found: list[list[int]], right: list[set[int]], k: int) -> float:
+    """The share of questions with a right passage among the first k."""
+    ### BEGIN SOLUTION
+    hits = [
+        bool(set(row[:k]) & wanted) for row, wanted in zip(found, right, strict=True)
+    ]
+    return sum(hits) / len(hits)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "check_hit_at", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# Check: hit_at
+found, right = [[1, 2, 3], [4, 5, 6], [7, 8, 9]], [{2, 3}, {5, 6}, {1}]
+assert hit_at(found, right, 3) <= 1, "a question counts once, and a share is of all"
+assert hit_at(found, right, 1) == 0, "only the first k count"
+assert abs(hit_at(found, right, 2) - 2 / 3) < 1e-9, (
+    "one of the right passages is enough"
+)
+assert abs(hit_at(found, right, 3) - 2 / 3) < 1e-9, (
+    "a passage among the first 3 is missed"
+)
+### BEGIN HIDDEN TESTS
+random = np.random.default_rng(GRADING_SEED)
+found = [random.permutation(30)[:10].tolist() for _ in range(25)]
+right = [set(random.integers(0, 30, size=2).tolist()) for _ in range(25)]
+for k in (1, 4, 10):
+    firsts = [
+        min([row.index(n) for n in want if n in row], default=99)
+        for row, want in zip(found, right)
+    ]
+    assert abs(hit_at(found, right, k) - np.mean(np.array(firsts) < k)) < 1e-9, (
+        "wrong for other questions"
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 3 · Quartets
+#
+# **2 points · easy · 5 minutes.** Four facts offer each other's definitions as choices, so
+# that every definition is right once and wrong three times. `quartet(answers)` takes the four
+# definitions and returns four questions, one a fact, in order: pairs `(choices, right)` of a
+# list of the four definitions and the place of the right one. The right places must be 0, 1,
+# 2, 3, each once: a model with a taste for a place gains nothing.
+#
+# <details><summary>Hint 1</summary>If all four questions have the choices in the same order,
+# where are the right ones?</details>
+# <details><summary>Hint 2</summary>Then question 0 has its answer at place 0: what of question
+# 1?</details>
+# <details><summary>Hint 3</summary>Shorter than you think.</details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "quartet", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def quartet(answers: list[str]) -> list[tuple[list[str], int]]:
+    """Four questions: choices, and the place of the right one."""
+    ### BEGIN SOLUTION
+    return [(list(answers), place) for place in range(4)]
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "check_quartet", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# Check: quartet
+four = ["north", "east", "south", "west"]
+made = quartet(four)
+assert len(made) == 4, "one question a fact"
+assert all(len(set(choices)) == 4 for choices, _ in made), "four different choices each"
+assert [choices[right] for choices, right in made] == four, (
+    "question n is about fact n: is the right place right?"
+)
+assert len({right for _, right in made}) > 1, (
+    "always the same place: a taste for it would win"
+)
+assert sorted(right for _, right in made) == [0, 1, 2, 3], "every place is right once"
+### BEGIN HIDDEN TESTS
+names = [f"answer {n}" for n in np.random.default_rng(GRADING_SEED).permutation(99)[:4]]
+made = quartet(names)
+assert all(sorted(choices) == sorted(names) for choices, _ in made), "other choices"
+assert [choices[right] for choices, right in made] == names, "wrong for other answers"
+assert sorted(right for _, right in made) == [0, 1, 2, 3], "every place is right once"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 4 · Fuse two lists
+#
+# **3 points · medium · 10 minutes.** Scores of different searches have different units, ranks
+# have not. `fuse(lists, constant)` takes lists of numbers, best first, gives each number
+# 1 / (constant + rank) from every list it stands in, ranks counted from 1, and returns all
+# numbers, best first; of equals, the smaller number first.
+#
+# <details><summary>Hint 1</summary>A dict from number to its sum.</details>
+# <details><summary>Hint 2</summary><code>enumerate(…, start=1)</code></details>
+# <details><summary>Hint 3</summary>Sort by <code>(-sum, number)</code>.</details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "fuse", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def fuse(lists: list[list[int]], constant: int = 60) -> list[int]:
+    """All numbers, best first by reciprocal rank fusion."""
+    ### BEGIN SOLUTION
+    sums: dict[int, float] = {}
+    for ranked in lists:
+        for rank, number in enumerate(ranked, start=1):
+            sums[number] = sums.get(number, 0.0) + 1 / (constant + rank)
+    return sorted(sums, key=lambda number: (-sums[number], number))
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "check_fuse", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# Check: fuse
+got = fuse([[3, 7, 1], [5, 7, 2]])
+assert sorted(got) == [1, 2, 3, 5, 7], "every number of every list, once"
+assert got[-1] != 7, "best first: is your order turned round?"
+assert got[0] == 7, "second in both beats first in one: do you add over lists?"
+assert got[1:3] == [3, 5], "of equals, the smaller number first"
+assert fuse([[1, 3], [4, 3], [5, 3]], 0)[0] == 3, "three times 1/2 is more than 1"
+assert fuse([[4, 3], [1, 3]], 0) == [1, 3, 4], "with constant 0, first is 1, second 1/2"
+### BEGIN HIDDEN TESTS
+random = np.random.default_rng(GRADING_SEED)
+for constant in (0, 60):
+    lists = [random.permutation(12)[:8].tolist() for _ in range(3)]
+    worth = {
+        n: round(
+            sum(1 / (constant + 1 + row.index(n)) for row in lists if n in row), 12
+        )
+        for n in range(12)
+    }
+    got = fuse(lists, constant)
+    assert sorted(got) == [n for n in worth if worth[n]], (
+        "a number is missing, or too many"
+    )
+    assert all(worth[x] >= worth[y] for x, y in zip(got, got[1:])), (
+        "wrong for other lists"
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 5 · How rare, and how much about it
 #
 # **4 points · medium · 15 minutes.** `bm25(query, texts, k1=1.5, b=0.75)` returns BM25's scores, a list
 # with a number a text. Words are what stands between blanks. A word of the query that is in
@@ -136,153 +283,6 @@ for query in ("a", "b c", "c c", "z"):
         sizes = np.array([len(text.split()) for text in texts])
         wanted += rare * times / (times + 1.2 * (1 - 0.6 + 0.6 * sizes / mean))
     assert same(bm25(query, texts, 1.2, 0.6), wanted), "wrong for other texts"
-### END HIDDEN TESTS
-
-# %% [markdown]
-# ## 3 · Fuse two lists
-#
-# **3 points · medium · 10 minutes.** Scores of different searches have different units, ranks
-# have not. `fuse(lists, constant)` takes lists of numbers, best first, gives each number
-# 1 / (constant + rank) from every list it stands in, ranks counted from 1, and returns all
-# numbers, best first; of equals, the smaller number first.
-#
-# <details><summary>Hint 1</summary>A dict from number to its sum.</details>
-# <details><summary>Hint 2</summary><code>enumerate(…, start=1)</code></details>
-# <details><summary>Hint 3</summary>Sort by <code>(-sum, number)</code>.</details>
-
-
-# %% nbgrader={"grade": false, "grade_id": "fuse", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def fuse(lists: list[list[int]], constant: int = 60) -> list[int]:
-    """All numbers, best first by reciprocal rank fusion."""
-    ### BEGIN SOLUTION
-    sums: dict[int, float] = {}
-    for ranked in lists:
-        for rank, number in enumerate(ranked, start=1):
-            sums[number] = sums.get(number, 0.0) + 1 / (constant + rank)
-    return sorted(sums, key=lambda number: (-sums[number], number))
-    ### END SOLUTION
-
-
-# %% nbgrader={"grade": true, "grade_id": "check_fuse", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
-# Check: fuse
-got = fuse([[3, 7, 1], [5, 7, 2]])
-assert sorted(got) == [1, 2, 3, 5, 7], "every number of every list, once"
-assert got[-1] != 7, "best first: is your order turned round?"
-assert got[0] == 7, "second in both beats first in one: do you add over lists?"
-assert got[1:3] == [3, 5], "of equals, the smaller number first"
-assert fuse([[1, 3], [4, 3], [5, 3]], 0)[0] == 3, "three times 1/2 is more than 1"
-assert fuse([[4, 3], [1, 3]], 0) == [1, 3, 4], "with constant 0, first is 1, second 1/2"
-### BEGIN HIDDEN TESTS
-random = np.random.default_rng(GRADING_SEED)
-for constant in (0, 60):
-    lists = [random.permutation(12)[:8].tolist() for _ in range(3)]
-    worth = {
-        n: round(
-            sum(1 / (constant + 1 + row.index(n)) for row in lists if n in row), 12
-        )
-        for n in range(12)
-    }
-    got = fuse(lists, constant)
-    assert sorted(got) == [n for n in worth if worth[n]], (
-        "a number is missing, or too many"
-    )
-    assert all(worth[x] >= worth[y] for x, y in zip(got, got[1:])), (
-        "wrong for other lists"
-    )
-### END HIDDEN TESTS
-
-# %% [markdown]
-# ## 4 · hit@k
-#
-# **2 points · easy · 5 minutes.** `hit_at(found, right, k)` returns the share of questions for
-# which at least one of the right passages is among the first `k` found. `found` is a list of
-# lists of numbers, `right` a list of sets of numbers.
-#
-# <details><summary>Hint 1</summary>Only the first k count.</details>
-# <details><summary>Hint 2</summary>A question counts once, however many are found.</details>
-# <details><summary>Hint 3</summary><code>set &amp; set</code> is empty if they have nothing in
-# common.</details>
-
-
-# %% nbgrader={"grade": false, "grade_id": "hit_at", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def hit_at(found: list[list[int]], right: list[set[int]], k: int) -> float:
-    """The share of questions with a right passage among the first k."""
-    ### BEGIN SOLUTION
-    hits = [
-        bool(set(row[:k]) & wanted) for row, wanted in zip(found, right, strict=True)
-    ]
-    return sum(hits) / len(hits)
-    ### END SOLUTION
-
-
-# %% nbgrader={"grade": true, "grade_id": "check_hit_at", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-# Check: hit_at
-found, right = [[1, 2, 3], [4, 5, 6], [7, 8, 9]], [{2, 3}, {5, 6}, {1}]
-assert hit_at(found, right, 3) <= 1, "a question counts once, and a share is of all"
-assert hit_at(found, right, 1) == 0, "only the first k count"
-assert abs(hit_at(found, right, 2) - 2 / 3) < 1e-9, (
-    "one of the right passages is enough"
-)
-assert abs(hit_at(found, right, 3) - 2 / 3) < 1e-9, (
-    "a passage among the first 3 is missed"
-)
-### BEGIN HIDDEN TESTS
-random = np.random.default_rng(GRADING_SEED)
-found = [random.permutation(30)[:10].tolist() for _ in range(25)]
-right = [set(random.integers(0, 30, size=2).tolist()) for _ in range(25)]
-for k in (1, 4, 10):
-    firsts = [
-        min([row.index(n) for n in want if n in row], default=99)
-        for row, want in zip(found, right)
-    ]
-    assert abs(hit_at(found, right, k) - np.mean(np.array(firsts) < k)) < 1e-9, (
-        "wrong for other questions"
-    )
-### END HIDDEN TESTS
-
-# %% [markdown]
-# ## 5 · Quartets
-#
-# **2 points · easy · 5 minutes.** Four facts offer each other's definitions as choices, so
-# that every definition is right once and wrong three times. `quartet(answers)` takes the four
-# definitions and returns four questions, one a fact, in order: pairs `(choices, right)` of a
-# list of the four definitions and the place of the right one. The right places must be 0, 1,
-# 2, 3, each once: a model with a taste for a place gains nothing.
-#
-# <details><summary>Hint 1</summary>If all four questions have the choices in the same order,
-# where are the right ones?</details>
-# <details><summary>Hint 2</summary>Then question 0 has its answer at place 0: what of question
-# 1?</details>
-# <details><summary>Hint 3</summary>Shorter than you think.</details>
-
-
-# %% nbgrader={"grade": false, "grade_id": "quartet", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def quartet(answers: list[str]) -> list[tuple[list[str], int]]:
-    """Four questions: choices, and the place of the right one."""
-    ### BEGIN SOLUTION
-    return [(list(answers), place) for place in range(4)]
-    ### END SOLUTION
-
-
-# %% nbgrader={"grade": true, "grade_id": "check_quartet", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-# Check: quartet
-four = ["north", "east", "south", "west"]
-made = quartet(four)
-assert len(made) == 4, "one question a fact"
-assert all(len(set(choices)) == 4 for choices, _ in made), "four different choices each"
-assert [choices[right] for choices, right in made] == four, (
-    "question n is about fact n: is the right place right?"
-)
-assert len({right for _, right in made}) > 1, (
-    "always the same place: a taste for it would win"
-)
-assert sorted(right for _, right in made) == [0, 1, 2, 3], "every place is right once"
-### BEGIN HIDDEN TESTS
-names = [f"answer {n}" for n in np.random.default_rng(GRADING_SEED).permutation(99)[:4]]
-made = quartet(names)
-assert all(sorted(choices) == sorted(names) for choices, _ in made), "other choices"
-assert [choices[right] for choices, right in made] == names, "wrong for other answers"
-assert sorted(right for _, right in made) == [0, 1, 2, 3], "every place is right once"
 ### END HIDDEN TESTS
 
 # %% [markdown]
