@@ -158,8 +158,8 @@ for edited in range(length):
 # `combine_masks(lengths, width, causal)` returns an array of booleans (rows, width, width): `True` where a
 # position may look. Nobody looks at padding; with `causal` nobody looks ahead either. What
 # padding itself looks at does not matter to the model, but a row without any `True` makes the
-# softmax divide by zero: so let every padding position look at position 0, and at nothing
-# that is padding.
+# softmax divide by zero: so every padding position must be allowed to look at position 0;
+# it may look at other tokens, but never at padding. Every text has at least one token.
 #
 # <details><summary>Hint 1</summary>Padding is a matter of columns: which may be looked
 # at?</details>

@@ -197,7 +197,8 @@ for block in (32, 128, int(np.random.default_rng(GRADING_SEED).integers(200, 900
 # other. The model shall learn to answer, not to ask: labels are -100 where no loss is taken.
 # `build_row(prompt, answer, limit)` returns `(ids, labels)`, two lists of equal length. If
 # the row is longer than `limit`, the *prompt* is cut, at its start, so that the answer stays
-# whole; an answer that alone is longer than `limit` is a ValueError.
+# whole; an answer that alone is longer than `limit` is a ValueError. `answer` ends with its
+# end-of-text token already: add none.
 #
 # <details><summary>Hint 1</summary>Labels are not shifted: the model does that
 # itself.</details>
