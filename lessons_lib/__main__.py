@@ -9,8 +9,6 @@ from lessons_lib.assets import AssetError
 from lessons_lib.data import DataError
 from lessons_lib.models import ModelError, quiet_libraries
 from lessons_lib.ops import finetune
-from lessons_lib.ops.assignments import write_release
-from lessons_lib.ops.grading import grade_folder
 from lessons_lib.ops.readme import update_readme
 from lessons_lib.ops.runner import BUILD, LessonError, run_course
 from lessons_lib.ops.sandbox import SandboxError
@@ -27,8 +25,12 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.command == "study":
             run_study(options.lesson)
         elif options.command == "release":
+            from lessons_lib.ops.assignments import write_release  # nbgrader is slow to import
+
             write_release()
         elif options.command == "grade":
+            from lessons_lib.ops.grading import grade_folder
+
             grade_folder(options.submissions, options.grades, unsafe=options.unsafe)
         else:
             run_course(options.lesson, options.data, publish=options.command == "notebooks")

@@ -97,7 +97,7 @@ WRONG = {
         ("tokens.mean()", "tokens[0]", "all tokens count"),
         (
             "np.argmax([tokens.mean() for tokens in logprobs])",
-            "3 - np.argmax([t.mean() for t in logprobs[::-1]]) - 4 + len(logprobs)",
+            "len(logprobs) - 1 - np.argmax([t.mean() for t in logprobs[::-1]])",
             "of equals",
         ),
     ],

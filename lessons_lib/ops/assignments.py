@@ -25,7 +25,7 @@ from lessons_lib.ops.pairs import NOTEBOOKS, read_source
 
 FOLDER = NOTEBOOKS / "assignments"
 STEPS = (LockCells, ClearSolutions, ClearOutput, CheckCellMetadata, ClearHiddenTests, ComputeChecksums)
-CHECK = re.compile(r"^# Check: (\w+)\n", re.MULTILINE)
+CHECK = re.compile(r"# Check: (\w+)\n")
 SECRET = re.compile(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)### END (?:SOLUTION|HIDDEN TESTS)", re.DOTALL)
 TELLING = 12  # shorter lines, such as a bracket or a return, give nothing away
 
@@ -42,6 +42,11 @@ class Exercise:
     points: int
     solution: str
     check: str
+
+    @property
+    def public(self) -> str:
+        """What students see of the check."""
+        return SECRET.sub("", self.check)
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,12 @@ def read_assignment(path: Path) -> Assignment:
             exercises.append(Exercise(name[1], settings["points"], solution.source, cell.source))
         elif not settings["solution"]:
             setup.append(cell.source)
-    version = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    return Assignment(path.stem, "\n".join(setup), exercises, version)
+    return Assignment(path.stem, "\n".join(setup), exercises, hash_source(path))
+
+
+def hash_source(path: Path) -> str:
+    """The version of an assignment."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def build_release(path: Path) -> NotebookNode:
@@ -83,7 +92,7 @@ def build_release(path: Path) -> NotebookNode:
     notebook, resources = read_source(path), {}
     for step in STEPS:
         notebook, resources = step().preprocess(notebook, resources)
-    notebook.metadata["lessons_lib"] = {"assignment": path.stem, "version": read_assignment(path).version}
+    notebook.metadata["lessons_lib"] = {"assignment": path.stem, "version": hash_source(path)}
     return notebook
 
 
@@ -100,12 +109,8 @@ def write_release(folder: Path = FOLDER / "release") -> list[Path]:
     for path in list_assignments():
         nbformat.write(read_source(path), path.with_suffix(".ipynb"))
         release, source = build_release(path), path.read_text(encoding="utf-8")
-        leaks = [
-            line
-            for cell in release.cells
-            for line in find_leaks(source, f"{cell.source}\n{cell.get('outputs', '')}")
-        ]
-        if leaks:
+        text = "\n".join(f"{cell.source}\n{cell.get('outputs', '')}" for cell in release.cells)
+        if leaks := find_leaks(source, text):
             raise ReleaseError(f"{path}: the student version would hold {leaks[0]!r}.")
         target = folder / path.stem / f"{path.stem}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)

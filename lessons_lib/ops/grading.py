@@ -21,13 +21,13 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from lessons_lib.data import decode_file
 from lessons_lib.ops.assignments import Assignment, list_assignments, read_assignment
 from lessons_lib.ops.report import write_pages
 from lessons_lib.ops.sandbox import Sandbox, SandboxError, StudentError, check_sandbox, make_printable
 from lessons_lib.ops.submissions import Submission, list_submissions, read_submission
+from lessons_lib.progress import progress_bar
 
 PRELOAD = ("numpy", "torch", "pandas", "matplotlib.pyplot", "scipy", "sklearn")
 
@@ -62,12 +62,12 @@ class Graded:
 
 def mark_exercises(assignment: Assignment, functions: Mapping[str, Callable], seed: int) -> list[Mark]:
     """Runs every check of an assignment on the functions of that name, with inputs drawn from the seed."""
+    space: dict[str, object] = {}
+    exec(assignment.setup, space)
+    space |= {**functions, "GRADING_SEED": seed}
     marks = []
     for exercise in assignment.exercises:
-        space: dict[str, object] = {}
-        exec(assignment.setup, space)
-        space |= {**functions, "GRADING_SEED": seed}
-        message = run_check(exercise.check, space)
+        message = run_check(exercise.check, dict(space))
         marks.append(Mark(exercise.name, 0 if message else exercise.points, exercise.points, message))
     return marks
 
@@ -119,8 +119,10 @@ def grade_folder(folder: Path, grades: Path, *, unsafe: bool = False) -> pd.Data
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         jobs = [pool.submit(grade_once, one, grades, seed, unsafe) for one in submissions]
         try:
-            for job in tqdm(as_completed(jobs), total=len(jobs), unit="notebook"):
-                graded.append(job.result())
+            with progress_bar(len(jobs), "grade", "notebook") as bar:
+                for job in as_completed(jobs):
+                    graded.append(job.result())
+                    bar.update()
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise
@@ -165,27 +167,23 @@ def apply_overrides(graded: list[Graded], file: Path) -> None:
         return
     students = {one.student: one for one in graded}
     ungraded = {one.student for one in graded if not one.marks}
-    lines = decode_file(file).splitlines()
-    for number, row in enumerate(csv.DictReader(lines), start=2):
-        if any(row.values()):
-            name = row.get("student") or ""
-            one = students.get(name) or students.get(name.removeprefix("'"))
-            places = {mark.exercise: place for place, mark in enumerate(one.marks)} if one else {}
-            try:
-                points = float(row["points"])
-                if one and one.student in ungraded and row["exercise"] not in places:  # of an exam, say
-                    places[row["exercise"]] = len(one.marks)
-                    one.marks.append(Mark(row["exercise"], points, points))
-                place = places[row["exercise"]]
-                if not math.isfinite(points):
-                    raise ValueError
-            except (KeyError, ValueError, TypeError):
-                raise OverrideError(
-                    f"{file}, row {number}: student, exercise or points are wrong: {row}.\n  Remedy: columns "
-                    "student, exercise, points, reason; names as in scores.csv, points as a number."
-                ) from None
-            reason = f"set by the instructor: {row.get('reason') or 'no reason given'}"
-            one.marks[place] = Mark(row["exercise"], points, one.marks[place].possible, reason)
+    for number, row in enumerate(csv.DictReader(decode_file(file).splitlines()), start=2):
+        if not any(row.values()):
+            continue
+        try:
+            name, exercise, points = row["student"], row["exercise"], float(row["points"])
+            one = students.get(name) or students[name.removeprefix("'")]
+            marks = {mark.exercise: mark for mark in one.marks}
+            possible = points if one.student in ungraded else marks[exercise].possible
+            if not math.isfinite(points):
+                raise ValueError
+        except (KeyError, ValueError, TypeError, AttributeError):
+            raise OverrideError(
+                f"{file}, row {number}: student, exercise or points are wrong: {row}.\n  Remedy: columns "
+                "student, exercise, points, reason; names as in scores.csv, points as a number."
+            ) from None
+        reason = f"set by the instructor: {row.get('reason') or 'no reason given'}"
+        one.marks = list({**marks, exercise: Mark(exercise, points, possible, reason)}.values())
 
 
 def write_scores(graded: list[Graded], file: Path) -> pd.DataFrame:

@@ -153,14 +153,14 @@ class Sandbox:
     def watch(self, process: subprocess.Popen) -> None:
         """Ends the process when it has too many children, too much memory, or too little time."""
         while process.poll() is None:
-            with contextlib.suppress(psutil.Error, OSError):
-                family = psutil.Process(process.pid).children(recursive=True)
-                if len(family) > PROCESSES:
-                    self.why_ended = f"more than {PROCESSES} processes"
-                elif sum(member.num_threads() for member in family) > THREADS:
-                    self.why_ended = f"more than {THREADS} threads"
-                elif sum(map(measure_memory, family)) > MEMORY:
-                    self.why_ended = f"more than {MEMORY / student.GIGABYTE:g} GB of memory"
+            family = list_children(process)
+            threads, memory = (sum(each) for each in zip((0, 0), *map(measure_process, family), strict=True))
+            if len(family) > PROCESSES:
+                self.why_ended = f"more than {PROCESSES} processes"
+            elif threads > THREADS:
+                self.why_ended = f"more than {THREADS} threads"
+            elif memory > MEMORY:
+                self.why_ended = f"more than {MEMORY / student.GIGABYTE:g} GB of memory"
             if self.why_ended or time.monotonic() > self.ends + START:
                 end(process)
             time.sleep(0.1)
@@ -226,21 +226,25 @@ def make_printable(text: str, longest: int = 300) -> str:
     return text.encode("utf-8", "backslashreplace").decode()[:longest]
 
 
-def measure_memory(process: psutil.Process) -> int:
-    """Bytes that a process holds; 0 where it has ended."""
+def list_children(process: subprocess.Popen) -> list[psutil.Process]:
+    """What a process started, and what that started; none where it has ended."""
     try:
-        return process.memory_info().rss
-    except psutil.Error:
-        return 0
+        return psutil.Process(process.pid).children(recursive=True)
+    except (psutil.Error, OSError):
+        return []
+
+
+def measure_process(process: psutil.Process) -> tuple[int, int]:
+    """Threads and bytes that a process holds; none where it has ended, which must not hide the others'."""
+    try:
+        return process.num_threads(), process.memory_info().rss
+    except (psutil.Error, OSError):
+        return 0, 0
 
 
 def end(process: subprocess.Popen) -> None:
     """Kills a process and its children; inside bubblewrap nothing outlives it."""
-    try:
-        family = psutil.Process(process.pid).children(recursive=True)
-    except psutil.Error:
-        family = []
-    for member in [process, *family]:
+    for member in [process, *list_children(process)]:
         with contextlib.suppress(psutil.Error, OSError):
             member.kill()
     process.wait()

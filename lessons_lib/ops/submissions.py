@@ -106,17 +106,16 @@ def recognise(cells: list[str], assignments: list[Assignment]) -> Assignment | N
 
 def compare_cells(cells: list[tuple[str, dict]], assignment: Assignment) -> list[str]:
     """What is unusual about a notebook's graded cells."""
-    names = [(CHECK.match(source), source, settings) for source, settings in cells]
-    marked = [(name[1], source, settings) for name, source, settings in names if name]
-    order, times, remarks = [name for name, *_ in marked], Counter(name for name, *_ in marked), []
+    marked = [(found[1], source, settings) for source, settings in cells if (found := CHECK.match(source))]
+    order, remarks = [name for name, *_ in marked], []
+    times = Counter(order)
     wanted = [exercise.name for exercise in assignment.exercises]
     for exercise in assignment.exercises:
         if times[exercise.name] != 1:
             often = "missing" if not times[exercise.name] else f"there {times[exercise.name]} times"
             remarks.append(f"the check of {exercise.name} is {often}")
-        public = exercise.check.partition("### BEGIN HIDDEN TESTS")[0].split()
         for name, source, settings in marked:
-            if name == exercise.name and source.split() != public:
+            if name == exercise.name and source.split() != exercise.public.split():
                 remarks.append(f"the check of {name} was edited")
             if name == exercise.name and settings.get("points", exercise.points) != exercise.points:
                 remarks.append(f"the points of {name} were edited")

@@ -14,8 +14,7 @@ from transformers import BitsAndBytesConfig
 
 from lessons_lib import knowledge
 from lessons_lib.decoders import load_decoder
-from lessons_lib.dialogs import ask
-from lessons_lib.evaluation import Metric, compare_paired
+from lessons_lib.evaluation import Embedder, Metric, compare_paired
 from lessons_lib.machine import choose_precision
 from lessons_lib.models import add_lora
 from lessons_lib.profiles import load_profile
@@ -83,11 +82,11 @@ def run_arm(name: str, seed: int) -> ArmRun:
 @functools.cache
 def search_definitions() -> ArmRun:
     """What the encoder that picked the wrong answers picks itself, as the lesson's section 6 does."""
-    encoder, marks = load_profile(LESSON, "laptop").encoder, {}
+    embedder, marks = Embedder(load_profile(LESSON, "laptop").encoder), {}
     for group, questions in (("trained", load_exam().trained), ("untrained", load_exam().untrained)):
         terms = load_groups()[group]
-        answers = knowledge.embed_answers(terms, encoder)
-        names = knowledge.embed_answers([ask("", term.term) for term in terms], encoder)
+        answers = embedder.embed([term.answer for term in terms], max_tokens=128)
+        names = embedder.embed([term.term for term in terms], max_tokens=128)
         place = {term.answer: number for number, term in enumerate(terms)}
         picked = [
             (answers[[place[choice] for choice in question.choices]] @ name).argmax()
