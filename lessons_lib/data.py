@@ -242,7 +242,7 @@ def _read_hub(name: str) -> pd.DataFrame:
     except Exception as error:  # the library raises many kinds, from missing names to lost connections
         raise DataError(
             f"{name} could not be loaded from the Hugging Face Hub ({type(error).__name__}: {error}). "
-            "Remedy: check the name and the network, or give a file of your own (DATA=reviews.csv)."
+            "Remedy: check the name and the network, or give a file of your own (LESSON=… DATA=reviews.csv)."
         ) from error
     frames = []
     for key in (key for key in parts if key in SPLIT_NAMES):

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import transformers
 from bitsandbytes.nn import Linear4bit
-from huggingface_hub import auth_check
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub import auth_check, try_to_load_from_cache
+from huggingface_hub.errors import GatedRepoError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lessons_lib.data import flatten_rows
@@ -44,20 +44,23 @@ def load_decoder(name: str, **options: object) -> tuple[PreTrainedModel, PreTrai
 def choose_decoder(name: str, stand_in: str) -> str:
     """`name`, or `stand_in` where `name` is a gated Hub model to which this account has no access.
 
-    Asks the Hub before anything is downloaded, and prints what was decided and both remedies.
+    Asks the Hub before anything is downloaded, and prints what was decided and both remedies; a model that
+    lies in the Hub's cache is taken as it is, without a network.
     """
-    if name in TINY or name.startswith(PACKAGED) or Path(name).is_dir():
+    here = name in TINY or name.startswith(PACKAGED) or Path(name).is_dir()
+    if here or isinstance(try_to_load_from_cache(name, "config.json"), str):
         return name
     try:
         auth_check(name)
-    except GatedRepoError:
-        print(
-            f"{name} is gated, and this account has no access to it. This run takes {stand_in} instead, an "
-            f"open model of the same architecture; its numbers are its own. For {name}: accept its "
-            f"licence on https://huggingface.co/{name}, set HF_TOKEN, and run again."
-        )
+    except GatedRepoError as error:
+        remedy = f"accept its licence on https://huggingface.co/{name}, set HF_TOKEN, and run again."
+        gated = f"{name} is gated, and this account has no access to it."
+        if not stand_in:
+            raise ModelError(f"{gated} Remedy: {remedy}") from error
+        print(f"{gated} This run takes {stand_in} instead, an open model of the same architecture; its")
+        print(f"numbers are its own. For {name}: {remedy}")
         return stand_in
-    except (RepositoryNotFoundError, OSError, ValueError) as error:
+    except Exception as error:  # no network: the Hub's client lets its HTTP library's own errors through
         raise ModelError(
             f"{name} could not be asked for ({type(error).__name__}). Remedy: check the name and the "
             "network, or use the laptop profile (LESSONS_PROFILE=laptop), which needs no Hub."

@@ -94,7 +94,8 @@ def split_terms(terms: list[Dialog], sizes: dict[str, int], seed: int) -> dict[s
     Where there are too few terms, each group gets four and a share of the rest."""
     unique = list({term.answer.lower(): term for term in terms}.values())
     if len(unique) < 4 * len(sizes):
-        raise DataError(f"{len(unique)} different answers are too few: four choices a group need four each.")
+        need = f"{4 * len(sizes)} are needed, four choices a group. Remedy: add facts."
+        raise DataError(f"{len(unique)} different answers are too few: {need}")
     order = np.random.default_rng(seed).permutation(len(unique))
     spare = len(unique) - 4 * len(sizes)  # beyond the four that each group needs
     share = min(1.0, spare / max(1, sum(sizes.values()) - 4 * len(sizes)))

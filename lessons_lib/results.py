@@ -6,7 +6,7 @@ Contract: notebooks write into `build/results/`; only `make notebooks` and `make
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,7 +28,7 @@ VERSIONS = ("torch", "transformers", "peft", "datasets", "accelerate", "scikit-l
 class Results:
     """What one lesson, or one study, measured. Metric names are `<system>.<metric>`; `seconds` is wall
     time, `peak_rss_mb` the process's peak resident memory in 10⁶ bytes, `headline` the metric before and
-    the metric after."""
+    the metric after, `sources` the hash of each file that a published result came from."""
 
     lesson: str
     profile: str
@@ -39,6 +39,7 @@ class Results:
     peak_rss_mb: float
     machine: dict[str, str | int]
     versions: dict[str, str]
+    sources: dict[str, str] = field(default_factory=dict)
 
 
 def collect_results(

@@ -145,7 +145,7 @@ def read_passages(source: str | Path, words: int = WORDS) -> list[Passage]:
             passages.append(Passage(name, decode_file(path)))
     chunks = [chunk for passage in passages for chunk in cut_passage(passage, words)]
     if not chunks:
-        raise DataError(f"{root} holds no passages. Remedy: files with text, ending in {', '.join(ENDINGS)}.")
+        raise DataError(f"{root} is missing or holds no passages. Remedy: texts, as {', '.join(ENDINGS)}.")
     return chunks
 
 

@@ -349,7 +349,7 @@ def _prepare_checkpoints(output_dir: Path, run: dict, resume: bool) -> str | Non
     if resume and record.is_file() and json.loads(record.read_text(encoding="utf-8")) != run:
         raise ValueError(
             f"{output_dir} holds a run with other settings or rows. Remedy: the same ones, another "
-            "output_dir, or resume=False to start anew."
+            "output folder, or a start without resuming."
         )
     whole = [path for path in output_dir.glob("checkpoint-*") if resume and _is_whole(path, run)]
     keep = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)

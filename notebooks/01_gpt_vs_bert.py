@@ -1,28 +1,54 @@
 # %% [markdown]
 # # Lesson 01 · GPT against BERT, measured
 #
+# [![Open in Colab](open_in_colab.svg)](https://colab.research.google.com/github/your-account/fine-tuning-lessons/blob/main/notebooks/01_gpt_vs_bert.ipynb)
+#
 # **You will be able to**
 #
-# 1. say what a decoder (the GPT family) and an encoder (the BERT family) compute, and
+# 1. say what a [decoder](glossary.md#decoder) (the GPT family) and an
+#    [encoder](glossary.md#encoder) (the [BERT](glossary.md#bert) family) compute, and
 #    prove the difference on two real models;
 # 2. show what each was trained for: the next word, or the missing one;
-# 3. fine-tune a BERT for sentiment, and judge it against four simple rivals and against
-#    a decoder that is only asked;
+# 3. fine-tune a BERT for sentiment, and judge it against four simple rivals and against a
+#    decoder that is only asked;
 # 4. look into its errors, and choose a model for a task from measured numbers.
 #
-# **You need** some Python, and an idea of what a neural network and a gradient are.
+# **You need** some Python, and an idea of what a neural network and a
+# [gradient](glossary.md#gradient) are.
 #
-# **Words that come back.** *Token*: a word or a piece of one. *Tokenizer*: what cuts a
-# text into tokens. *State*: the vector a model holds for one token in one layer.
-# *Attention*: how a token's state draws on other tokens' states. *Head*: one of several
-# attentions side by side; also, confusingly, the small layer on top that turns states
-# into answers. *Zero-shot*: asked without examples; *few-shot*: with a few in the
-# prompt. *LoRA*: training a small addition instead of the model (lesson 04 opens it up).
-# *Logits*: raw scores, before they become probabilities. *Embedding*: the vector a token
-# starts with. *Macro F1*: F1, the balance of precision and recall, averaged over the
-# classes. *Wilson interval*: a 95 % interval for a share of right answers. *Bootstrap*:
-# an interval found by drawing the rows again and again. *TF-IDF*: word counts, rare words
-# weighted up; *NB-SVM*: word counts weighted by naive Bayes.
+# **Words that come back.** *[Token](glossary.md#token)*: a word or a piece of one.
+# *[Tokenizer](glossary.md#tokenizer)*: what cuts a text into tokens.
+# *[State](glossary.md#state)*: the vector a model holds for one token in one layer.
+# *[Attention](glossary.md#attention)*: how a token's state draws on other tokens' states.
+# *Head*: one of several attentions side by side; also, confusingly, the small layer on
+# top that turns states into answers. *[Zero-shot](glossary.md#zero-shot)*: asked without
+# examples; *[few-shot](glossary.md#few-shot)*: with a few in the
+# [prompt](glossary.md#prompt). *[LoRA](glossary.md#lora)*: training a small addition
+# instead of the model (lesson 04 opens it up). *[Logits](glossary.md#logits)*: raw
+# scores, before they become probabilities. *[Embedding](glossary.md#embedding)*: the
+# vector a token starts with. *[Macro F1](glossary.md#macro-f1)*: [F1](glossary.md#f1),
+# the balance of [precision](glossary.md#precision) and [recall](glossary.md#recall),
+# averaged over the classes. *[Wilson interval](glossary.md#wilson-interval)*: a 95 %
+# [interval](glossary.md#interval) for a share of right answers.
+# *[Bootstrap](glossary.md#bootstrap)*: an interval found by drawing the rows again and
+# again. *[TF-IDF](glossary.md#tf-idf)*: word counts, rare words weighted up;
+# *[NB-SVM](glossary.md#nb-svm)*: word counts weighted by naive Bayes.
+
+# %% tags=["colab"]
+# Fetches and installs the course in Colab; elsewhere this cell does nothing.
+import subprocess
+import sys
+from pathlib import Path
+
+if "google.colab" in sys.modules and Path.cwd().name != "notebooks":
+    address = "https://github.com/your-account/fine-tuning-lessons"
+    if not Path("course").exists():
+        clone = ["git", "clone", "--quiet", "--depth=1", address, "course"]
+        subprocess.run(clone, check=True)
+    sys.path.insert(0, str(Path("course").resolve()))
+    from lessons_lib.ops.colab import set_up
+
+    set_up()
 
 # %%
 import re
@@ -58,9 +84,9 @@ pd.set_option("display.precision", 3, "display.max_colwidth", 90)
 # ## What runs here
 #
 # Three profiles: `laptop` takes real pretrained weights from the Python package index,
-# `gpu` takes `bert-base-uncased` and Llama-2-7B from the Hugging Face Hub (or an open
-# model where you have no access to Llama), `smoke` takes tiny random models, to test the
-# code.
+# `gpu` takes `bert-base-uncased` and [Llama-2-7B](glossary.md#llama) from the Hugging
+# Face Hub (or an open model where you have no access to Llama), `smoke` takes tiny random
+# models, to test the code.
 
 # %%
 decoder_name = decoders.choose_decoder(profile.decoder, profile.stand_in)
@@ -84,8 +110,9 @@ if published:
 # once, so it may do slightly worse than the original. The encoder is
 # [all-MiniLM-L6-v2](https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2)
 # (Apache-2.0), a small BERT trained further to give sentence vectors; as in lesson 04 it
-# is held in DistilBERT's layout, which computes the same. The reviews are sentences from
-# movie reviews, each rated by about 20 people (Hutto & Gilbert 2014, MIT licence).
+# is held in [DistilBERT](glossary.md#distilbert)'s layout, which computes the same. The
+# reviews are sentences from movie reviews, each rated by about 20 people (Hutto & Gilbert
+# 2014, MIT licence).
 #
 # The two differ in size and in training data as well as in kind. What follows is a
 # comparison of two real models, not of two ideas in a vacuum: what the *kind* alone
@@ -148,9 +175,9 @@ for text in sentences:
 # ## 2 · Attention: who may look at whom
 #
 # In attention every token gives weights to tokens, and the weights of one token sum to 1.
-# A decoder learns by predicting the next token, so it must not see it: a *causal mask*
-# sets the weights of all later positions to zero. An encoder has no such mask. For four
-# tokens, a row for each reading token:
+# A decoder learns by predicting the next token, so it must not see it: a *causal
+# [mask](glossary.md#mask)* sets the weights of all later positions to zero. An encoder
+# has no such mask. For four tokens, a row for each reading token:
 
 
 # %% tags=["nbval-check-output"]
@@ -366,9 +393,9 @@ for way, options in ways.items():
 
 # %% [markdown]
 # A decoder also *scores* text: the probability of a sentence is the product of its
-# tokens' probabilities. Its *perplexity* is the inverse, per token: how many equally
-# likely tokens the model seems to choose among (one over the geometric mean of the
-# tokens' probabilities). A model that knows nothing about four
+# tokens' probabilities. Its *[perplexity](glossary.md#perplexity)* is the inverse, per
+# token: how many equally likely tokens the model seems to choose among (one over the
+# geometric mean of the tokens' probabilities). A model that knows nothing about four
 # tokens has perplexity 4:
 
 # %% tags=["nbval-check-output"]
@@ -530,7 +557,8 @@ for gap in ["The movie [MASK] good.", "One of the [MASK] films of the year."]:
 # the context was worth something; which side of it, we did not test.
 #
 # **Sentence vectors.** What the packaged encoder was last trained for: sentences of like
-# meaning get vectors of like direction (cosine near 1). We read both models' mean states.
+# meaning get vectors of like direction ([cosine](glossary.md#cosine) near 1). We read
+# both models' mean states.
 
 # %%
 del masked_model, optimizer  # their memory is wanted below
@@ -555,11 +583,12 @@ pd.DataFrame(cosines, index=pd.Index(trio[1:], name=f"cosine with “{trio[0]}�
 #
 # ## 5 · Sentiment: rivals first
 #
-# Five rivals without a network's fine-tuning: the commonest class; VADER, a lexicon with
-# rules, of whose score logistic regression learns where the classes part; logistic
+# Five rivals without a network's [fine-tuning](glossary.md#fine-tuning): the commonest
+# class; VADER, a lexicon with rules, of whose score [logistic
+# regression](glossary.md#logistic-regression) learns where the classes part; logistic
 # regression on TF-IDF; NB-SVM; and the decoder, asked. A caution about VADER: its lexicon
-# and the snippets' labels come from the *same authors*, on the same scale from −4 to 4, so
-# it plays at home.
+# and the snippets' [labels](glossary.md#label) come from the *same authors*, on the same
+# scale from −4 to 4, so it plays at home.
 
 # %%
 labels = {name: np.array(part["label"]) for name, part in splits.items()}
@@ -575,8 +604,9 @@ print("fitted on", len(splits["train"]), "rows:", ", ".join(probabilities))
 
 # %% [markdown]
 # **The decoder, asked.** We put the question in its chat format and compare the
-# probabilities of the two answers. The wording is the best of three tried on validation
-# rows of the laptop profile. Long reviews are cut to their first words.
+# probabilities of the two answers. The wording is the best of three tried on
+# [validation](glossary.md#validation) rows of the laptop profile. Long reviews are cut to
+# their first words.
 
 # %%
 QUESTION = "Is this movie review positive or negative? Answer with one word.\n\n{}"
@@ -633,10 +663,11 @@ print(
 # %% [markdown]
 # ## 6 · BERT, fine-tuned
 #
-# A classification head on top, then training: once the whole encoder, once with LoRA,
-# which trains a small addition to each layer. The LoRA recipe is lesson 04's, swept there
-# on validation rows. Full training takes the middle rate of lesson 04's sweep, for our
-# fewer steps. Nothing is tuned here. For BERT-base (`gpu`) both rates are customary ones.
+# A [classification head](glossary.md#classification-head) on top, then training: once the
+# whole encoder, once with LoRA, which trains a small addition to each layer. The LoRA
+# recipe is lesson 04's, swept there on validation rows. Full training takes the middle
+# rate of lesson 04's sweep, for our fewer steps. Nothing is tuned here. For BERT-base
+# (`gpu`) both rates are customary ones.
 
 # %%
 BERT_LORA = Recipe(
@@ -721,8 +752,9 @@ scores = scores.astype({"n": int})
 scores[["accuracy", "low", "high", "n", "f1", "precision", "recall"]]
 
 # %% [markdown]
-# Systems tested on the same rows are compared row by row: McNemar's test looks only at
-# the rows that one of two gets right and the other wrong.
+# Systems tested on the same rows are compared row by row: [McNemar's
+# test](glossary.md#mcnemars-test) looks only at the rows that one of two gets right and
+# the other wrong.
 
 # %%
 pairs = {
@@ -733,10 +765,10 @@ pairs = {
 evaluation.tabulate_pairs("bert_lora", pairs)
 
 # %% [markdown]
-# With one seed, p covers other rows, not other training runs, and it is not corrected
-# for being asked several times. What the lesson *claims* comes from its study in the
-# laptop profile: three seeds, all test rows for every system, intervals that resample
-# seeds and rows together (as far as three seeds can show).
+# With one [seed](glossary.md#seed), p covers other rows, not other training runs, and it
+# is not corrected for being asked several times. What the lesson *claims* comes from its
+# study in the laptop profile: three seeds, all test rows for every system, intervals that
+# resample seeds and rows together (as far as three seeds can show).
 
 # %%
 study_table = results.tabulate_metrics(study)
@@ -757,10 +789,10 @@ print("few-shot answers positive, by seed:", ", ".join(f"{p:.0%}" for p in few))
 
 # %% [markdown]
 # `_all` trained on all rows that are left, `_2000` on 2,000; `gpt_lora_2000` is the
-# decoder with LoRA and a classification head, one epoch at a rate set beforehand, where
-# the encoder had three epochs and a swept rate. `probe` is a linear classifier on the
-# frozen encoder. What lesson 04's study trained already is shown, not trained again;
-# its `_all` recipes have gentler rates than its `_2000` ones.
+# decoder with LoRA and a classification head, one [epoch](glossary.md#epoch) at a rate
+# set beforehand, where the encoder had three epochs and a swept rate. `probe` is a linear
+# classifier on the frozen encoder. What lesson 04's study trained already is shown, not
+# trained again; its `_all` recipes have gentler rates than its `_2000` ones.
 #
 # Read the table as a sceptic. Does the fine-tuned encoder clear the word counts with its
 # whole interval? How far does the decoder get on a question alone, against a lexicon made
@@ -768,8 +800,8 @@ print("few-shot answers positive, by seed:", ", ".join(f"{p:.0%}" for p in few))
 # comes out ahead: is it the kind, or the size?
 #
 # Do examples in the prompt help this small decoder? Each seed shows it eight others, in
-# another order, and its answers lean to one side by their choice: hence the wide
-# interval, and the shares of "positive" printed above.
+# another order, and its answers [lean](glossary.md#lean) to one side by their choice:
+# hence the wide interval, and the shares of "positive" printed above.
 #
 # ## 8 · Understanding predictions
 #
@@ -879,8 +911,9 @@ plots.show_figure(
 # and a sentence without a word is a sentence no reviewer wrote.
 #
 # **Confidence against correctness.** Of rows it is 90 % sure of, does it get 90 % right?
-# The expected calibration error is the mean distance of confidence and accuracy; with few
-# rows it is above zero even for a perfect model, so all three get the same rows.
+# The expected [calibration](glossary.md#calibration) error is the mean distance of
+# confidence and accuracy; with few rows it is above zero even for a perfect model, so all
+# three get the same rows.
 
 # %%
 calibrations = {
@@ -904,9 +937,10 @@ print(f"expected calibration error ({len(asked)} rows):", gaps)
 # %% [markdown]
 # ## 9 · The key differences, measured
 #
-# Reading speed and the cost of learning (forwards and backwards through LoRA of rank 8 on
-# all linear layers), on the same texts, in batches of 4, in this process. Counted are
-# texts, for the two cut a text into different numbers of tokens.
+# Reading speed and the cost of learning (forwards and backwards through LoRA of
+# [rank](glossary.md#rank) 8 on all [linear layers](glossary.md#linear-layer)), on the
+# same texts, in batches of 4, in this process. Counted are texts, for the two cut a text
+# into different numbers of tokens.
 
 # %%
 speed_texts = splits["test"]["text"][:24]
@@ -1050,7 +1084,7 @@ print(f"4. {100 * quiz.difference.value:.1f} points, p = {quiz.p_value:.4f}")
 print("   more than chance:", quiz.p_value < 0.05)
 
 # %% [markdown]
-# **Next.** Lesson 04 opens up what `fine_tune` did here: LoRA's layer, its learning rate,
-# and what must be saved. Lessons 02 and 03 teach a decoder new terms and three classes. The
-# graded assignment of this lesson will ask you to build the masks and to say which
-# positions can see what.
+# **Next.** Lesson 04 opens up what `fine_tune` did here: LoRA's layer, its [learning
+# rate](glossary.md#learning-rate), and what must be saved. Lessons 02 and 03 teach a
+# decoder new terms and three classes. The graded assignment of this lesson will ask you
+# to build the masks and to say which positions can see what.

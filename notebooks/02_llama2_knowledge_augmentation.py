@@ -1,25 +1,51 @@
 # %% [markdown]
 # # Lesson 02 · Teaching a Llama medical terms, in 4 bit
 #
+# [![Open in Colab](open_in_colab.svg)](https://colab.research.google.com/github/your-account/fine-tuning-lessons/blob/main/notebooks/02_llama2_knowledge_augmentation.ipynb)
+#
 # **You will be able to**
 #
-# 1. quantise weights to NF4 by hand, and say what 4 bits cost in error, memory and speed;
-# 2. turn facts of your own into training rows: prompt, mask, end of answer;
-# 3. train LoRA on a 4-bit model, and track the run without an account;
+# 1. quantise weights to [NF4](glossary.md#nf4) by hand, and say what 4 bits cost in
+#    error, memory and speed;
+# 2. turn facts of your own into training rows: [prompt](glossary.md#prompt),
+#    [mask](glossary.md#mask), end of answer;
+# 3. train [LoRA](glossary.md#lora) on a 4-bit model, and track the run without an
+#    account;
 # 4. measure what was learned, what was not, and what was lost, with questions whose wrong
 #    answers are hard;
-# 5. save, reload, merge and document the adapter.
+# 5. save, reload, [merge](glossary.md#merge) and document the
+#    [adapter](glossary.md#adapter).
 #
-# **You need** Python, lesson 04's idea of LoRA, and lesson 01's of a decoder.
+# **You need** Python, lesson 04's idea of LoRA, and lesson 01's of a
+# [decoder](glossary.md#decoder).
 #
-# **Words that come back.** *Quantisation*: storing each weight as one of a few levels.
-# *NF4*: sixteen levels, placed where normally distributed weights are. *Block*: 64 weights
-# that share one scale. *Nat*: the unit of the loss; a loss of 1 nat means a probability of
-# 1/e. *Perplexity*: how many tokens a model seems to choose
-# among. *Chat template*: the text with which a model was trained to tell who speaks.
-# *EOS*: the token that ends an answer. *Mask*: which tokens the loss looks at.
-# *Distractor*: a wrong answer on offer. *Forgetting*: what a model could do before
-# training and cannot after. *Adapter*: the numbers LoRA trains.
+# **Words that come back.** *[Quantisation](glossary.md#quantisation)*: storing each
+# weight as one of a few levels. *NF4*: sixteen levels, placed where normally distributed
+# weights are. *[Block](glossary.md#block)*: 64 weights that share one scale.
+# *[Nat](glossary.md#nat)*: the unit of the [loss](glossary.md#loss); a loss of 1 nat
+# means a probability of 1/e. *[Perplexity](glossary.md#perplexity)*: how many
+# [tokens](glossary.md#token) a model seems to choose among. *[Chat
+# template](glossary.md#chat-template)*: the text with which a model was trained to tell
+# who speaks. *[EOS](glossary.md#eos)*: the token that ends an answer. *Mask*: which
+# tokens the loss looks at. *[Distractor](glossary.md#distractor)*: a wrong answer on
+# offer. *[Forgetting](glossary.md#forgetting)*: what a model could do before training and
+# cannot after. *Adapter*: the numbers LoRA trains.
+
+# %% tags=["colab"]
+# Fetches and installs the course in Colab; elsewhere this cell does nothing.
+import subprocess
+import sys
+from pathlib import Path
+
+if "google.colab" in sys.modules and Path.cwd().name != "notebooks":
+    address = "https://github.com/your-account/fine-tuning-lessons"
+    if not Path("course").exists():
+        clone = ["git", "clone", "--quiet", "--depth=1", address, "course"]
+        subprocess.run(clone, check=True)
+    sys.path.insert(0, str(Path("course").resolve()))
+    from lessons_lib.ops.colab import set_up
+
+    set_up()
 
 # %%
 import gc
@@ -56,8 +82,9 @@ pd.set_option("display.precision", 3, "display.max_colwidth", 90)
 # %% [markdown]
 # ## What runs here
 #
-# The title's Llama-2 belongs to the `gpu` profile. `laptop` takes a small model of the same
-# architecture from the Python package index, `smoke` a tiny random one, to test the code.
+# The title's [Llama-2](glossary.md#llama) belongs to the `gpu` profile. `laptop` takes a
+# small model of the same architecture from the Python package index, `smoke` a tiny
+# random one, to test the code.
 
 # %%
 decoder_name = decoders.choose_decoder(profile.decoder, profile.stand_in)
@@ -77,10 +104,11 @@ if published:
 # In the laptop profile the decoder is
 # [SmolLM2-135M-Instruct](https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct)
 # (Apache-2.0): Llama's layers, 135 million weights instead of 7 billion. Its packaged
-# weights were stored in 4 bit once already and are unpacked here, so "fp32" below means
-# *unpacked* weights, and every error in section 2 is an **added** one. The terms come
-# from the Human Phenotype Ontology (release 2025-01-16; its licence and citation are in
-# `data/cards/hpo.md`). Nothing in this lesson is medical advice.
+# weights were stored in 4 bit once already and are unpacked here, so
+# "[fp32](glossary.md#fp32)" below means *unpacked* weights, and every error in section 2
+# is an **added** one. The terms come from the Human Phenotype Ontology (release
+# 2025-01-16; its licence and citation are in `data/cards/hpo.md`). Nothing in this lesson
+# is medical advice.
 #
 # ## 1 · Four bits, by hand
 #
@@ -88,10 +116,10 @@ if published:
 # an ordinary format, multiplied, and the copy is thrown away: NF4 saves memory, not time.
 #
 # Trained weights of a layer look like draws from a normal distribution. With 4 bits there
-# are 16 levels; QLoRA (Dettmers et al. 2023) puts them near quantiles of that
-# distribution: eight positive levels, seven negative ones, and an exact zero. The
-# outermost quantile cannot be 1, which is infinitely far out; bitsandbytes takes
-# 1 − (1/30 + 1/32) / 2.
+# are 16 levels; [QLoRA](glossary.md#qlora) (Dettmers et al. 2023) puts them near
+# quantiles of that distribution: eight positive levels, seven negative ones, and an exact
+# zero. The outermost quantile cannot be 1, which is infinitely far out; bitsandbytes
+# takes 1 − (1/30 + 1/32) / 2.
 
 # %% tags=["nbval-check-output"]
 OUTERMOST = 1 - (1 / 30 + 1 / 32) / 2
@@ -177,8 +205,8 @@ print(f"NF4, double quantisation: {double:.3f} bits per weight")
 # ## 2 · What it costs
 #
 # The same model in five formats. Two helpers: the bytes of the weights with their scales,
-# and the weights as they are *used*. What a linear layer makes of the unit vectors is its
-# weight matrix, in whatever format that is kept.
+# and the weights as they are *used*. What a [linear layer](glossary.md#linear-layer)
+# makes of the unit vectors is its weight matrix, in whatever format that is kept.
 
 
 # %%
@@ -253,15 +281,15 @@ pd.DataFrame(formats).T
 
 # %% [markdown]
 # The weight error is in standard deviations of the weights, the added loss in nats per
-# token, paired by sentence, against the first row: an interval that contains 0 is a
-# format that these sentences cannot tell apart. Small models feel 4 bits more than large
-# ones: QLoRA's authors find next to no loss from 7 billion weights on. Embeddings stay as
-# they are in the 4-bit and 8-bit formats (here in fp32), which is why the whole shrinks
-# less than its layers. The speeds are
-# one reading each, on this machine: NF4 has to unpack, bf16 is fast only where the
-# processor has instructions for it, and LLM.int8 also quantises what flows *through* a
-# layer, for which bitsandbytes has no fast code on a CPU. (Where bf16 is fast, all rows
-# are computed in it, and differ in how the weights are stored.)
+# token, paired by sentence, against the first row: an [interval](glossary.md#interval)
+# that contains 0 is a format that these sentences cannot tell apart. Small models feel 4
+# bits more than large ones: QLoRA's authors find next to no loss from 7 billion weights
+# on. [Embeddings](glossary.md#embedding) stay as they are in the 4-bit and 8-bit formats
+# (here in fp32), which is why the whole shrinks less than its layers. The speeds are one
+# reading each, on this machine: NF4 has to unpack, [bf16](glossary.md#bf16) is fast only
+# where the processor has instructions for it, and LLM.int8 also quantises what flows
+# *through* a layer, for which bitsandbytes has no fast code on a CPU. (Where bf16 is
+# fast, all rows are computed in it, and differ in how the weights are stored.)
 #
 # ## 3 · What Llama-2-7B would need
 #
@@ -294,11 +322,13 @@ needs.round(2)
 
 # %% [markdown]
 # In GB, for one row of 512 tokens. The last column is peak memory *reserved* in
-# [torchtune's tutorial](https://docs.pytorch.org/torchtune/stable/tutorials/qlora_finetune.html)
-# for LoRA and QLoRA of Llama-2-7B: another rank, batch and length, reserved is more than
-# used, and its QLoRA figure is mostly the peak of *loading*. So hold the orders of
-# magnitude against each other, not the digits. Our 4-bit column holds LoRA's own fp32
-# weights too; without them the frozen weights come to about 3.9 GB.
+# [torchtune's
+# tutorial](https://docs.pytorch.org/torchtune/stable/tutorials/qlora_finetune.html) for
+# LoRA and QLoRA of Llama-2-7B: another [rank](glossary.md#rank),
+# [batch](glossary.md#batch) and length, reserved is more than used, and its QLoRA figure
+# is mostly the peak of *loading*. So hold the orders of magnitude against each other, not
+# the digits. Our 4-bit column holds LoRA's own fp32 weights too; without them the frozen
+# weights come to about 3.9 GB.
 #
 # ## 4 · Facts to teach
 #
@@ -352,9 +382,9 @@ pd.DataFrame(
 # ## 5 · From a fact to a training row
 #
 # One function renders prompts, for training and for asking, with the model's own chat
-# template. The answer's tokens are appended, then EOS. Where the prompt ends is *counted*:
-# searching for a marker's text fails when tokens merge across it, and then every label
-# is masked.
+# template. The answer's tokens are appended, then EOS. Where the prompt ends is
+# *counted*: searching for a marker's text fails when tokens merge across it, and then
+# every [label](glossary.md#label) is masked.
 
 # %%
 fact = groups["trained"][0]
@@ -378,11 +408,12 @@ except dialogs.DataError as problem:
     print(problem)
 
 # %% [markdown]
-# Two savings that change no gradient. A row's **logits** are needed only where the next
-# token is learned; in a small model with a vocabulary of tens of thousands the others
-# would cost much of the time. And what rows **begin** with, such as the same system
-# message, is read once: rows lie in one sequence, and a mask lets each see that beginning
-# and itself. A batch of two, `1 2 → 3 4` and `1 2 → 7`, which begin alike:
+# Two savings that change no [gradient](glossary.md#gradient). A row's
+# **[logits](glossary.md#logits)** are needed only where the next token is learned; in a
+# small model with a vocabulary of tens of thousands the others would cost much of the
+# time. And what rows **begin** with, such as the same system message, is read once: rows
+# lie in one sequence, and a mask lets each see that beginning and itself. A batch of two,
+# `1 2 → 3 4` and `1 2 → 7`, which begin alike:
 
 # %% tags=["nbval-check-output"]
 tiny = [
@@ -398,7 +429,8 @@ print(
 )
 
 # %% [markdown]
-# The state at place 1 predicts both 3 and 7, so it is asked for twice.
+# The [state](glossary.md#state) at place 1 predicts both 3 and 7, so it is asked for
+# twice.
 #
 # The facts are taught in ten phrasings of the question, and asked in one that is never
 # trained.
@@ -421,7 +453,7 @@ print("in the exam:\n   ", knowledge.HELD_OUT.format(fact.term))
 # mean, for definitions differ in length.) Chance is .25. What a sceptic asks:
 #
 # - *Are the wrong answers easy?* They are the three definitions nearest to the right one,
-#   by a sentence encoder's vectors.
+#   by a sentence [encoder](glossary.md#encoder)'s vectors.
 # - *Does it just prefer definitions it has seen?* A trained term's wrong answers are
 #   trained definitions as well.
 # - *Does it need the term at all?* "Blind", the same question is asked without it; the
@@ -581,11 +613,11 @@ gains = {
 pd.Series(gains, name="lora against base").to_frame()
 
 # %% [markdown]
-# An interval that contains 0 shows no difference at this size; it does not show that there
-# is none. `general_loss_change` is the change of the loss on general sentences as a share
-# of the loss before: negative is *better*. Fine-tuning on short sentences can make a chat
-# model a better reader of sentences, so this alone does not prove that nothing was
-# forgotten; `gain_general` asks for facts.
+# An interval that contains 0 shows no difference at this size; it does not show that
+# there is none. `general_loss_change` is the change of the loss on general sentences as a
+# share of the loss before: negative is *better*. [Fine-tuning](glossary.md#fine-tuning)
+# on short sentences can make a chat model a better reader of sentences, so this alone
+# does not prove that nothing was forgotten; `gain_general` asks for facts.
 #
 # In its own words, and where it stops:
 
@@ -616,10 +648,10 @@ said.head(6)
 #
 # ## 9 · What the study says
 #
-# One seed and few terms prove little. The study teaches 300 terms with three seeds, each
-# term met three times: in one phrasing, in three, or in three drawn from all ten. All
-# arms sit one exam of the same kind as above; `search` is section 6's rule "most like the
-# term".
+# One [seed](glossary.md#seed) and few terms prove little. The study teaches 300 terms
+# with three seeds, each term met three times: in one phrasing, in three, or in three
+# drawn from all ten. All arms sit one exam of the same kind as above; `search` is section
+# 6's rule "most like the term".
 
 # %%
 if study:
@@ -679,7 +711,8 @@ if study:
 # ## 10 · Tracking: two runs in one figure
 #
 # The run above lies in a folder, ready to be uploaded. A second run has a tenth of the
-# learning rate and at most eight steps, within which its rate falls to zero.
+# [learning rate](glossary.md#learning-rate) and at most eight steps, within which its
+# rate falls to zero.
 
 # %%
 second_model, _ = decoders.load_decoder(
@@ -858,8 +891,8 @@ print(
 )
 
 # %% [markdown]
-# **Next.** With `LESSONS_PROFILE=gpu` this notebook trains Llama-2-7B in 4 bit (or an open
-# model where you have no access); its numbers stay blank until somebody has measured
+# **Next.** With `LESSONS_PROFILE=gpu` this notebook trains Llama-2-7B in 4 bit (or an
+# open model where you have no access); its numbers stay blank until somebody has measured
 # them. Lesson 05 asks whether fine-tuning was the right way at all, or looking the answer
-# up. The graded assignment of this lesson will ask you to build NF4,
-# the masks and the choice by likelihood.
+# up. The graded assignment of this lesson will ask you to build NF4, the masks and the
+# choice by [likelihood](glossary.md#likelihood).

@@ -1,25 +1,50 @@
 # %% [markdown]
 # # Lesson 03 · A Llama for three-class sentiment
 #
+# [![Open in Colab](open_in_colab.svg)](https://colab.research.google.com/github/your-account/fine-tuning-lessons/blob/main/notebooks/03_llama2_sentiment.ipynb)
+#
 # **You will be able to**
 #
-# 1. make a decoder classify in three ways: ask it, train the label as its answer, put a
-#    classification head on it;
+# 1. make a [decoder](glossary.md#decoder) classify in three ways: ask it, train the
+#    [label](glossary.md#label) as its answer, put a [classification
+#    head](glossary.md#classification-head) on it;
 # 2. see a prompted model's bias towards a label, and take it out;
-# 3. judge three classes: accuracy, macro-F1, precision and recall of each class, curves,
-#    confusion, calibration, and the ceiling that human disagreement sets;
+# 3. judge three classes: accuracy, [macro-F1](glossary.md#macro-f1),
+#    [precision](glossary.md#precision) and [recall](glossary.md#recall) of each class,
+#    curves, confusion, [calibration](glossary.md#calibration), and the
+#    [ceiling](glossary.md#ceiling) that human disagreement sets;
 # 4. find out what weighting classes does, and how far a model carries to other texts;
-# 5. guard the order of labels, save, merge, and classify a file with one script.
+# 5. guard the order of labels, save, [merge](glossary.md#merge), and classify a file with
+#    one script.
 #
-# **You need** Python, lesson 01's idea of a decoder, lesson 02's chat template and masks,
-# and lesson 04's LoRA.
+# **You need** Python, lesson 01's idea of a decoder, lesson 02's [chat
+# template](glossary.md#chat-template) and [masks](glossary.md#mask), and lesson 04's
+# [LoRA](glossary.md#lora).
 #
-# **Words that come back.** *Completion*: what a decoder writes after a prompt.
-# *Likelihood*: the probability it gives to a text. *Head*: the small new layer that turns
-# a state into class scores. *Precision* of a class: how many of the rows called so are so;
-# *recall*: how many of the rows that are so are called so; *F1*: their harmonic mean;
-# *macro-F1*: F1 averaged over classes, whatever their size. *Lean*, or prior: what a model
-# answers before it has read the text. *Epoch*: one pass over the training rows.
+# **Words that come back.** *[Completion](glossary.md#completion)*: what a decoder writes
+# after a [prompt](glossary.md#prompt). *[Likelihood](glossary.md#likelihood)*: the
+# probability it gives to a text. *Head*: the small new layer that turns a
+# [state](glossary.md#state) into class scores. *Precision* of a class: how many of the
+# rows called so are so; *recall*: how many of the rows that are so are called so;
+# *[F1](glossary.md#f1)*: their harmonic mean; *macro-F1*: F1 averaged over classes,
+# whatever their size. *[Lean](glossary.md#lean)*, or prior: what a model answers before
+# it has read the text. *[Epoch](glossary.md#epoch)*: one pass over the training rows.
+
+# %% tags=["colab"]
+# Fetches and installs the course in Colab; elsewhere this cell does nothing.
+import subprocess
+import sys
+from pathlib import Path
+
+if "google.colab" in sys.modules and Path.cwd().name != "notebooks":
+    address = "https://github.com/your-account/fine-tuning-lessons"
+    if not Path("course").exists():
+        clone = ["git", "clone", "--quiet", "--depth=1", address, "course"]
+        subprocess.run(clone, check=True)
+    sys.path.insert(0, str(Path("course").resolve()))
+    from lessons_lib.ops.colab import set_up
+
+    set_up()
 
 # %%
 import json
@@ -54,9 +79,10 @@ from lessons_lib.training import TrainSettings, train
 # %% [markdown]
 # ## What runs here
 #
-# The title's Llama-2 belongs to the `gpu` profile, with Financial PhraseBank (Malo et al.
-# 2014). `laptop` takes a small model of the same architecture, and sentences of news
-# editorials, from the Python package index; `smoke` a tiny random model, to test the code.
+# The title's [Llama-2](glossary.md#llama) belongs to the `gpu` profile, with Financial
+# PhraseBank (Malo et al. 2014). `laptop` takes a small model of the same architecture,
+# and sentences of news editorials, from the Python package index; `smoke` a tiny random
+# model, to test the code.
 
 # %%
 LESSON = "03_llama2_sentiment"
@@ -84,7 +110,7 @@ if published:
 # In the laptop profile the decoder is
 # [SmolLM2-135M-Instruct](https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct)
 # (Apache-2.0), a Llama of 135 million weights that were stored in 4 bit once, and the
-# encoder beside it
+# [encoder](glossary.md#encoder) beside it
 # [all-MiniLM-L6-v2](https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2)
 # (Apache-2.0). The sentences were rated by 20 people each (Hutto & Gilbert 2014, MIT
 # licence). They are not Financial PhraseBank: do not compare with numbers published for
@@ -96,9 +122,10 @@ if published:
 #
 # A mean rating at or beyond ±0.5 makes a sentence negative or positive; what lies between
 # is neutral. Sentences of one article share words and mood, so **whole articles** go to
-# train, validation or test: else the test would ask about articles already met. (Where a
-# file names no documents, as Financial PhraseBank does not, sentences are split at random,
-# and every trained model looks a little better than it is.)
+# train, [validation](glossary.md#validation) or test: else the test would ask about
+# articles already met. (Where a file names no documents, as Financial PhraseBank does
+# not, sentences are split at random, and every trained model looks a little better than
+# it is.)
 
 # %%
 splits = data.load_reviews(
@@ -194,8 +221,9 @@ else:
 # ## 3 · Rivals first
 #
 # The commonest class; VADER, a lexicon by the authors of these ratings, so at home here;
-# logistic regression on TF-IDF; NB-SVM; and the encoder of lessons 01 and 04 with LoRA,
-# by lesson 04's recipe. All learn from the same rows as the decoder will.
+# [logistic regression](glossary.md#logistic-regression) on [TF-IDF](glossary.md#tf-idf);
+# [NB-SVM](glossary.md#nb-svm); and the encoder of lessons 01 and 04 with LoRA, by lesson
+# 04's recipe. All learn from the same rows as the decoder will.
 
 # %%
 probabilities = {}
@@ -332,8 +360,9 @@ pd.DataFrame(answers, index=[*names, "accuracy"]).T
 # %% [markdown]
 # The first columns are shares of answers. Is asking better than always giving the
 # commonest answer? What does taking the lean out do to the shares, and to the accuracy?
-# Do six examples help? With so few rows the intervals are wide; the study asks all of
-# them. (To *choose* one of the ways, you would compare them on validation rows.)
+# Do six examples help? With so few rows the [intervals](glossary.md#interval) are wide;
+# the study asks all of them. (To *choose* one of the ways, you would compare them on
+# validation rows.)
 #
 # ## 5 · A bug that keeps its confidence
 #
@@ -376,7 +405,8 @@ bert.model.config.id2label = right_names
 # ## 6 · Way two: the label as completion
 #
 # The same question, and the class's name as the answer to learn; only the answer and its
-# end are supervised (lesson 02). LoRA on all linear layers, one epoch.
+# end are supervised (lesson 02). LoRA on all [linear layers](glossary.md#linear-layer),
+# one epoch.
 
 # %%
 LORA = {
@@ -410,8 +440,9 @@ print("learned:", repr(tokenizer.decode(learned)), "of", len(row["labels"]), "to
 print("its end as well:", learned[-1] == tokenizer.eos_token_id)
 
 # %% [markdown]
-# The Trainer's validation loss is that of the answer's tokens. Accuracy is something else,
-# so a callback asks a few validation rows whenever the loss is evaluated.
+# The Trainer's validation [loss](glossary.md#loss) is that of the answer's
+# [tokens](glossary.md#token). Accuracy is something else, so a callback asks a few
+# validation rows whenever the loss is evaluated.
 
 
 # %%
@@ -549,11 +580,11 @@ pairs = {
 evaluation.tabulate_pairs(ours, pairs)
 
 # %% [markdown]
-# That is one seed and a few rows, and p is not corrected for being asked several times.
-# **The study** trains on all rows that are left, with three seeds, and tests on about 1,000
-# sentences of articles never trained on; its intervals resample seeds and *articles*
-# together, for sentences of one article are not independent. `raters` is the ceiling of
-# section 2, on the test rows.
+# That is one [seed](glossary.md#seed) and a few rows, and p is not corrected for being
+# asked several times. **The study** trains on all rows that are left, with three seeds,
+# and tests on about 1,000 sentences of articles never trained on; its intervals resample
+# seeds and *articles* together, for sentences of one article are not independent.
+# `raters` is the ceiling of section 2, on the test rows.
 
 # %%
 if study:
@@ -805,9 +836,10 @@ else:
 #
 # ## 13 · Save, merge, one file
 #
-# The head's adapter holds LoRA and the head. Loaded onto the base in a fresh process, with
-# another random head at first, it must give the same logits. (In the `gpu` profile this is
-# not tried: merging needs the whole model in an unquantised format, twice.)
+# The head's [adapter](glossary.md#adapter) holds LoRA and the head. Loaded onto the base
+# in a fresh process, with another random head at first, it must give the same
+# [logits](glossary.md#logits). (In the `gpu` profile this is not tried: merging needs the
+# whole model in an unquantised format, twice.)
 
 # %%
 adapter, merged_folder = folder / "adapter", folder / "merged"
@@ -843,9 +875,9 @@ if not quantize:
     print("identical logits in a fresh process:", torch.equal(here, theirs))
 
 # %% [markdown]
-# Merged, LoRA's product is added to the weights: an ordinary model in `safetensors`, which
-# needs neither PEFT nor this course, and carries its label names in `config.json`. One
-# script of its own classifies a CSV file with it:
+# Merged, LoRA's product is added to the weights: an ordinary model in `safetensors`,
+# which needs neither [PEFT](glossary.md#peft) nor this course, and carries its label
+# names in `config.json`. One script of its own classifies a CSV file with it:
 
 # %%
 SCRIPT = '''"""python classify.py texts.csv answers.csv: adds label and confidence."""

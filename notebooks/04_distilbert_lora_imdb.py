@@ -1,24 +1,50 @@
 # %% [markdown]
 # # Lesson 04 · DistilBERT and LoRA on movie reviews, before and after
 #
+# [![Open in Colab](open_in_colab.svg)](https://colab.research.google.com/github/your-account/fine-tuning-lessons/blob/main/notebooks/04_distilbert_lora_imdb.ipynb)
+#
 # **You will be able to**
 #
-# 1. say what LoRA computes, and write its layer in fifteen lines;
-# 2. fine-tune a DistilBERT with it, and see which settings matter;
-# 3. compare it with full fine-tuning and with classical baselines, with intervals;
-# 4. save what is needed to reload the result elsewhere, and merge it.
+# 1. say what [LoRA](glossary.md#lora) computes, and write its layer in fifteen lines;
+# 2. fine-tune a [DistilBERT](glossary.md#distilbert) with it, and see which settings
+#    matter;
+# 3. compare it with full [fine-tuning](glossary.md#fine-tuning) and with classical
+#    baselines, with [intervals](glossary.md#interval);
+# 4. save what is needed to reload the result elsewhere, and [merge](glossary.md#merge)
+#    it.
 #
-# **You need** some Python, and an idea of what a neural network and a gradient are.
+# **You need** some Python, and an idea of what a neural network and a
+# [gradient](glossary.md#gradient) are.
 #
-# **Words that come back.** *DistilBERT*: a small BERT. *Encoder*: what reads a text into
-# vectors, one a token (a word or a piece of one). *Head*: the small classifier on top.
-# *Logits*: its raw scores, before they become probabilities. *PEFT*: the library that
-# adds LoRA. *Adapter*: the few numbers that LoRA trains. *Rank* `r`: how thin its
-# matrices are; `alpha`: how loudly they speak, as `alpha / r`. `q_lin`, `v_lin`: the query
-# and the value matrix, two of the four inside attention. *Epoch*: one pass over the rows.
-# *Dropout*: zeroing numbers at random while training. *AdamW*: the usual optimizer.
-# *fp32*, *bf16*: number formats of 32 and 16 bits. *TF-IDF*: word counts, rare words
-# weighted up.
+# **Words that come back.** *DistilBERT*: a small [BERT](glossary.md#bert).
+# *[Encoder](glossary.md#encoder)*: what reads a text into vectors, one a
+# [token](glossary.md#token) (a word or a piece of one). *Head*: the small classifier on
+# top. *[Logits](glossary.md#logits)*: its raw scores, before they become probabilities.
+# *[PEFT](glossary.md#peft)*: the library that adds LoRA.
+# *[Adapter](glossary.md#adapter)*: the few numbers that LoRA trains.
+# *[Rank](glossary.md#rank)* `r`: how thin its matrices are; `alpha`: how loudly they
+# speak, as `alpha / r`. `q_lin`, `v_lin`: the query and the value matrix, two of the four
+# inside [attention](glossary.md#attention). *[Epoch](glossary.md#epoch)*: one pass over
+# the rows. *[Dropout](glossary.md#dropout)*: zeroing numbers at random while training.
+# *[AdamW](glossary.md#adamw)*: the usual optimizer. *[fp32](glossary.md#fp32)*,
+# *[bf16](glossary.md#bf16)*: number formats of 32 and 16 bits.
+# *[TF-IDF](glossary.md#tf-idf)*: word counts, rare words weighted up.
+
+# %% tags=["colab"]
+# Fetches and installs the course in Colab; elsewhere this cell does nothing.
+import subprocess
+import sys
+from pathlib import Path
+
+if "google.colab" in sys.modules and Path.cwd().name != "notebooks":
+    address = "https://github.com/your-account/fine-tuning-lessons"
+    if not Path("course").exists():
+        clone = ["git", "clone", "--quiet", "--depth=1", address, "course"]
+        subprocess.run(clone, check=True)
+    sys.path.insert(0, str(Path("course").resolve()))
+    from lessons_lib.ops.colab import set_up
+
+    set_up()
 
 # %%
 import json
@@ -77,22 +103,24 @@ if published:
 # exactly what we fine-tune. These are not DistilBERT's own weights: what the laptop
 # profile finds holds for MiniLM.
 #
-# The reviews are not IMDB but 10,605 sentences from movie reviews, each rated by about
-# 20 people from −4 to 4 (Hutto & Gilbert 2014, MIT licence). Ratings within ±0.5 are
-# left out; the sign of the rest is the label, which makes the task easier than it was:
-# do not compare with published IMDB or SST-2 numbers. On a CPU without fast bf16 arithmetic the
-# lesson takes half the training rows, to stay in its time, and the line above says so.
+# The reviews are not IMDB but 10,605 sentences from movie reviews, each rated by about 20
+# people from −4 to 4 (Hutto & Gilbert 2014, MIT licence). Ratings within ±0.5 are left
+# out; the sign of the rest is the [label](glossary.md#label), which makes the task easier
+# than it was: do not compare with published IMDB or SST-2 numbers. On a CPU without fast
+# bf16 arithmetic the lesson takes half the training rows, to stay in its time, and the
+# line above says so.
 #
-# **Two depths of evidence.** What you run here is one seed on part of the rows. What the
-# lesson claims comes from a *study*: the same functions with three seeds, and with all
-# rows as well. Its tables stand beside yours.
+# **Two depths of evidence.** What you run here is one [seed](glossary.md#seed) on part of
+# the rows. What the lesson claims comes from a *study*: the same functions with three
+# seeds, and with all rows as well. Its tables stand beside yours.
 
 # %% [markdown]
 # ## 1 · Look at the data first
 #
-# Training rows teach and validation rows decide. Test rows decide nothing: no setting
-# was chosen on them. Where classes are about equal, accuracy is a fair measure and chance
-# is near one half. After the counts, read some rows: no table replaces that.
+# Training rows teach and [validation](glossary.md#validation) rows decide. Test rows
+# decide nothing: no setting was chosen on them. Where classes are about equal, accuracy
+# is a fair measure and chance is near one half. After the counts, read some rows: no
+# table replaces that.
 
 # %%
 splits = data.load_reviews(
@@ -124,8 +152,9 @@ print("texts on two sides:", sum(len(texts[a] & texts[b]) for a, b in two_sides)
 # ## 2 · Baselines a sceptic would pick
 #
 # A fine-tuned network that loses to a word count is not worth its electricity. Four
-# systems stand beside it all the way: the commonest class; logistic regression on TF-IDF
-# of words and word pairs; NB-SVM (Wang & Manning 2012), the classic for sentiment, with
+# systems stand beside it all the way: the commonest class; [logistic
+# regression](glossary.md#logistic-regression) on TF-IDF of words and word pairs;
+# [NB-SVM](glossary.md#nb-svm) (Wang & Manning 2012), the classic for sentiment, with
 # logistic regression in the SVM's place; and the pretrained encoder left *frozen*, its
 # mean vector read by logistic regression. Their regularisation is chosen on validation,
 # so the scores just below flatter them slightly.
@@ -167,10 +196,11 @@ print(f"frozen encoder: {validation_accuracy['frozen encoder']:.3f} on validatio
 # %% [markdown]
 # ## 3 · LoRA in a picture and in fifteen lines
 #
-# A linear layer multiplies by a weight matrix `W`. Full fine-tuning changes all of `W`.
-# LoRA (Hu et al. 2021) leaves it alone and adds a product of two thin matrices, `B A`,
-# scaled by `alpha / r`. `A` starts random and `B` starts at zero, so training begins
-# exactly at the pretrained model. First the picture, then the same as code.
+# A [linear layer](glossary.md#linear-layer) multiplies by a weight matrix `W`. Full
+# fine-tuning changes all of `W`. LoRA (Hu et al. 2021) leaves it alone and adds a product
+# of two thin matrices, `B A`, scaled by `alpha / r`. `A` starts random and `B` starts at
+# zero, so training begins exactly at the pretrained model. First the picture, then the
+# same as code.
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 2.6))
@@ -269,8 +299,9 @@ print(
 # ## 4 · A common recipe
 #
 # Many courses fine-tune with LoRA like this: rank 8, alpha 32, the query and value
-# matrices, dropout 0.1, three epochs, batches of 8, AdamW at a learning rate of 5e-5.
-# An estimate of the memory it takes, for a batch of 40-token rows:
+# matrices, dropout 0.1, three epochs, batches of 8, AdamW at a [learning
+# rate](glossary.md#learning-rate) of 5e-5. An estimate of the memory it takes, for a
+# [batch](glossary.md#batch) of 40-token rows:
 
 # %%
 CLASSIC = Recipe(
@@ -384,9 +415,9 @@ print(f"classic, rate 1e-3:   {study.metrics['classic_fast_2000.accuracy']}")
 print(f"paired difference:    {fast}")
 
 # %% [markdown]
-# **What the head reads.** DistilBERT's classifier reads the state of the first token.
-# MiniLM was trained to be read as the *mean* of all tokens. `pooling="mean"` puts that
-# mean where the head looks.
+# **What the head reads.** DistilBERT's classifier reads the [state](glossary.md#state) of
+# the first token. MiniLM was trained to be read as the *mean* of all tokens.
+# `pooling="mean"` puts that mean where the head looks.
 #
 # **Averaging.** The last steps of a run wander. `averaging=0.98` ends with a moving
 # average of the trained weights over the last two thirds of the steps.
@@ -561,9 +592,9 @@ print(f"85 of 100: {worked.low:.3f} to {worked.high:.3f}")
 
 # %% [markdown]
 # Two systems tested on the *same* rows are compared row by row, not interval against
-# interval: rows that both get right, or both wrong, tell nothing. McNemar's test counts
-# the rest; its p says how often a count at least this lopsided would arise if both were
-# equally good.
+# interval: rows that both get right, or both wrong, tell nothing. [McNemar's
+# test](glossary.md#mcnemars-test) counts the rest; its p says how often a count at least
+# this lopsided would arise if both were equally good.
 
 # %% tags=["nbval-check-output"]
 a = np.array([True] * 70 + [True] * 12 + [False] * 3 + [False] * 15)
@@ -606,8 +637,8 @@ plots.show_figure(figure, f"The study's test accuracies: {listed}.")
 # %% [markdown]
 # ## 9 · Where it errs
 #
-# The confusion matrix says which way the errors go, calibration how far the model's
-# confidence can be believed.
+# The [confusion matrix](glossary.md#confusion-matrix) says which way the errors go,
+# [calibration](glossary.md#calibration) how far the model's confidence can be believed.
 
 # %%
 predicted = test_probabilities["tuned"].argmax(1)
@@ -790,8 +821,8 @@ print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 # Answer first, then run the cell.
 #
 # 1. How many numbers does LoRA of rank 4 train in a layer from 384 to 1536?
-# 2. B is zero at the start. What is the gradient of the loss with respect to A in the
-#    very first step?
+# 2. B is zero at the start. What is the gradient of the [loss](glossary.md#loss) with
+#    respect to A in the very first step?
 # 3. Of 1,500 test rows system A alone gets 40 right and B alone 40. What is McNemar's p?
 # 4. Accuracy is .85 on 100 rows and .85 on 1,500. How wide is each interval?
 
@@ -810,7 +841,7 @@ for n in (100, 1500):
 
 # %% [markdown]
 # **Next.** The same notebook with `LESSONS_PROFILE=gpu` fine-tunes
-# `distilbert-base-uncased` on all of IMDB; its numbers stay blank here until somebody
-# has measured them. Lesson 03 does the same with a decoder and three classes. The graded
-# assignment of this lesson will ask you to build the LoRA layer, the paired test, and the
-# file that does not lose its head.
+# `distilbert-base-uncased` on all of IMDB; its numbers stay blank here until somebody has
+# measured them. Lesson 03 does the same with a [decoder](glossary.md#decoder) and three
+# classes. The graded assignment of this lesson will ask you to build the LoRA layer, the
+# paired test, and the file that does not lose its head.

@@ -1,26 +1,48 @@
 # %% [markdown]
 # # Lesson 05 · RAG against fine-tuning, as an experiment
 #
+# [![Open in Colab](open_in_colab.svg)](https://colab.research.google.com/github/your-account/fine-tuning-lessons/blob/main/notebooks/05_rag_vs_finetuning.ipynb)
+#
 # **You will be able to**
 #
-# 1. find passages by their words, by their meaning and by both, and measure how often the
-#    right one is found;
+# 1. find [passages](glossary.md#passage) by their words, by their meaning and by both,
+#    and measure how often the right one is found;
 # 2. keep an index up to date, and put a folder of your own into it;
 # 3. compare a model that reads with a model that was trained: same model, same questions,
-#    same facts, with a ceiling and a floor;
+#    same facts, with a [ceiling](glossary.md#ceiling) and a [floor](glossary.md#floor);
 # 4. tell knowing a fact from remembering a sentence, and from guessing well;
 # 5. choose between reading, training and both from numbers, for a case of your own.
 #
-# **You need** Python, lesson 02's chat template, choices by likelihood and LoRA.
+# **You need** Python, lesson 02's [chat template](glossary.md#chat-template), choices by
+# [likelihood](glossary.md#likelihood) and [LoRA](glossary.md#lora).
 #
-# **Words that come back.** *Retrieval-augmented generation*, RAG: search first, then let
-# the model answer with what was found before its eyes. *Passage*: a piece of text that can
-# be found. *Embedding*: a vector for a text. *Index*: vectors arranged for search. *hit@k*:
-# the share of questions whose right passage is among the first k. *Closed-book*: asked
-# without passages. *Ceiling, floor*: asked with the right passage, with a wrong one.
-# *Distractor*: a wrong answer, or passage, that looks right. *Quartet*: four facts that
-# offer each other's definitions as choices. *Abstain*: to say that the passages do not say.
-# *Repairs, breakages*: questions one system alone gets right, or wrong.
+# **Words that come back.** *Retrieval-augmented generation*, [RAG](glossary.md#rag):
+# search first, then let the model answer with what was found before its eyes. *Passage*:
+# a piece of text that can be found. *[Embedding](glossary.md#embedding)*: a vector for a
+# text. *Index*: vectors arranged for search. *[hit@k](glossary.md#hitk)*: the share of
+# questions whose right passage is among the first k.
+# *[Closed-book](glossary.md#closed-book)*: asked without passages. *Ceiling, floor*:
+# asked with the right passage, with a wrong one. *[Distractor](glossary.md#distractor)*:
+# a wrong answer, or passage, that looks right. *[Quartet](glossary.md#quartet)*: four
+# facts that offer each other's definitions as choices. *[Abstain](glossary.md#abstain)*:
+# to say that the passages do not say. *[Repairs](glossary.md#repair),
+# [breakages](glossary.md#breakage)*: questions one system alone gets right, or wrong.
+
+# %% tags=["colab"]
+# Fetches and installs the course in Colab; elsewhere this cell does nothing.
+import subprocess
+import sys
+from pathlib import Path
+
+if "google.colab" in sys.modules and Path.cwd().name != "notebooks":
+    address = "https://github.com/your-account/fine-tuning-lessons"
+    if not Path("course").exists():
+        clone = ["git", "clone", "--quiet", "--depth=1", address, "course"]
+        subprocess.run(clone, check=True)
+    sys.path.insert(0, str(Path("course").resolve()))
+    from lessons_lib.ops.colab import set_up
+
+    set_up()
 
 # %%
 import json
@@ -49,9 +71,9 @@ from lessons_lib.training import TrainSettings, train
 # %% [markdown]
 # ## What runs here
 #
-# The same notebook asks Llama-2 in the `gpu` profile. `laptop` takes a small model of the
-# same architecture from the Python package index, `smoke` a tiny random one, to test the
-# code.
+# The same notebook asks [Llama-2](glossary.md#llama) in the `gpu` profile. `laptop` takes
+# a small model of the same architecture from the Python package index, `smoke` a tiny
+# random one, to test the code.
 
 # %%
 LESSON = "05_rag_vs_finetuning"
@@ -76,14 +98,16 @@ if published:
     )
 
 # %% [markdown]
-# In the laptop profile the decoder is
+# In the laptop profile the [decoder](glossary.md#decoder) is
 # [SmolLM2-135M-Instruct](https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct)
-# (Apache-2.0), a Llama of 135 million weights that were stored in 4 bit once; the embedder
-# is [all-MiniLM-L6-v2](https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2)
+# (Apache-2.0), a Llama of 135 million weights that were stored in 4 bit once; the
+# embedder is
+# [all-MiniLM-L6-v2](https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2)
 # (Apache-2.0). What is searched are the definitions of the Human Phenotype Ontology
-# (release 2025-01-16; licence and citation in `data/cards/hpo.md`). A folder of your own is
-# searched instead with `make course LESSON=05 DATA=my_folder`. What is marked "study" is
-# the laptop profile's, three seeds, whatever you run here. Nothing here is medical advice.
+# (release 2025-01-16; licence and citation in `data/cards/hpo.md`). A folder of your own
+# is searched instead with `make course LESSON=05 DATA=my_folder`. What is marked "study"
+# is the laptop profile's, three [seeds](glossary.md#seed), whatever you run here. Nothing
+# here is medical advice.
 #
 # ## 1 · Facts that nobody can know
 #
@@ -102,14 +126,14 @@ for fact in invented[:2]:
 print(len(invented), "facts")
 
 # %% [markdown]
-# A question has four choices, definitions all. The model is not shown them: each is scored
-# as if it were the answer, and the one with the highest mean log-probability a token is its
-# pick (lesson 02). So it always picks one. Wrong choices must be hard, and must not be
-# wrong *by their sound*: a definition that is offered often and right once would be a safe
-# one to avoid. So four facts that are alike form a **quartet**, and offer each other's
-# definitions: each is right once and wrong three times. Whoever picks what sounds best,
-# without knowing the name, is right in one of four (150 leaves two facts over, which borrow
-# their choices):
+# A question has four choices, definitions all. The model is not shown them: each is
+# scored as if it were the answer, and the one with the highest mean log-probability a
+# [token](glossary.md#token) is its pick (lesson 02). So it always picks one. Wrong
+# choices must be hard, and must not be wrong *by their sound*: a definition that is
+# offered often and right once would be a safe one to avoid. So four facts that are alike
+# form a **quartet**, and offer each other's definitions: each is right once and wrong
+# three times. Whoever picks what sounds best, without knowing the name, is right in one
+# of four (150 leaves two facts over, which borrow their choices):
 
 # %% tags=["nbval-check-output"]
 circle = np.array([[np.cos(a), np.sin(a)] for a in np.arange(8)])
@@ -123,9 +147,10 @@ print("one question's choices:", sorted(quiz[0].choices))
 # %% [markdown]
 # ## 2 · Finding passages by their words
 #
-# BM25 (Robertson & Walker 1994) adds up, over the words of the question, how *rare* the
-# word is among passages times how much the passage is *about* it: the second rises with
-# every occurrence, ever more slowly, and less in long passages. By hand, on four passages:
+# [BM25](glossary.md#bm25) (Robertson & Walker 1994) adds up, over the words of the
+# question, how *rare* the word is among passages times how much the passage is *about*
+# it: the second rises with every occurrence, ever more slowly, and less in long passages.
+# By hand, on four passages:
 
 # %% tags=["nbval-check-output"]
 four = {
@@ -168,8 +193,9 @@ print("bm25s' scores are ours:", np.allclose(theirs, ours, atol=1e-4))
 # %% [markdown]
 # ## 3 · Finding passages by their meaning
 #
-# The embedder is the mean of an encoder's last states, made one unit long, so that the
-# product of two vectors is the cosine of the angle between them. MiniLM was trained to make
+# The embedder is the mean of an [encoder](glossary.md#encoder)'s last
+# [states](glossary.md#state), made one unit long, so that the product of two vectors is
+# the [cosine](glossary.md#cosine) of the angle between them. MiniLM was trained to make
 # it large for texts that belong together. It needs no common word:
 
 # %%
@@ -189,10 +215,10 @@ alone = embedder.embed(texts[1:])
 print("whatever shares the batch:", np.allclose(alone, vectors[2:], atol=1e-4))
 
 # %% [markdown]
-# **Both.** BM25's scores and cosines have different units, so they cannot be added. Ranks
-# can: reciprocal rank fusion (Cormack et al. 2009) gives a passage 1 / (60 + rank) from
-# each list. Passage 7 is second twice, and wins against two firsts that the other list does
-# not have:
+# **Both.** BM25's scores and cosines have different units, so they cannot be added.
+# [Ranks](glossary.md#rank) can: reciprocal rank [fusion](glossary.md#fusion) (Cormack et
+# al. 2009) gives a passage 1 / (60 + rank) from each list. Passage 7 is second twice, and
+# wins against two firsts that the other list does not have:
 
 # %% tags=["nbval-check-output"]
 by_words = [(3, 9.1), (7, 8.7), (1, 0.4)]
@@ -204,9 +230,10 @@ print(f"1/62 + 1/62 = {2 / 62:.4f}, 1/61 = {1 / 61:.4f}")
 # %% [markdown]
 # ## 4 · An index, and keeping it true
 #
-# FAISS holds the vectors and finds the largest products; `IndexFlatIP` compares with every
-# one, so it is exact. The library's `PassageIndex` adds what a service needs: it remembers
-# which passage a number stands for, and `update` embeds only what is new or changed.
+# [FAISS](glossary.md#faiss) holds the vectors and finds the largest products;
+# `IndexFlatIP` compares with every one, so it is exact. The library's `PassageIndex` adds
+# what a service needs: it remembers which passage a number stands for, and `update`
+# embeds only what is new or changed.
 
 # %% tags=["nbval-check-output"]
 small = retrieval.PassageIndex(embedder)
@@ -267,10 +294,11 @@ print(f"{index.vectors.ntotal * vectors.shape[1] * 4 / 1e6:.1f} MB of vectors")
 # %% [markdown]
 # ## 5 · Is the right passage found?
 #
-# Four kinds of questions: about invented names; about terms of the ontology by name; about
-# terms by a **lay name**, as patients say it; and by a hard lay name, none of whose longer
-# words begins like a word of the term ("overactive bladder" for urinary urgency). The index
-# holds terms and definitions, not lay names. hit@k with Wilson's 95 % interval:
+# Four kinds of questions: about invented names; about terms of the ontology by name;
+# about terms by a **lay name**, as patients say it; and by a hard lay name, none of whose
+# longer words begins like a word of the term ("overactive bladder" for urinary urgency).
+# The index holds terms and definitions, not lay names. hit@k with Wilson's 95 %
+# [interval](glossary.md#interval):
 
 # %%
 ASKED = knowledge.HELD_OUT
@@ -362,10 +390,10 @@ print("trained phrasings among those asked:", ASKED in knowledge.PHRASINGS)
 # %% [markdown]
 # ## 7 · Base, reading, ceiling, floor
 #
-# One model, four prompts. The **ceiling** has the right passage and no other: it shows
-# whether the model makes use of a passage at all. The right choice stands in it word for
-# word, so copying is enough; the study also asks with all four choices' passages in the
-# prompt. The **floor** has a passage about something else.
+# One model, four [prompts](glossary.md#prompt). The **ceiling** has the right passage and
+# no other: it shows whether the model makes use of a passage at all. The right choice
+# stands in it word for word, so copying is enough; the study also asks with all four
+# choices' passages in the prompt. The **floor** has a passage about something else.
 
 # %%
 quantized = {}
@@ -403,8 +431,9 @@ print({name: str(evaluation.wilson_interval(m)) for name, m in correct.items()})
 #
 # ## 8 · Training instead
 #
-# Lesson 02's recipe: every fact as a question and its answer, LoRA on all linear layers.
-# One phrasing of the question, as in the study's arm `tuned`.
+# Lesson 02's recipe: every fact as a question and its answer, LoRA on all [linear
+# layers](glossary.md#linear-layer). One phrasing of the question, as in the study's arm
+# `tuned`.
 
 # %%
 LORA = {
@@ -496,8 +525,8 @@ pd.DataFrame(
 #   among wrong ones or, in a fifth of the rows, wrong ones alone. There it learns to say
 #   that they do not say. (In Zhang et al. 2024 the model then answers from memory.)
 #
-# The learning rate was chosen on 150 other invented facts, among 5e-4, 1.5e-3 and
-# 3e-3.
+# The [learning rate](glossary.md#learning-rate) was chosen on 150 other invented facts,
+# among 5e-4, 1.5e-3 and 3e-3.
 
 # %%
 WAYS = ["base", "floor", "misled", "tuned", "paraphrased", "longer", "retrieved"]
@@ -545,9 +574,10 @@ else:
 
 # %% [markdown]
 # In points of 100; intervals resample quartets, whose questions share their choices, and
-# seeds, as far as three can show what another run would give; the ontology's and `longer`'s
-# are one run, so theirs leave that out. Each interval is for one comparison by itself.
-# McNemar's test (lesson 01) wants one answer a question: seed 0, first phrasing.
+# seeds, as far as three can show what another run would give; the ontology's and
+# `longer`'s are one run, so theirs leave that out. Each interval is for one comparison by
+# itself. [McNemar's test](glossary.md#mcnemars-test) (lesson 01) wants one answer a
+# question: seed 0, first phrasing.
 
 # %%
 if study:
@@ -722,8 +752,9 @@ if study:
 #
 # ## 13 · Forgetting
 #
-# What training costs elsewhere: the change of loss on sentences of news (a share of the
-# base's; above 0 is worse), and the course's general questions (chance .25).
+# What training costs elsewhere: the change of [loss](glossary.md#loss) on sentences of
+# news (a share of the base's; above 0 is worse), and the course's general questions
+# (chance .25).
 
 # %%
 if study:
@@ -764,10 +795,11 @@ adapter = models.count_parameters(model).lora * 4 / 1e6
 print(f"memory beside the model: vectors {size:.1f} MB, LoRA {adapter:.1f} MB")
 
 # %% [markdown]
-# How that grows was measured apart (`make bench LESSON=05`): real vectors, and beyond them
-# copies with noise, up to a million. *Exact* compares with all; *cells* (IVF) only with the
-# 16 nearest of 1,024 groups; *cells_8bit* stores a quarter of the bytes besides; *graph*
-# (HNSW) walks from neighbour to neighbour. *Recall* is the share of the exact ten nearest.
+# How that grows was measured apart (`make bench LESSON=05`): real vectors, and beyond
+# them copies with noise, up to a million. *Exact* compares with all; *cells* (IVF) only
+# with the 16 nearest of 1,024 groups; *cells_8bit* stores a quarter of the bytes besides;
+# *graph* (HNSW) walks from neighbour to neighbour. *[Recall](glossary.md#recall)* is the
+# share of the exact ten nearest.
 
 # %%
 if bench:
@@ -807,15 +839,15 @@ if bench:
 # %% [markdown]
 # ## 15 · Which one, for your case?
 #
-# A rule made of the numbers above, for practice. You say how many facts you have, how many
-# change in a day, how many questions come in a day, how long an answer may take, and how
-# many minutes of computing a day may cost. The index embeds what changed. A model that was
-# trained is trained again on everything whenever something changed, since section 12 shows
-# what training on the changes alone does; "both" is `raft`. Whether that one could go
-# without, since reading is what it learned, was not measured. "Picks" is right of four,
-# "reworded" and "writes" (F1) what that is worth: of a small model, on 150 facts asked by
-# name. Yours may be harder. A way that fits and writes little is a way to find passages for
-# people to read.
+# A rule made of the numbers above, for practice. You say how many facts you have, how
+# many change in a day, how many questions come in a day, how long an answer may take, and
+# how many minutes of computing a day may cost. The index embeds what changed. A model
+# that was trained is trained again on everything whenever something changed, since
+# section 12 shows what training on the changes alone does; "both" is `raft`. Whether that
+# one could go without, since reading is what it learned, was not measured. "Picks" is
+# right of four, "reworded" and "writes" ([F1](glossary.md#f1)) what that is worth: of a
+# small model, on 150 facts asked by name. Yours may be harder. A way that fits and writes
+# little is a way to find passages for people to read.
 
 
 # %%
@@ -958,9 +990,10 @@ print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 #
 # 1. A passage is first by words and 40th by meaning; another is third in both. Which one
 #    does fusion put first?
-# 2. The right passage is found for 90 of 100 questions. Found, 80 in 100 answers are right;
-#    not found, 25 in 100. How many of 100 are right in all?
-# 3. A million vectors of 384 numbers, in fp32 and in 8 bit: how many GB each?
+# 2. The right passage is found for 90 of 100 questions. Found, 80 in 100 answers are
+#    right; not found, 25 in 100. How many of 100 are right in all?
+# 3. A million vectors of 384 numbers, in [fp32](glossary.md#fp32) and in 8 bit: how many
+#    GB each?
 # 4. A trained model is right on 60 of 100 questions and, reading, on 64. Repairs are 10.
 #    How many breakages?
 

@@ -69,11 +69,28 @@ def test_gated_model_is_replaced_before_any_download(monkeypatch, capsys):
     assert "HF_TOKEN" in said
     assert "accept its licence" in said
 
+    with pytest.raises(models.ModelError, match="accept its licence"):
+        decoders.choose_decoder("meta-llama/Llama-2-7b-chat-hf", "")
 
-def test_hub_that_cannot_be_reached_is_an_error_with_a_remedy():
-    """Failing means a missing network is taken for a missing permission."""
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_hub_that_cannot_be_reached_is_an_error_with_a_remedy(offline, monkeypatch):
+    """Failing means a missing network is taken for a missing permission, or ends in a bare traceback."""
+    if not offline:  # as the Hub's client fails: by an error of its HTTP library's own
+
+        def lose_connection(name):
+            raise Exception("no route to host")
+
+        monkeypatch.setattr(decoders, "auth_check", lose_connection)
     with pytest.raises(models.ModelError, match="LESSONS_PROFILE=laptop"):
         decoders.choose_decoder("meta-llama/Llama-2-7b-chat-hf", "open/one")
+
+
+def test_cached_hub_model_needs_no_network(tmp_path, monkeypatch):
+    """Failing means a model that was downloaded yesterday cannot be used on a train."""
+    monkeypatch.setattr(decoders, "try_to_load_from_cache", lambda name, file: str(tmp_path / file))
+    monkeypatch.setattr(decoders, "auth_check", lambda name: pytest.fail("asked the Hub"))
+    assert decoders.choose_decoder("open/one", "") == "open/one"
 
 
 def test_local_names_are_never_asked_for(monkeypatch):

@@ -1,11 +1,14 @@
 """Lessons as products: pairs that agree, cells that fit, figures that can be read, recipes that match."""
 
 import ast
+import re
 
 import nbformat
 import pytest
 
+from lessons_lib.ops.pages import slugify
 from lessons_lib.ops.pairs import NOTEBOOKS, describe_cells, list_lessons, read_source
+from lessons_lib.ops.provenance import SETUP
 from lessons_lib.studies import study_01, study_02, study_03, study_04, study_05
 
 LESSONS = list_lessons()
@@ -39,7 +42,7 @@ def test_pair_check_sees_a_changed_cell():
 def test_cells_fit_on_a_screen(lesson):
     """Failing means a cell is too long to take in at once."""
     notebook = read_source(lesson)
-    assert 40 <= len(notebook.cells) <= 70
+    assert 40 <= len([cell for cell in notebook.cells if cell.metadata.get("tags") != [SETUP]]) <= 70
     for cell in code_cells(notebook):
         lines = cell.source.splitlines()
         assert len(lines) <= 30, lines[0]
@@ -110,3 +113,52 @@ def test_notebook_and_study_ask_the_same_question():
     """Failing means the study asks the decoder otherwise than the lesson shows."""
     found = assigned(study_01.LESSON, ("QUESTION", "SHOTS"), study_01)
     assert found == {"QUESTION": study_01.QUESTION, "SHOTS": study_01.SHOTS}
+
+
+GLOSSARY = (NOTEBOOKS / "glossary.md").read_text(encoding="utf-8")
+TERMS = re.findall(r"^## (.+)$", GLOSSARY, re.M)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]*)\)")
+NO_PROSE = re.compile(r"^#+ .*$|`[^`]*`|\$[^$]*\$|<[^>]*>|https?://[^\s)]+", re.M)
+
+
+def find_unlinked(prose, terms):
+    """Terms whose first use in `prose` is no link to their entry, though the prose uses them."""
+    blank = NO_PROSE.sub(lambda found: "-" * len(found[0]), prose)
+    rest = LINK.sub(lambda link: "-" * len(link[0]), blank)
+    unlinked = []
+    for term in terms:
+        words = r"[-\s]+".join(re.escape(word) for word in re.split(r"[-\s]", term))
+        target = f"glossary.md#{slugify(term)}"
+        found = [link.start() for link in LINK.finditer(blank) if link[1] == target]
+        used = re.search(rf"(?<!\w){words}s?(?!\w)", rest, re.I)
+        if used and not (found and found[0] < used.start()):
+            unlinked.append(term)
+    return unlinked
+
+
+@each_lesson
+def test_first_use_of_a_term_links_to_the_glossary(lesson):
+    """Failing means a newcomer meets a word without the way to what it means."""
+    cells = [cell.source for cell in read_source(lesson).cells if cell.cell_type == "markdown"]
+    assert find_unlinked("\n\n".join(cells), TERMS) == []
+
+
+def test_glossary_check_sees_what_is_missing():
+    """Failing means the check above passes whatever a lesson says."""
+    prose = "# LoRA\n`loss` of a\ntoken, then [tokens](glossary.md#token); [NF4](glossary.md#nf4), NF4"
+    assert find_unlinked(prose, ["LoRA", "loss", "token", "NF4"]) == ["token"]
+
+
+@each_lesson
+def test_links_to_the_glossary_arrive(lesson):
+    """Failing means a link leads to a word that the glossary does not have."""
+    links = {link for link in LINK.findall(lesson.read_text(encoding="utf-8")) if link.startswith("glossary")}
+    assert links
+    assert links <= {f"glossary.md#{slugify(term)}" for term in TERMS}
+
+
+def test_glossary_is_in_order_and_used():
+    """Failing means a word cannot be found in the glossary, or is explained for no lesson."""
+    assert sorted(TERMS, key=str.lower) == TERMS
+    used = "".join(lesson.read_text(encoding="utf-8") for lesson in LESSONS)
+    assert [term for term in TERMS if f"glossary.md#{slugify(term)})" not in used] == []

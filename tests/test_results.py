@@ -12,7 +12,8 @@ from lessons_lib.decoders import load_decoder
 from lessons_lib.dialogs import ask
 from lessons_lib.evaluation import Metric
 from lessons_lib.models import add_lora
-from lessons_lib.ops.readme import render_results
+from lessons_lib.ops import provenance
+from lessons_lib.ops.readme import SHOWN, render_results
 from lessons_lib.studies import study, study_01, study_02, study_03, study_04
 
 each_study = pytest.mark.parametrize(
@@ -147,3 +148,82 @@ def test_readme_prints_the_published_numbers():
     """Failing means the README claims something else than was measured: run `make notebooks`."""
     readme = (results.REPOSITORY / "README.md").read_text(encoding="utf-8")
     assert render_results() in readme
+
+
+def test_stale_results_are_known():
+    """Failing means numbers are older than their code, and nobody says so: `make notebooks`, or a line in
+    known_stale.toml; or a file named there has been run anew: take its line out."""
+    stale = provenance.list_stale()
+    known = provenance.read_known_stale()
+    assert {name: changed for name, changed in stale.items() if name not in known} == {}
+    assert set(known) - set(stale) == set()
+
+
+@pytest.fixture
+def small_package(tmp_path):
+    """A lesson, two modules and the tables, in a folder of their own."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "data" / "samples").mkdir(parents=True)
+    (tmp_path / "lessons_lib").mkdir()
+    for name in provenance.TABLES:
+        (tmp_path / name).write_text("x = 1")
+    (tmp_path / "data" / "samples" / "facts.json").write_text("[]")
+    (tmp_path / "data" / "samples" / "other.json").write_text("[]")
+    (tmp_path / "lessons_lib" / "deep.py").write_text("def f():\n    return 1\n")
+    (tmp_path / "lessons_lib" / "near.py").write_text(
+        'from lessons_lib import deep\n\n\nclass E(Exception):\n    """Doc."""\n\n\nFILE = "facts.json"\n'
+    )
+    cells = [
+        '# %% tags=["colab"]\nimport os',
+        "# %% [markdown]\n# Prose.",
+        "# %%\nfrom lessons_lib.near import E",
+    ]
+    (tmp_path / "notebooks" / "01_x.py").write_text("\n\n".join(cells) + "\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "changes"),
+    [
+        ("lessons_lib/deep.py", "return 1", "return 2", True),
+        ("lessons_lib/near.py", "Doc.", "Other words.", False),
+        ("lessons_lib/near.py", "FILE", "# a comment\nFILE", False),
+        ("notebooks/01_x.py", "Prose.", "Better prose.", False),
+        ("notebooks/01_x.py", "import os", "import sys", False),
+        ("notebooks/01_x.py", "import E", "import E as F", True),
+        ("lessons_lib/profiles.toml", "1", "2", True),
+        ("data/samples/facts.json", "[]", "[1]", True),
+        ("data/samples/other.json", "[]", "[1]", False),
+    ],
+)
+def test_hash_follows_what_can_change_a_number(small_package, name, old, new, changes):
+    """Failing means a number stays "fresh" when its code changes, or goes stale when a comment does."""
+    lesson, path = small_package / "notebooks" / "01_x.py", small_package / name
+    before = provenance.hash_sources(lesson, small_package)
+    path.write_text(path.read_text().replace(old, new))
+    after = provenance.hash_sources(lesson, small_package)
+    assert (before != after) == changes
+    assert [key for key in before if before[key] != after[key]] == ([name] if changes else [])
+
+
+def test_readme_says_what_the_studies_found():
+    """Failing means an answer in the README's list of lessons no longer follows from the studies."""
+    found = [results.read_results(lesson, "study").metrics for lesson in SHOWN]
+    one, two, three, four, five = found
+    assert one["bert_lora_all_minus_zero_shot.accuracy"].low > 0
+    assert one["bert_lora_2000_minus_gpt_lora_2000.accuracy"].high <= 0.02
+    assert 1.7 < two["lora.choice_trained"].value / two["base.choice_trained"].value < 2.1
+    assert two["lora.gain_untrained"].low < 0
+    assert three["lora_label_minus_bert_lora.accuracy"].low > 0
+    assert three["zero_shot.accuracy"].low < three["majority.accuracy"].value
+    assert (
+        four["lora_2000_minus_full_2000.accuracy"].low < 0 < four["lora_2000_minus_full_2000.accuracy"].high
+    )
+    assert abs(four["classic_2000.accuracy"].value - four["nbsvm_2000.accuracy"].value) < 0.01
+    assert five["invented.retrieved_minus_paraphrased.choice"].low > 0
+    assert five["invented.raft.token_f1"].value > 0.9
+    assert (
+        five["invented.raft.abstained_unknown"].value
+        == five["invented.retrieved.abstained_unknown"].value
+        == 0
+    )

@@ -166,7 +166,7 @@ def test_folder_without_text_is_an_error(tmp_path, content):
     """Failing means an empty folder becomes an empty index, and every search fails later."""
     if content is not None:
         (tmp_path / "empty.txt").write_text(content)
-    with pytest.raises(DataError, match=r"holds no passages. Remedy: files with text, ending in \.txt"):
+    with pytest.raises(DataError, match=r"holds no passages. Remedy: texts, as \.txt"):
         retrieval.read_passages(tmp_path)
 
 

@@ -65,7 +65,7 @@ def run_finetune(options: argparse.Namespace) -> dict[str, Metric]:
     facts = read_dialogs(options.data)
     profile = load_profile(LESSON)
     name = options.model or profile.decoder
-    name = choose_decoder(name, profile.stand_in or name)
+    name = choose_decoder(name, profile.stand_in)
     output = Path(options.output or REPOSITORY / "build" / "finetune" / Path(options.data).stem)
     model, tokenizer = _load(name, options)
     taught = knowledge.phrase_terms(facts, knowledge.PHRASINGS, options.epochs)

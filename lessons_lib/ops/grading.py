@@ -12,7 +12,6 @@ import functools
 import hashlib
 import json
 import math
-import os
 import secrets
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from joblib import cpu_count
 
 from lessons_lib.data import decode_file
 from lessons_lib.ops.assignments import Assignment, list_assignments, read_assignment
@@ -116,7 +116,7 @@ def grade_folder(folder: Path, grades: Path, *, unsafe: bool = False) -> pd.Data
     (grades / "marks").mkdir(parents=True, exist_ok=True)
     seed = read_seed(grades)
     graded = []
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(cpu_count()) as pool:
         jobs = [pool.submit(grade_once, one, grades, seed, unsafe) for one in submissions]
         try:
             with progress_bar(len(jobs), "grade", "notebook") as bar:

@@ -5,33 +5,22 @@ nbconvert's own template leaves out.
 """
 
 import re
-from html import escape
 from pathlib import Path
 
 import nbformat
-from jinja2 import DictLoader
+from jinja2 import FileSystemLoader
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell, new_notebook
 
-TEMPLATE = """{% extends 'lab/index.html.j2' %}
-{% block data_png scoped %}
-<div class="jp-RenderedImage jp-OutputArea-output {{ extra_class }}" tabindex="0">
-<img src="data:image/png;base64,{{ output.data['image/png'] }}"
- alt="{{ output.metadata.get('image/png', {}).get('alt', '') | e }}">
-</div>
-{% endblock data_png %}"""
-INDEX = """<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Fine-tuning lessons</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><style>
-body {{ font: 17px/1.6 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem }}
-td, th {{ padding: .3rem .9rem .3rem 0; text-align: left }} a {{ color: #0b57a4 }}</style>
-<h1>Fine-tuning lessons</h1><p>Executed on this machine in the {profile} profile.</p>
-<table><tr><th>Lesson<th>Result<th>Seconds<th>Peak memory</tr>{rows}</table></html>"""
+from lessons_lib.ops.pairs import NOTEBOOKS
 
 
 def write_page(notebook: NotebookNode, path: Path) -> None:
-    """Writes an executed notebook as a page of its own."""
+    """Writes an executed notebook as a page of its own, with links to the glossary's page beside it."""
     exporter = HTMLExporter(
-        extra_loaders=[DictLoader({"lesson.html.j2": TEMPLATE})],
+        embed_images=True,
+        extra_loaders=[FileSystemLoader(Path(__file__).with_name("templates"))],
         template_file="lesson.html.j2",
         mathjax_url="",
         require_js_url="",
@@ -39,8 +28,25 @@ def write_page(notebook: NotebookNode, path: Path) -> None:
     )
     notebook = nbformat.from_dict(notebook)
     notebook.metadata.pop("widgets", None)  # their renderer would be fetched from the network
-    body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": read_title(notebook)}})
+    about = {"name": read_title(notebook), "path": str(NOTEBOOKS)}
+    body, _ = exporter.from_notebook_node(notebook, resources={"metadata": about})
+    body = body.replace('href="glossary.md#', 'href="glossary.html#')
     path.write_text(re.sub(r'<script src="">\s*</script>', "", body), encoding="utf-8")
+
+
+def write_glossary(folder: Path) -> None:
+    """The glossary as a page, `glossary.html`, with the anchors that lessons link to."""
+    text = (NOTEBOOKS / "glossary.md").read_text(encoding="utf-8")
+    write_page(new_notebook(cells=[new_markdown_cell(text)]), folder / "glossary.html")
+    page = folder / "glossary.html"
+    body = page.read_text(encoding="utf-8")
+    body = re.sub(r'<h2 id="([^"]*)"', lambda found: f'<h2 id="{slugify(found[1])}"', body)
+    page.write_text(body, encoding="utf-8")
+
+
+def slugify(heading: str) -> str:
+    """A heading's anchor, as code hosts write it: lower case, hyphens for spaces, no other signs."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 def read_title(notebook: NotebookNode) -> str:
@@ -50,9 +56,11 @@ def read_title(notebook: NotebookNode) -> str:
 
 def write_index(rows: list[dict[str, str]], folder: Path, profile: str) -> None:
     """The index page: a row a lesson with keys lesson, headline, seconds, memory."""
-    cells = "".join(
-        f'<tr><td><a href="{escape(row["lesson"])}.html">{escape(row["lesson"])}</a><td>'
-        f"{escape(row['headline'])}<td>{escape(row['seconds'])}<td>{escape(row['memory'])}</tr>"
-        for row in rows
-    )
-    (folder / "index.html").write_text(INDEX.format(rows=cells, profile=escape(profile)), encoding="utf-8")
+    lines = [f"# Fine-tuning lessons\n\nExecuted on this machine in the {profile} profile.\n"]
+    lines += ["| lesson | result | seconds | peak memory |", "|---|---|---|---|"]
+    lines += [
+        f"| [{r['lesson']}]({r['lesson']}.html) | {r['headline']} | {r['seconds']} | {r['memory']} |"
+        for r in rows
+    ]
+    lines += ["\nThe words of the field: [glossary](glossary.html)."]
+    write_page(new_notebook(cells=[new_markdown_cell("\n".join(lines))]), folder / "index.html")

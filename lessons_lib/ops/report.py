@@ -7,53 +7,21 @@ from collections import Counter
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
-STYLE = """<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><style>
-body { font: 17px/1.6 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse }
-td, th { padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top }
-tr { border-bottom: 1px solid #ddd } img { max-width: 100% }</style>"""
-PAGE = (
-    """<!DOCTYPE html><html lang="en"><title>{{ one.student }}</title>"""
-    + STYLE
-    + """<h1>{{ one.student }}</h1>
-<p>{{ one.assignment or "No assignment was recognised." }}: <b>{{ one.total() }}</b> of
-{{ one.marks | sum(attribute="possible") }} points</p>
-<table><tr><th>Exercise<th>Points<th>What the checks say</tr>
-{% for mark in one.marks %}<tr><td>{{ mark.exercise }}<td>{{ mark.points }} of {{ mark.possible }}
-<td>{{ mark.message or "passed" }}</tr>{% endfor %}</table>
-{% if one.remarks %}<h2>Noticed</h2><ul>
-{% for remark in one.remarks %}<li>{{ remark }}{% endfor %}</ul>{% endif %}
-</html>"""
-)
-SUMMARY = (
-    """<!DOCTYPE html><html lang="en"><title>Grades</title>"""
-    + STYLE
-    + """<h1>Grades</h1>
-{% for part in parts %}<h2>{{ part.name }}</h2><p>{{ part.count }} notebooks; mean {{ part.mean }} of
-{{ part.possible }} points; hardest exercise: {{ part.hardest }}; commonest failing check:
-{{ part.commonest }}</p>
-<img alt="{{ part.alt }}" src="data:image/png;base64,{{ part.image }}">
-<table><tr><th>Exercise<th>Full points<th>Commonest message</tr>
-{% for row in part.rows %}<tr><td>{{ row[0] }}<td>{{ row[1] }}<td>{{ row[2] }}</tr>{% endfor %}</table>
-{% endfor %}<h2>To look at</h2><ul>
-{% for one in graded if one.remarks %}<li>{{ one.student }}: {{ one.remarks | join("; ") }}
-{% else %}<li>nothing{% endfor %}</ul></html>"""
-)
+PAGES = Environment(loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True)
 
 
 def write_pages(graded: list, grades: Path) -> None:
     """Writes feedback/<student>.html for every student, and summary.html."""
-    pages = Environment(autoescape=True)
     for one in graded:
         file = grades / "feedback" / f"{name_page(one.student)}.html"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(pages.from_string(PAGE).render(one=one), encoding="utf-8")
+        file.write_text(PAGES.get_template("student.html").render(one=one), encoding="utf-8")
     names = sorted({one.assignment for one in graded if one.marks})
     parts = [describe([one for one in graded if one.assignment == name]) for name in names]
-    page = pages.from_string(SUMMARY).render(parts=parts, graded=graded)
+    page = PAGES.get_template("summary.html").render(parts=parts, graded=graded)
     (grades / "summary.html").write_text(page, encoding="utf-8")
 
 

@@ -6,8 +6,8 @@ cell and error, and what was finished stays. `publish=True` also writes the pair
 """
 
 import os
-import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -18,9 +18,10 @@ from nbformat import NotebookNode
 
 from lessons_lib.assets import ASSETS, cache_folder
 from lessons_lib.models import packaged_folder
-from lessons_lib.ops.pages import write_index, write_page
+from lessons_lib.ops.pages import write_glossary, write_index, write_page
 from lessons_lib.ops.pairs import NOTEBOOKS, list_lessons, read_source
-from lessons_lib.results import BUILT, PUBLISHED, REPOSITORY, Results, read_results
+from lessons_lib.ops.provenance import hash_sources
+from lessons_lib.results import BUILT, PUBLISHED, REPOSITORY, Results, read_results, write_results
 
 BUILD = REPOSITORY / "build"
 
@@ -51,6 +52,7 @@ def run_course(number: str = "", data: str = "", publish: bool = False) -> list[
         for name in ASSETS:
             packaged_folder(name)
     BUILD.mkdir(exist_ok=True)
+    write_glossary(BUILD)
     rows = []
     for lesson in lessons:
         _run_lesson(lesson, publish)
@@ -63,6 +65,7 @@ def run_course(number: str = "", data: str = "", publish: bool = False) -> list[
 
 def _run_lesson(lesson: Path, publish: bool) -> None:
     notebook = read_source(lesson)
+    sources = hash_sources(lesson) if publish else {}
     try:
         execute(notebook, lesson.stem)
     finally:
@@ -71,9 +74,8 @@ def _run_lesson(lesson: Path, publish: bool) -> None:
         write_page(notebook, target.with_suffix(".html"))
     if publish:
         nbformat.write(notebook, NOTEBOOKS / target.name)
-        profile = os.environ["LESSONS_PROFILE"]
-        (PUBLISHED / profile).mkdir(parents=True, exist_ok=True)
-        shutil.copy(BUILT / profile / f"{lesson.stem}.json", PUBLISHED / profile)
+        measured = read_results(lesson.stem, os.environ["LESSONS_PROFILE"], BUILT)
+        write_results(replace(measured, sources=sources), PUBLISHED)
 
 
 def execute(notebook: NotebookNode, name: str) -> None:

@@ -37,9 +37,8 @@ def list_submissions(folder: Path) -> list[Path]:
         path for path in paths if ".ipynb" in path.name.lower() and "checkpoints" not in path.parent.name
     ]
     if not paths:
-        raise FileNotFoundError(
-            f"{folder} holds no notebook (*.ipynb). Remedy: SUBMISSIONS=folder with one a student."
-        )
+        found = "holds no notebook (*.ipynb)" if folder.exists() else "does not exist"
+        raise FileNotFoundError(f"{folder} {found}. Remedy: SUBMISSIONS=folder with one a student.")
     return paths
 
 

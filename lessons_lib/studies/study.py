@@ -27,6 +27,7 @@ from lessons_lib.evaluation import Metric, bootstrap_interval, compare_paired, p
 from lessons_lib.machine import peak_memory_mb
 from lessons_lib.models import quiet_libraries
 from lessons_lib.ops.pairs import list_lessons
+from lessons_lib.ops.provenance import hash_sources
 from lessons_lib.recipes import FineTuned
 from lessons_lib.results import PUBLISHED, REPOSITORY, collect_results, write_results
 from lessons_lib.training import TrainSettings, train
@@ -154,6 +155,7 @@ def publish_study(study: ModuleType) -> None:
         collect_results(study.LESSON, "study", list(study.SEEDS), metrics, study.HEADLINE),
         seconds=round(sum(cost.get("seconds", 0) for cost in costs)),  # training, over all sittings
         peak_rss_mb=max(cost.get("peak_mb", 0) for cost in costs),
+        sources=hash_sources(Path(study.__file__)),
     )
     path = write_results(results, PUBLISHED)
     print(f"{path}: {len(metrics)} metrics from {len(study.ARMS)} arms × {len(study.SEEDS)} seeds")

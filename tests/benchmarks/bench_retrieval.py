@@ -11,6 +11,8 @@ defaults, in turns. The numbers are written to data/results/bench, where lesson 
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -18,6 +20,7 @@ import numpy as np
 from lessons_lib.assets import fetch_asset
 from lessons_lib.evaluation import Metric
 from lessons_lib.models import quiet_libraries
+from lessons_lib.ops.provenance import hash_sources
 from lessons_lib.results import PUBLISHED, collect_results, write_results
 from lessons_lib.studies.study_05 import ASKED, LESSON, load_embedder, load_testbed, open_index
 
@@ -119,7 +122,8 @@ def main() -> None:
     figures = compare_embedders() | measure_search() | measure_growth(real)
     metrics = {name: Metric(value, value, value, QUERIES) for name, value in figures.items()}
     headline = ("embedding.sentence_transformers_passages_per_second", "embedding.ours_passages_per_second")
-    print(write_results(collect_results(LESSON, "bench", [0], metrics, headline), PUBLISHED))
+    results = collect_results(LESSON, "bench", [0], metrics, headline)
+    print(write_results(replace(results, sources=hash_sources(Path(__file__))), PUBLISHED))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,93 @@
+"""What a lesson's first cell does in Colab: installs what is missing, beside what runs there already.
+
+Contract: torch, numpy and whatever else Colab has loaded keep their versions; the rest is installed by the
+ranges in pyproject.toml. It ends with an error that says what to do where going on would be wrong. It needs
+only the standard library, for it runs before anything is installed.
+"""
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+KEPT = ("torch", "torchvision", "torchaudio", "numpy")  # the kernel, or its CUDA, depends on these
+
+
+def set_up() -> None:
+    """Installs the package, compares loaded with installed versions, chooses the profile and goes to the
+    notebooks' folder. The profile is LESSONS_PROFILE, else `gpu` where there is a GPU, else `laptop`.
+
+    Raises RuntimeError when the installation fails or the session must be restarted.
+    """
+    before = read_versions()
+    install(before)
+    stale = find_stale_modules(before, read_versions())
+    if stale:
+        raise RuntimeError(
+            f"Loaded in another version than is now installed: {'; '.join(stale)}. Remedy: Runtime → Restart "
+            "session, then Runtime → Run all; nothing is installed twice."
+        )
+    import torch
+
+    found = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    profile = os.environ.setdefault("LESSONS_PROFILE", "gpu" if found else "laptop")
+    os.chdir(REPOSITORY / "notebooks")
+    print(f"profile {profile}: {found or 'no GPU (Runtime → Change runtime type offers one)'}")
+
+
+def install(before: dict[str, str]) -> None:
+    """Installs the package by its ranges, with the versions in `before` of what is kept as constraints."""
+    constraints = REPOSITORY / "build" / "constraints.txt"
+    constraints.parent.mkdir(exist_ok=True)
+    constraints.write_text("".join(f"{name}=={before[name]}\n" for name in KEPT if name in before))
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "-e", REPOSITORY, "-c", constraints]
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode:
+        raise RuntimeError(
+            f"pip could not install the course beside what must stay:\n{constraints.read_text()}"
+            f"{run.stderr.strip()[-1500:]}\nRemedy: Runtime → Disconnect and delete runtime, then connect "
+            "again; if it stays, report these lines as an issue."
+        )
+
+
+def read_versions() -> dict[str, str]:
+    """Installed versions by normalised name (`scikit-learn`)."""
+    importlib.invalidate_caches()
+    return {
+        _normalise(found.metadata["Name"]): found.version
+        for found in importlib.metadata.distributions()
+        if found.metadata["Name"]
+    }
+
+
+def find_stale_modules(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Packages loaded in another version than is installed now, as "numpy 1.26.4, not 2.1.0".
+
+    Those are what was replaced since `before`, and what the course asks for by name if its `__version__` says
+    so: other packages' `__version__` may never be that of their installation.
+    """
+    wanted = importlib.metadata.requires("lessons_lib") or []
+    asked = {_normalise(re.match(r"[\w.-]+", line)[0]) for line in wanted}
+    stale = {}
+    for module, owners in importlib.metadata.packages_distributions().items():
+        owner = _normalise(owners[0])
+        if module not in sys.modules or owner not in now:
+            continue
+        loaded = before.get(owner, now[owner])
+        if owner in asked.union(KEPT):
+            loaded = getattr(sys.modules[module], "__version__", loaded)
+        if _release(loaded) != _release(now[owner]):
+            stale[owner] = f"{owner} {loaded}, not {now[owner]}"
+    return sorted(stale.values())
+
+
+def _normalise(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _release(version: str) -> str:
+    """1.2.3 of 1.2.3+cu126 and 1.2.3.post1: what is left out is not seen in `__version__` everywhere."""
+    return re.match(r"[\d.]*\d", version)[0] if re.match(r"\d", version) else version

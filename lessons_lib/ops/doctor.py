@@ -1,0 +1,192 @@
+"""What this machine can run, and what to do where it cannot.
+
+Contract: every look is a function that may fail without stopping the others, and imports what it looks at
+itself, so that a broken installation is diagnosed too. Nothing is installed, downloaded or changed.
+"""
+
+import importlib.metadata
+import json
+import shutil
+import sys
+import webbrowser
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+from lessons_lib.ops.colab import REPOSITORY, read_versions
+
+BOTH = ("laptop", "gpu")
+SETUP = "rm -rf .venv && make setup"
+NEWER = "make PYTHON=/path/to/newer/python"
+GATED = "meta-llama/Llama-2-7b-chat-hf"
+MEMORY_GB, DISK_GB, GPU_GB = 4, 3, 14
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found at one place; `blocks` are the profiles that cannot run because of it."""
+
+    name: str
+    found: str
+    remedy: str = ""
+    blocks: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> str:
+        """ "failure" where it blocks a profile, "warning" where there is something to do, else "ok"."""
+        return "failure" if self.blocks else "warning" if self.remedy else "ok"
+
+
+def run_doctor(profile: str, as_json: bool = False) -> int:
+    """Prints what was found; returns 0 if `profile` (laptop or gpu) can run here, else 1."""
+    checks = list(examine())
+    can_run = {name: not any(name in check.blocks for check in checks) for name in BOTH}
+    if as_json:
+        shown = [asdict(check) | {"status": check.status} for check in checks]
+        print(json.dumps({"can_run": can_run, "checks": shown}, indent=1))
+        return 0 if can_run[profile] else 1
+    for check in checks:
+        remedy = f"\n{'':20}remedy: {check.remedy}" if check.remedy else ""
+        print(f"{check.status:9}{check.name:11}{check.found}{remedy}")
+    print("\n" + ", ".join(f"{name}: {'can' if can else 'cannot'} run" for name, can in can_run.items()))
+    return 0 if can_run[profile] else 1
+
+
+def examine() -> Iterator[Check]:
+    """Every check in turn; a look that fails becomes one that says so."""
+    for look in LOOKS:
+        try:
+            yield from look()
+        except Exception as error:  # whatever is broken here is what the reader came for
+            found = f"{type(error).__name__}: {error}"
+            yield Check(look.__name__.removeprefix("look_at_"), found, SETUP, BOTH)
+
+
+def look_at_python() -> Iterator[Check]:
+    """The version, 3.11 or newer."""
+    old = sys.version_info < (3, 11)
+    yield Check("python", sys.version.split()[0], NEWER if old else "", BOTH if old else ())
+
+
+def look_at_packages() -> Iterator[Check]:
+    """Installed versions against the ranges, and against the tested set."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    def list_others(lines: Iterable[str]) -> list[str]:
+        """Those that are missing, or of another version."""
+        wanted = [Requirement(line) for line in lines]
+        return [str(w) for w in wanted if installed.get(canonicalize_name(w.name), "0") not in w.specifier]
+
+    installed = read_versions()
+    lines = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    tested = [line for line in lines if "==" in line]
+    bad, others = list_others(importlib.metadata.requires("lessons_lib") or []), list_others(tested)
+    if bad:
+        yield Check("packages", f"missing, or out of range: {', '.join(bad)}", SETUP, BOTH)
+    else:
+        found = (
+            f"{len(tested) - len(others)} of {len(tested)} as tested; others: {', '.join(others) or 'none'}"
+        )
+        yield Check("packages", found, f"none needed; for the tested set: {SETUP}" if others else "")
+
+
+def look_at_processor() -> Iterator[Check]:
+    """Instructions, the number format chosen for them, and cores."""
+    import torch
+    from joblib import cpu_count
+
+    from lessons_lib.machine import choose_precision
+
+    features = [name for name, has in torch.cpu.get_capabilities().items() if has is True and "avx" in name]
+    chosen = choose_precision("cpu")
+    yield Check("processor", f"{', '.join(features) or 'no AVX'}; {chosen.dtype}: {chosen.reason}")
+    yield Check("cores", str(cpu_count()), "expect twice the README's minutes" if cpu_count() < 2 else "")
+
+
+def look_at_memory() -> Iterator[Check]:
+    """Free memory and free disk in GB (10⁹ bytes)."""
+    import psutil
+
+    from lessons_lib.assets import cache_folder
+
+    total, free = psutil.virtual_memory().total / 1e9, psutil.virtual_memory().available / 1e9
+    remedy = "" if free > MEMORY_GB else "close other programs; lesson 04 needs least"
+    found = f"{free:.1f} of {total:.1f} GB free, {MEMORY_GB} wanted"
+    yield Check("memory", found, remedy, BOTH if total < MEMORY_GB / 2 else ())
+    for place in (REPOSITORY, next(p for p in (cache_folder(), *cache_folder().parents) if p.exists())):
+        free = shutil.disk_usage(place).free / 1e9
+        remedy = "" if free > DISK_GB else "free some space, or move the cache by LESSONS_CACHE"
+        yield Check("disk", f"{free:.0f} GB free at {place}", remedy, BOTH if free < DISK_GB / 3 else ())
+
+
+def look_at_gpu() -> Iterator[Check]:
+    """The GPU and its memory, and whether 4-bit weights work on the CPU and there."""
+    import torch
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    for device in devices:
+        weights = torch.linspace(-1, 1, 4096, device=device)
+        error = (dequantize_4bit(*quantize_4bit(weights, quant_type="nf4")) - weights).abs().mean().item()
+        blocks = () if error < 0.1 else BOTH
+        yield Check("4-bit", f"{device}: mean error {error:.3f}", SETUP if blocks else "", blocks)
+    if "cuda" in devices:
+        memory = torch.cuda.get_device_properties(0).total_memory / 1e9
+        remedy = "" if memory > GPU_GB else f"a smaller decoder: Llama-2-7B wants {GPU_GB} GB"
+        yield Check("gpu", f"{torch.cuda.get_device_name()}, {memory:.0f} GB", remedy)
+    else:
+        yield Check("gpu", "none", "Colab lends one; the laptop profile needs none", ("gpu",))
+
+
+def look_at_assets() -> Iterator[Check]:
+    """Packaged models and data in the cache; what is missing is fetched by the first run."""
+    from lessons_lib.assets import ASSETS, cache_folder
+
+    missing = [asset for name, asset in ASSETS.items() if not (cache_folder() / name).is_dir()]
+    megabytes = sum(asset.sources[0].megabytes for asset in missing)
+    names = ", ".join(asset.name for asset in missing)
+    found = f"missing: {names} ({megabytes:.0f} MB)" if missing else f"all {len(ASSETS)} in the cache"
+    yield Check("assets", found, "make course, with a network, fetches them" if missing else "")
+
+
+def look_at_hub() -> Iterator[Check]:
+    """The Hugging Face Hub, which the gpu profile alone needs, and access to Llama-2 if there is a token."""
+    from huggingface_hub import auth_check, constants, get_token
+    from huggingface_hub.errors import GatedRepoError
+
+    try:
+        if constants.HF_HUB_OFFLINE:
+            raise OSError("HF_HUB_OFFLINE is set")
+        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
+    except OSError as error:
+        yield Check("hub", f"not reached ({error})", "check network, proxy, HF_HUB_OFFLINE", ("gpu",))
+        return
+    try:
+        found = "access granted" if get_token() and auth_check(GATED) is None else "no token"
+    except GatedRepoError:
+        found = "no access"
+    remedy = f"accept the licence on {constants.ENDPOINT}/{GATED}, then export HF_TOKEN=…"
+    remedy = "" if found == "access granted" else f"{remedy} (else an open model runs)"
+    yield Check("hub", f"reached; Llama-2: {found}", remedy)
+
+
+def look_at_jupyter() -> Iterator[Check]:
+    """The kernel that notebooks start, and a browser to read them in."""
+    from jupyter_client.manager import KernelManager
+
+    started = KernelManager(kernel_name="python3").format_kernel_cmd()[0]
+    blocks = () if Path(started).exists() and Path(started).samefile(sys.executable) else BOTH
+    remedy = f"{sys.executable} -m ipykernel install --sys-prefix" if blocks else ""
+    yield Check("kernel", f"python3 starts {started}", remedy, blocks)
+    try:
+        yield Check("browser", webbrowser.get().name)
+    except webbrowser.Error:
+        yield Check("browser", "none found", "open the address that make lab prints elsewhere")
+
+
+LOOKS = (
+    *(look_at_python, look_at_packages, look_at_processor, look_at_memory, look_at_gpu, look_at_assets),
+    *(look_at_hub, look_at_jupyter),
+)
