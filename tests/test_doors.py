@@ -113,6 +113,17 @@ def test_restart_is_asked_for_when_a_loaded_package_was_replaced(monkeypatch):
         colab.set_up()
 
 
+def test_first_of_two_copies_counts(monkeypatch, tmp_path):
+    """Failing means a copy that some package brings along counts as installed: restarts for ever."""
+    (tmp_path / "numpy-0.1.dist-info").mkdir()
+    (tmp_path / "numpy-0.1.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 0.1\n")
+    before = colab.read_versions()
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    assert colab.read_versions() == before
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert colab.read_versions()["numpy"] == "0.1"
+
+
 def test_colab_starts_with_the_standard_library_alone():
     """Failing means the first cell imports what it is there to install."""
     run = subprocess.run([sys.executable, "-S", "-c", "import lessons_lib.ops.colab"], cwd=REPOSITORY)

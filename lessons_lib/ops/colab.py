@@ -56,11 +56,11 @@ def install(before: dict[str, str]) -> None:
 def read_versions() -> dict[str, str]:
     """Installed versions by normalised name (`scikit-learn`)."""
     importlib.invalidate_caches()
-    return {
-        _normalise(found.metadata["Name"]): found.version
-        for found in importlib.metadata.distributions()
-        if found.metadata["Name"]
-    }
+    versions = {}
+    for found in importlib.metadata.distributions():
+        if found.metadata["Name"]:  # the first counts: setuptools brings copies of others along
+            versions.setdefault(_normalise(found.metadata["Name"]), found.version)
+    return versions
 
 
 def find_stale_modules(before: dict[str, str], now: dict[str, str]) -> list[str]:

@@ -24,7 +24,7 @@ def render_results() -> str:
     runs = {lesson: run for lesson, run in runs.items() if run}
     machine = next(iter(runs.values())).machine
     where = f"{machine['cpu']}, {machine['threads']} threads, {machine['precision']}, {machine['system']}"
-    lines = [f"| one laptop run, one seed ({where}) | before → after, 95 % interval | minutes | memory |"]
+    lines = [f"| one CPU run, one seed ({where}) | reference → result, 95 % interval | minutes | memory |"]
     lines += ["|---|---|---|---|", *(_render_run(lesson, run) for lesson, run in runs.items())]
     minutes, most = (
         sum(run.seconds for run in runs.values()) / 60,
@@ -61,10 +61,12 @@ def draw_results(path: Path) -> None:
     figure = Figure(figsize=(8, 9), layout="constrained")
     for axis, (lesson, shown) in zip(figure.subplots(len(SHOWN), sharex=True), SHOWN.items(), strict=True):
         study = read_results(lesson, "study")
-        rows = {words: study.metrics[name] for words, name in shown["rows"] if not _is_difference(name)}
+        kind = study.headline[0].rpartition(".")[2]  # such as accuracy: what a panel has one axis for
+        names = [name for _, name in shown["rows"] if name.endswith(f".{kind}") and not _is_difference(name)]
+        rows = {words: study.metrics[name] for words, name in shown["rows"] if name in names}
         found = np.array([[m.value, m.value - m.low, m.high - m.value] for m in rows.values()])
         axis.errorbar(found[:, 0], list(rows), xerr=found[:, 1:].T, fmt="o", color="#0b57a4", capsize=3)
-        axis.set_title(f"{shown['title']}\n{shown['measure']}", loc="left", fontsize=9)
+        axis.set_title(f"{shown['title']}\n{shown['measure']}", loc="right", fontsize=9)
         axis.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.02))
         axis.grid(axis="x", color="#ddd")
     figure.savefig(path, dpi=110)
