@@ -119,10 +119,28 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     finetune.set_defaults(run=_finetune)
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["finetune"]:
-        from lessons_lib.ops.finetune import add_options  # its defaults are those of lesson 02
-
-        add_options(finetune)
+        _add_finetune_options(finetune)
     return parser.parse_args(arguments)
+
+
+def _add_finetune_options(parser: argparse.ArgumentParser) -> None:
+    from lessons_lib.ops.finetune import LORA, QUANTIZERS, SETTINGS  # lesson 02's are the defaults
+    from lessons_lib.training import TRACKERS
+
+    add = parser.add_argument
+    add("--data", required=True, help="a JSON or JSONL file: term/definition, question/answer, messages, …")
+    add("--model", default="", help='a folder, a Hub name or "packaged:SmolLM2-135M-Instruct" (default)')
+    add("--quantize", choices=tuple(QUANTIZERS), default="nf4", help="how frozen weights are kept")
+    add("--epochs", type=int, default=5, help="how often each fact is met, in another phrasing each time")
+    add("--learning-rate", type=float, default=SETTINGS["learning_rate"])
+    add("--batch-size", type=int, default=SETTINGS["batch_size"], help="rows a step, over all processes")
+    add("--rank", type=int, default=LORA["r"], help="LoRA's rank; alpha is twice that")
+    add("--max-tokens", type=int, default=512, help="a longer example is an error, never cut")
+    add("--seed", type=int, default=0)
+    add("--output", default="", help="folder for adapter and checkpoints; default: build/finetune/<file>")
+    add("--resume", action="store_true", help="go on from the last checkpoint in the output folder")
+    add("--report-to", choices=TRACKERS, default="none")
+    add("--ask", default="", help="a question to answer at the end, without and with the adapter")
 
 
 if __name__ == "__main__":

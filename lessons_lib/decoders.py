@@ -47,11 +47,11 @@ def choose_decoder(name: str, stand_in: str) -> str:
     Asks the Hub before anything is downloaded, and prints what was decided and both remedies; a model that
     lies in the Hub's cache is taken as it is, without a network.
     """
-    here = name in TINY or name.startswith(PACKAGED) or Path(name).is_dir()
-    if here or isinstance(try_to_load_from_cache(name, "config.json"), str):
+    if name in TINY or name.startswith(PACKAGED) or Path(name).is_dir():
         return name
     try:
-        auth_check(name)
+        if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+            auth_check(name)
     except GatedRepoError as error:
         remedy = f"accept its licence on https://huggingface.co/{name}, set HF_TOKEN, and run again."
         gated = f"{name} is gated, and this account has no access to it."
@@ -62,8 +62,8 @@ def choose_decoder(name: str, stand_in: str) -> str:
         return stand_in
     except Exception as error:  # no network: the Hub's client lets its HTTP library's own errors through
         raise ModelError(
-            f"{name} could not be asked for ({type(error).__name__}). Remedy: check the name and the "
-            "network, or use the laptop profile (LESSONS_PROFILE=laptop), which needs no Hub."
+            f"{name} could not be asked for ({type(error).__name__}). Remedy: check name, network and "
+            "HF_TOKEN, or use the laptop profile (LESSONS_PROFILE=laptop), which needs no Hub."
         ) from error
     return name
 

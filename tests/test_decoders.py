@@ -73,6 +73,12 @@ def test_gated_model_is_replaced_before_any_download(monkeypatch, capsys):
         decoders.choose_decoder("meta-llama/Llama-2-7b-chat-hf", "")
 
 
+def test_mistyped_folder_is_an_error_with_a_remedy():
+    """Failing means a typo in --model ends in the Hub's grammar of names."""
+    with pytest.raises(models.ModelError, match="check name"):
+        decoders.choose_decoder("./no/such/folder", "")
+
+
 @pytest.mark.parametrize("offline", [True, False])
 def test_hub_that_cannot_be_reached_is_an_error_with_a_remedy(offline, monkeypatch):
     """Failing means a missing network is taken for a missing permission, or ends in a bare traceback."""

@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 from lessons_lib import __main__ as command_line
 from lessons_lib.ops import badges, colab, doctor
+from lessons_lib.ops.pages import slugify
 from lessons_lib.ops.pairs import NOTEBOOKS, list_lessons, read_source
 from lessons_lib.ops.provenance import SETUP
 from lessons_lib.results import REPOSITORY
@@ -46,6 +47,7 @@ def session(monkeypatch, tmp_path):
     monkeypatch.delenv("LESSONS_PROFILE", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(colab, "REPOSITORY", tmp_path)
     commands = []
 
     def record(command, **options):
@@ -72,8 +74,9 @@ def test_setup_cell_installs_and_chooses_the_profile(gpu, session, monkeypatch, 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "T4")
     monkeypatch.setattr(colab.os, "chdir", lambda folder: None)
+    monkeypatch.setattr(colab.os, "environ", {})
     exec(compile(setup_cell(list_lessons()[0]), "cell", "exec"), {})
-    clone, install = session
+    clone, *_, install = session
     assert clone[:2] == ["git", "clone"]
     assert clone[-2] == f"https://github.com/{badges.read_address()}"
     assert install[2:4] == ["pip", "install"]
@@ -92,10 +95,21 @@ def test_colab_keeps_its_torch_and_numpy(session):
     assert constraints.read_text() == "torch==2.8.0+cu126\nnumpy==2.0.2\n"
 
 
-def test_failed_installation_says_what_to_do(monkeypatch):
+@pytest.mark.parametrize(("version", "removed"), [("0.10.0", True), ("0.16.0+cu126", False)])
+def test_old_torchao_makes_way(version, removed, session, monkeypatch):
+    """Failing means Colab's old torchao stops every lesson where LoRA is added."""
+    monkeypatch.setattr(colab, "read_versions", lambda: {"torchao": version})
+    monkeypatch.setattr(colab.os, "chdir", lambda folder: None)
+    monkeypatch.setattr(colab.os, "environ", {})
+    colab.set_up()
+    assert any("uninstall" in command and command[-1] == "torchao" for command in session) == removed
+
+
+def test_failed_installation_says_what_to_do(monkeypatch, tmp_path):
     """Failing means a lesson in Colab goes on without its packages."""
     failed = subprocess.CompletedProcess([], 1, "", "ERROR: ResolutionImpossible")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(colab, "REPOSITORY", tmp_path)
     with pytest.raises(RuntimeError, match=r"(?s)numpy==.*ResolutionImpossible.*Remedy: Runtime"):
         colab.install({"numpy": "2.0.2"})
 
@@ -158,15 +172,15 @@ def test_links_into_the_repository_arrive(name):
     """Failing means a reader clicks and gets nowhere."""
     page = REPOSITORY / name
     text = page.read_text(encoding="utf-8")
-    anchors = {
-        re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.+)$", text, re.M)
-    }
     for link in LINK.findall(text):
         target, _, anchor = link.partition("#")
         if target.startswith("http"):
             continue
-        assert not target or (page.parent / target).exists(), link
-        assert target or anchor in anchors, link
+        there = page.parent / target if target else page
+        assert there.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", there.read_text(encoding="utf-8"), re.M)
+            assert anchor in map(slugify, headings), link
 
 
 def test_badges_lead_to_files():
@@ -197,10 +211,27 @@ def test_one_command_moves_every_address(tmp_path):
         assert path.read_bytes() == (REPOSITORY / path.relative_to(tmp_path)).read_bytes()
 
 
-def test_bad_address_is_refused():
+def test_no_file_with_the_address_is_forgotten():
+    """Failing means `make badges` leaves the old address in some file."""
+    served = {path for pattern in badges.FILES for path in REPOSITORY.glob(pattern)}
+    texts = [path for name in ("", "docs", ".github/workflows") for path in (REPOSITORY / name).glob("*.*")]
+    texts += [
+        path
+        for name in ("lessons_lib", "notebooks", "data", "tests")
+        for path in (REPOSITORY / name).rglob("*.*")
+    ]
+    known = (".py", ".md", ".toml", ".yml", ".yaml", ".cff", ".txt", ".ipynb", ".json")
+    texts = {path for path in texts if path.suffix in known and path.is_file()}
+    naming = {path for path in texts if badges.read_address() in path.read_text(encoding="utf-8")}
+    assert naming <= served
+    assert len(naming) >= 3 + 2 * len(list_lessons())
+
+
+@pytest.mark.parametrize("address", ["https://github.com/someone/else", "someone", "someone/else.git"])
+def test_bad_address_is_refused(address):
     """Failing means a typo lands in every badge."""
     with pytest.raises(ValueError, match="make badges REPO=owner/name"):
-        badges.write_badges("https://github.com/someone/else")
+        badges.write_badges(address)
 
 
 def test_doctor_reports_on_everything(capsys):
@@ -236,7 +267,8 @@ def test_doctor_reports_on_everything(capsys):
         (
             "look_at_jupyter",
             lambda m: m.setattr(
-                "jupyter_client.manager.KernelManager.format_kernel_cmd", lambda _: ["/bin/sh"]
+                "jupyter_client.manager.KernelManager.format_kernel_cmd",
+                lambda _: [str(Path(sys.executable).resolve())],  # the Python behind the environment's
             ),
         ),
     ],
@@ -267,13 +299,16 @@ def test_doctor_survives_a_broken_installation(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"), [("granted", "access granted"), ("refused", "no access"), ("none", "no token")]
+    ("answer", "said"),
+    [("granted", "granted"), ("refused", "no access"), ("none", "no token"), ("expired", "expired")],
 )
 def test_doctor_tells_a_token_from_access(answer, said, monkeypatch):
     """Failing means a reader waits for Llama-2 that they were never given."""
     from huggingface_hub.errors import GatedRepoError
 
     def check(name):
+        if answer == "expired":
+            raise Exception("401")
         if answer != "granted":
             raise GatedRepoError("403", response=types.SimpleNamespace(headers={}, request=None))
 

@@ -157,6 +157,7 @@ def test_stale_results_are_known():
     known = provenance.read_known_stale()
     assert {name: changed for name, changed in stale.items() if name not in known} == {}
     assert set(known) - set(stale) == set()
+    assert all(len(reason.split()) > 4 for reason in known.values())
 
 
 @pytest.fixture
@@ -167,6 +168,9 @@ def small_package(tmp_path):
     (tmp_path / "lessons_lib").mkdir()
     for name in provenance.TABLES:
         (tmp_path / name).write_text("x = 1")
+    (tmp_path / provenance.PROFILES).write_text(
+        "[laptop]\nrows = 1\n[laptop.01_x]\nmore = 2\n[laptop.02_y]\nother = 3\n"
+    )
     (tmp_path / "data" / "samples" / "facts.json").write_text("[]")
     (tmp_path / "data" / "samples" / "other.json").write_text("[]")
     (tmp_path / "lessons_lib" / "deep.py").write_text("def f():\n    return 1\n")
@@ -191,7 +195,10 @@ def small_package(tmp_path):
         ("notebooks/01_x.py", "Prose.", "Better prose.", False),
         ("notebooks/01_x.py", "import os", "import sys", False),
         ("notebooks/01_x.py", "import E", "import E as F", True),
-        ("lessons_lib/profiles.toml", "1", "2", True),
+        ("lessons_lib/assets.toml", "1", "2", True),
+        ("lessons_lib/profiles.toml", "rows = 1", "rows = 2", True),
+        ("lessons_lib/profiles.toml", "more = 2", "more = 4", True),
+        ("lessons_lib/profiles.toml", "other = 3", "other = 4", False),
         ("data/samples/facts.json", "[]", "[1]", True),
         ("data/samples/other.json", "[]", "[1]", False),
     ],
@@ -204,6 +211,14 @@ def test_hash_follows_what_can_change_a_number(small_package, name, old, new, ch
     after = provenance.hash_sources(lesson, small_package)
     assert (before != after) == changes
     assert [key for key in before if before[key] != after[key]] == ([name] if changes else [])
+
+
+def test_study_keeps_the_sources_of_each_arm(tmp_path, monkeypatch):
+    """Failing means `make study` declares arms fresh that were run with older code."""
+    old, new = {"sources": '{"a.py": "1", "b.py": "2"}'}, {"sources": '{"a.py": "1", "b.py": "3"}'}
+    assert study._merge_sources([old, old]) == {"a.py": "1", "b.py": "2"}
+    assert study._merge_sources([old, new]) == {"a.py": "1", "b.py": "several"}
+    assert study._merge_sources([new, {}]) == {"a.py": "several", "b.py": "several"}
 
 
 def test_readme_says_what_the_studies_found():

@@ -22,7 +22,7 @@ def read_address(root: Path = REPOSITORY) -> str:
 def write_badges(address: str, root: Path = REPOSITORY) -> list[Path]:
     """Puts `address` ("owner/name") wherever the old one stands; returns the files changed. ValueError for
     what is no address."""
-    if not re.fullmatch(r"[\w-]+/[\w.-]+", address):
+    if not re.fullmatch(r"[\w-]+/[\w.-]+(?<!\.git)", address):
         raise ValueError(f"REPO={address!r} is no address. Remedy: make badges REPO=owner/name")
     old, changed = read_address(root), []
     for path in sorted({path for pattern in FILES for path in root.glob(pattern) if path.is_file()}):

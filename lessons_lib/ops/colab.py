@@ -14,6 +14,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 KEPT = ("torch", "torchvision", "torchaudio", "numpy")  # the kernel, or its CUDA, depends on these
+TORCHAO = (0, 16)  # PEFT refuses an older one as soon as it adds LoRA; the course does without
 
 
 def set_up() -> None:
@@ -23,6 +24,8 @@ def set_up() -> None:
     Raises RuntimeError when the installation fails or the session must be restarted.
     """
     before = read_versions()
+    if "torchao" in before and tuple(map(int, _release(before["torchao"]).split(".")[:2])) < TORCHAO:
+        subprocess.run([sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", "torchao"], check=True)
     install(before)
     stale = find_stale_modules(before, read_versions())
     if stale:
@@ -58,7 +61,8 @@ def read_versions() -> dict[str, str]:
     importlib.invalidate_caches()
     versions = {}
     for found in importlib.metadata.distributions():
-        if found.metadata["Name"]:  # the first counts: setuptools brings copies of others along
+        # the first counts: setuptools brings copies of others along; "~" marks what pip left behind
+        if (found.metadata["Name"] or "~")[0] != "~":
             versions.setdefault(_normalise(found.metadata["Name"]), found.version)
     return versions
 
@@ -73,14 +77,12 @@ def find_stale_modules(before: dict[str, str], now: dict[str, str]) -> list[str]
     asked = {_normalise(re.match(r"[\w.-]+", line)[0]) for line in wanted}
     stale = {}
     for module, owners in importlib.metadata.packages_distributions().items():
-        owner = _normalise(owners[0])
-        if module not in sys.modules or owner not in now:
-            continue
-        loaded = before.get(owner, now[owner])
-        if owner in asked.union(KEPT):
-            loaded = getattr(sys.modules[module], "__version__", loaded)
-        if _release(loaded) != _release(now[owner]):
-            stale[owner] = f"{owner} {loaded}, not {now[owner]}"
+        for owner in {_normalise(name) for name in owners if name and module in sys.modules} & now.keys():
+            loaded = before.get(owner, now[owner])
+            if owner in asked.union(KEPT):
+                loaded = getattr(sys.modules[module], "__version__", loaded)
+            if _release(loaded) != _release(now[owner]):
+                stale[owner] = f"{owner} {loaded}, not {now[owner]}"
     return sorted(stale.values())
 
 

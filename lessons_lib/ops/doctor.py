@@ -76,8 +76,11 @@ def look_at_packages() -> Iterator[Check]:
 
     def list_others(lines: Iterable[str]) -> list[str]:
         """Those that are missing, or of another version."""
-        wanted = [Requirement(line) for line in lines]
-        return [str(w) for w in wanted if installed.get(canonicalize_name(w.name), "0") not in w.specifier]
+        wanted = [one for one in map(Requirement, lines) if not one.marker or one.marker.evaluate()]
+        have = {str(one): (one.specifier, installed.get(canonicalize_name(one.name), "0")) for one in wanted}
+        return [
+            name for name, (ranges, found) in have.items() if not ranges.contains(found, prereleases=True)
+        ]
 
     installed = read_versions()
     lines = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8").splitlines()
@@ -86,10 +89,8 @@ def look_at_packages() -> Iterator[Check]:
     if bad:
         yield Check("packages", f"missing, or out of range: {', '.join(bad)}", SETUP, BOTH)
     else:
-        found = (
-            f"{len(tested) - len(others)} of {len(tested)} as tested; others: {', '.join(others) or 'none'}"
-        )
-        yield Check("packages", found, f"none needed; for the tested set: {SETUP}" if others else "")
+        found = f"{len(tested) - len(others)} of {len(tested)} as tested"
+        yield Check("packages", f"{found}; in their ranges, but not {', '.join(others)}" if others else found)
 
 
 def look_at_processor() -> Iterator[Check]:
@@ -111,7 +112,10 @@ def look_at_memory() -> Iterator[Check]:
 
     from lessons_lib.assets import cache_folder
 
+    limit = Path("/sys/fs/cgroup/memory.max")  # a container's, which psutil does not see
+    limit = limit.read_text().strip() if limit.is_file() else "max"
     total, free = psutil.virtual_memory().total / 1e9, psutil.virtual_memory().available / 1e9
+    total, free = (min(size, float(limit) / 1e9) if limit != "max" else size for size in (total, free))
     remedy = "" if free > MEMORY_GB else "close other programs; lesson 04 needs least"
     found = f"{free:.1f} of {total:.1f} GB free, {MEMORY_GB} wanted"
     yield Check("memory", found, remedy, BOTH if total < MEMORY_GB / 2 else ())
@@ -167,6 +171,8 @@ def look_at_hub() -> Iterator[Check]:
         found = "access granted" if get_token() and auth_check(GATED) is None else "no token"
     except GatedRepoError:
         found = "no access"
+    except Exception as error:  # an expired token, most often
+        found = f"{type(error).__name__}, perhaps for a token that has expired"
     remedy = f"accept the licence on {constants.ENDPOINT}/{GATED}, then export HF_TOKEN=…"
     remedy = "" if found == "access granted" else f"{remedy} (else an open model runs)"
     yield Check("hub", f"reached; Llama-2: {found}", remedy)
@@ -177,7 +183,8 @@ def look_at_jupyter() -> Iterator[Check]:
     from jupyter_client.manager import KernelManager
 
     started = KernelManager(kernel_name="python3").format_kernel_cmd()[0]
-    blocks = () if Path(started).exists() and Path(started).samefile(sys.executable) else BOTH
+    # by folder: the Pythons of two environments are often links to the same file
+    blocks = () if Path(started).parent == Path(sys.executable).parent else BOTH
     remedy = f"{sys.executable} -m ipykernel install --sys-prefix" if blocks else ""
     yield Check("kernel", f"python3 starts {started}", remedy, blocks)
     try:

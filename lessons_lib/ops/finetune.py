@@ -24,37 +24,10 @@ from lessons_lib.profiles import load_profile
 from lessons_lib.results import REPOSITORY, write_card
 from lessons_lib.speed import compute_in
 from lessons_lib.studies.study_02 import LESSON, LORA, QUANTIZE, SETTINGS
-from lessons_lib.training import TRACKERS, TrainSettings, train
+from lessons_lib.training import TrainSettings, train
 
 ASKED = 60  # facts in the exam, at most
-QUANTIZERS = {
-    "nf4": QUANTIZE,
-    "int8": {"load_in_8bit": True},
-    "none": {},
-}
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's options."""
-    add = parser.add_argument
-    add("--data", required=True, help="a JSON or JSONL file: term/definition, question/answer, messages, …")
-    add("--model", default="", help='a folder, a Hub name or "packaged:SmolLM2-135M-Instruct" (default)')
-    add("--quantize", choices=tuple(QUANTIZERS), default="nf4", help="how frozen weights are kept")
-    add("--epochs", type=int, default=5, help="how often each fact is met, in another phrasing each time")
-    add("--learning-rate", type=float, default=SETTINGS["learning_rate"])
-    add(
-        "--batch-size",
-        type=int,
-        default=SETTINGS["batch_size"],
-        help="rows a step, of all processes together",
-    )
-    add("--rank", type=int, default=LORA["r"], help="LoRA's rank; alpha is twice that")
-    add("--max-tokens", type=int, default=512, help="a longer example is an error, never cut")
-    add("--seed", type=int, default=0)
-    add("--output", default="", help="folder for adapter and checkpoints; default: build/finetune/<file>")
-    add("--resume", action="store_true", help="go on from the last checkpoint in the output folder")
-    add("--report-to", choices=TRACKERS, default="none")
-    add("--ask", default="", help="a question to answer at the end, without and with the adapter")
+QUANTIZERS = {"nf4": QUANTIZE, "int8": {"load_in_8bit": True}, "none": {}}
 
 
 def run_finetune(options: argparse.Namespace) -> dict[str, Metric]:

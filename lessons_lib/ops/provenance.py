@@ -1,19 +1,21 @@
 """Which sources a published number came from, and which numbers are older than their sources.
 
-Contract: a hash covers what can change a number: code without comments and docstrings, tables of settings,
-samples. It says that sources changed, not whether the numbers would.
+Contract: a hash covers what can change a number: code without lines of comment and docstrings, the settings
+that it reads, samples. It says that sources changed, not whether the numbers would.
 """
 
 import ast
 import hashlib
 import json
+import re
 import tomllib
 from pathlib import Path
 
 from lessons_lib.ops.pairs import NOTEBOOKS, read_source
 from lessons_lib.results import PUBLISHED, REPOSITORY
 
-TABLES = ("lessons_lib/profiles.toml", "lessons_lib/assets.toml", "data/assets.txt")
+TABLES = ("lessons_lib/assets.toml", "data/assets.txt")
+PROFILES = "lessons_lib/profiles.toml"
 KNOWN_STALE = PUBLISHED / "known_stale.toml"
 SETUP = "colab"  # the tag of a lesson's cell that installs the course: it computes nothing
 # these show, keep and find, and compute nothing
@@ -24,8 +26,8 @@ NO_NUMBERS = {f"lessons_lib/{name}.py" for name in ("ops/pairs", "ops/provenance
 
 def hash_sources(entry: Path, root: Path = REPOSITORY) -> dict[str, str]:
     """The first 12 hex digits of the SHA-256 of `entry` (a lesson's .py, a study's module or a benchmark),
-    of every module of the package that it needs, directly or not, of the tables, and of the samples that the
-    code names.
+    of every module of the package that it needs, directly or not, of its settings, and of the samples that
+    the code names.
 
     Keys are paths relative to `root`.
     """
@@ -36,12 +38,15 @@ def hash_sources(entry: Path, root: Path = REPOSITORY) -> dict[str, str]:
         if name not in code and name not in NO_NUMBERS:
             code[name] = _read_code(path)
             waiting += _find_modules(code[name], root)
-    everything = "".join(code.values())
-    samples = [path for path in sorted((root / "data" / "samples").iterdir()) if path.name in everything]
-    files = {path.relative_to(root).as_posix(): path for path in samples} | {t: root / t for t in TABLES}
-    return {name: _hash(_strip(text).encode()) for name, text in sorted(code.items())} | {
-        name: _hash(path.read_bytes()) for name, path in files.items()
-    }
+    code = {name: _strip(text) for name, text in sorted(code.items())}
+    samples = [path.relative_to(root).as_posix() for path in sorted((root / "data" / "samples").iterdir())]
+    named = [sample for sample in samples if any(Path(sample).name in text for text in code.values())]
+    settings = {PROFILES: _hash(_read_settings(root / PROFILES, entry).encode())}
+    return (
+        {name: _hash(text.encode()) for name, text in code.items()}
+        | settings
+        | {name: _hash((root / name).read_bytes()) for name in (*named, *TABLES)}
+    )
 
 
 def list_stale() -> dict[str, list[str]]:
@@ -79,8 +84,18 @@ def _read_code(path: Path) -> str:
     return "\n".join(cell.source for cell in cells if SETUP not in cell.metadata.get("tags", []))
 
 
+def _read_settings(profiles: Path, entry: Path) -> str:
+    """The profiles without the tables of other lessons than the one whose number the entry's name has."""
+    number = (re.findall(r"\d\d", entry.name) or [""])[0]
+    table = tomllib.loads(profiles.read_text(encoding="utf-8"))
+    for profile in table.values():
+        for name in [name for name in profile if name[:2].isdigit() and not name.startswith(number)]:
+            del profile[name]
+    return json.dumps(table, sort_keys=True)
+
+
 def _strip(code: str) -> str:
-    """Without blank lines, comments and docstrings, which change no number."""
+    """Without blank lines, lines of comment, and docstrings, which change no number."""
     lines = dict(enumerate(code.splitlines(), 1))
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
@@ -94,6 +109,8 @@ def _find_modules(code: str, root: Path) -> list[Path]:
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lessons_lib"):
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names if alias.name.startswith("lessons_lib.")}
     paths = (root / f"{name.replace('.', '/')}.py" for name in names)
     return [path for path in paths if path.is_file()]
 

@@ -107,6 +107,7 @@ def _run_arms(study: ModuleType) -> None:
 def _run_one_arm(module: str, arm: str, seeds: list[int]) -> None:
     quiet_libraries()
     study = importlib.import_module(module)
+    sources = hash_sources(Path(study.__file__))
     for seed in seeds:
         run = study.run_arm(arm, seed)
         cost = {"peak_mb": peak_memory_mb(), **run.cost} if run.cost else {}
@@ -119,6 +120,7 @@ def _run_one_arm(module: str, arm: str, seeds: list[int]) -> None:
             **{f"common {name}": array for name, array in run.common.items()},
             cost=json.dumps(cost),
             description=str(study.ARMS[arm]),
+            sources=json.dumps(sources),
         )
         partial.replace(path)
 
@@ -155,10 +157,17 @@ def publish_study(study: ModuleType) -> None:
         collect_results(study.LESSON, "study", list(study.SEEDS), metrics, study.HEADLINE),
         seconds=round(sum(cost.get("seconds", 0) for cost in costs)),  # training, over all sittings
         peak_rss_mb=max(cost.get("peak_mb", 0) for cost in costs),
-        sources=hash_sources(Path(study.__file__)),
+        sources=_merge_sources(list(runs.values())),
     )
     path = write_results(results, PUBLISHED)
     print(f"{path}: {len(metrics)} metrics from {len(study.ARMS)} arms × {len(study.SEEDS)} seeds")
+
+
+def _merge_sources(runs: list[dict]) -> dict[str, str]:
+    """The hashes that the arms were run with; "several" where they differ, which makes the study stale."""
+    each = [json.loads(str(run["sources"])) if "sources" in run else {} for run in runs]
+    merged = {name: {sources.get(name, "none") for sources in each} for name in set().union(*each)}
+    return {name: hashes.pop() if len(hashes) == 1 else "several" for name, hashes in sorted(merged.items())}
 
 
 def spread_seeds(values: list[float], n: int) -> Metric:

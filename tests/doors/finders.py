@@ -4,6 +4,8 @@ import shutil
 import socket
 import time
 
+import pytest
+
 from lessons_lib.results import REPOSITORY
 
 DOORS = REPOSITORY / "build" / "doors"
@@ -11,7 +13,7 @@ DOORS.mkdir(parents=True, exist_ok=True)
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next((path for path in map(shutil.which, NAMES) if path), None)
 if BROWSER is None:
-    raise RuntimeError(f"No browser is found. Remedy: install one of {', '.join(NAMES)}.")
+    pytest.fail(f"No browser is found. Remedy: install one of {', '.join(NAMES)}.", pytrace=False)
 
 
 def find_port():

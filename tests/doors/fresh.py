@@ -3,7 +3,7 @@
     make doors
 
 The commit that is checked out counts, as it would be cloned. Colab is a stand-in: an environment with torch
-and an older numpy of its own, in whose kernel `google.colab` is loaded, and lessons alone in a folder.
+and Colab's own, older packages, in whose kernel `google.colab` is loaded, and lessons alone in a folder.
 """
 
 import os
@@ -18,13 +18,25 @@ from lessons_lib.ops.badges import read_address
 from lessons_lib.ops.pairs import NOTEBOOKS, list_lessons
 from lessons_lib.results import REPOSITORY
 
-OLDER_NUMPY = "numpy==2.3.4"  # not that of requirements.txt
-COLABS = ("ipykernel", "nbclient", "ipywidgets==7.7.1")  # Colab has this older one
+# what Colab brings along, older than requirements.txt: the ranges must run on it (its list of late 2025)
+COLABS = [
+    *("ipykernel==6.17.1", "ipython==7.34.0", "ipywidgets==7.7.1", "jupyter_client==7.4.9"),
+    *("matplotlib==3.10.0", "nbclient==0.10.2", "nbformat==5.10.4", "numpy==2.0.2", "packaging==25.0"),
+    *("pandas==2.2.2", "psutil==5.9.5", "scikit-learn==1.6.1", "scipy==1.16.3", "seaborn==0.13.2"),
+    *("tqdm==4.67.1", "traitlets==5.7.1"),
+]
+# and what the ranges make pip replace or leave
+OTHERS = [
+    *("accelerate==1.13.0", "datasets==4.0.0", "huggingface_hub==1.17.0", "peft==0.19.1"),
+    *("pyarrow==18.1.0", "torchao==0.10.0", "transformers==5.9.0"),
+]
 TORCH = next(
     line
     for line in (REPOSITORY / "requirements.txt").read_text(encoding="utf-8").splitlines()
     if line.startswith("torch==")
 )
+CPU_TORCH = ("--extra-index-url", "https://download.pytorch.org/whl/cpu")
+QUICK = {**os.environ, "PIP_RETRIES": "0"}  # an index that cannot be reached is passed over
 EXECUTE = """
 import sys, nbformat
 from nbclient import NotebookClient
@@ -52,7 +64,7 @@ def colab(tmp_path_factory):
     """(python, environment variables) of a stand-in for Colab, where the repository's address leads here."""
     folder = tmp_path_factory.mktemp("colab")
     python = make_environment(folder / "venv")
-    run(python, "-m", "pip", "install", "-q", TORCH, OLDER_NUMPY, *COLABS)
+    run(python, "-m", "pip", "install", "-q", TORCH, *COLABS, *OTHERS, *CPU_TORCH, env=QUICK)
     (folder / "modules" / "google" / "colab").mkdir(parents=True)
     (folder / "modules" / "google" / "colab" / "__init__.py").touch()
     (folder / "modules" / "sitecustomize.py").write_text("import google.colab\n")
@@ -75,8 +87,11 @@ def test_lesson_sets_itself_up_in_colab(colab, tmp_path, lesson):
     shutil.copy(NOTEBOOKS / f"{lesson}.ipynb", tmp_path)
     said = run(python, "-c", EXECUTE, f"{lesson}.ipynb", cwd=tmp_path, env=variables)
     assert "profile smoke" in said
-    ask = "import numpy, torch; print(f'numpy=={numpy.__version__}', torch.__version__)"
-    assert run(python, "-c", ask).split() == [OLDER_NUMPY, TORCH.removeprefix("torch==") + "+cpu"]
+    have = run(python, "-m", "pip", "freeze").splitlines()
+    assert [
+        one for one in COLABS if one.replace("_", "-") not in [line.replace("_", "-") for line in have]
+    ] == []
+    assert any(line.startswith(TORCH) for line in have)
 
 
 def test_binder_can_install_its_packages(tmp_path):
@@ -87,8 +102,7 @@ def test_binder_can_install_its_packages(tmp_path):
         "\n".join(next(x for x in listed if isinstance(x, dict))["pip"])
     )
     python = make_environment(tmp_path / "venv")
-    quick = {**os.environ, "PIP_RETRIES": "0"}  # an index that cannot be reached is passed over
-    run(python, "-m", "pip", "install", "-q", "-r", "pip.txt", cwd=tmp_path / "clone", env=quick)
+    run(python, "-m", "pip", "install", "-q", "-r", "pip.txt", cwd=tmp_path / "clone", env=QUICK)
     run(python, "-m", "pip", "check")
     doctor = [python, "-m", "lessons_lib", "doctor", "--json"]
     assert '"laptop": true' in run(*doctor, cwd=tmp_path / "clone")
