@@ -16,13 +16,13 @@
 # **You need** some Python, and an idea of what a neural network and a
 # [gradient](glossary.md#gradient) are.
 #
-# **Words that come back.** *[Token](glossary.md#token)*: a word or a piece of one.
-# *[Tokenizer](glossary.md#tokenizer)*: what cuts a text into tokens.
-# *[State](glossary.md#state)*: the vector a model holds for one token in one layer.
-# *[Attention](glossary.md#attention)*: how a token's state draws on other tokens' states.
-# *Head*: one of several attentions side by side; also, confusingly, the small layer on
-# top that turns states into answers. *[Zero-shot](glossary.md#zero-shot)*: asked without
-# examples; *[few-shot](glossary.md#few-shot)*: with a few in the
+# **Words that come back** (links lead to the glossary). *[Token](glossary.md#token)*: a
+# word or a piece of one. *[Tokenizer](glossary.md#tokenizer)*: what cuts a text into
+# tokens. *[State](glossary.md#state)*: the vector a model holds for one token in one
+# layer. *[Attention](glossary.md#attention)*: how a token's state draws on other tokens'
+# states. *Head*: one of several attentions side by side; also, confusingly, the small
+# layer on top that turns states into answers. *[Zero-shot](glossary.md#zero-shot)*: asked
+# without examples; *[few-shot](glossary.md#few-shot)*: with a few in the
 # [prompt](glossary.md#prompt). *[LoRA](glossary.md#lora)*: training a small addition
 # instead of the model (lesson 04 opens it up). *[Logits](glossary.md#logits)*: raw
 # scores, before they become probabilities. *[Embedding](glossary.md#embedding)*: the
@@ -279,9 +279,9 @@ _ = ipywidgets.interact(
 # %% [markdown]
 # ## 3 · The decisive experiment
 #
-# Weights are one step of many; what counts in the end is the states. We change one late word, "good" to "bad", and ask
-# which positions' states move, layer by layer. If a model only looks back, nothing before
-# the changed word can know of it.
+# Weights are one step of many; what counts in the end is the states. We change one late
+# word, "good" to "bad", and ask which positions' states move, layer by layer. If a model
+# only looks back, nothing before the changed word can know of it.
 
 
 # %%
@@ -337,7 +337,8 @@ for name, (_, tokenizer) in pair.items():
 #
 # ## 4 · What each was trained for
 #
-# **The decoder: the next token.** It gives a probability to every token of its vocabulary.
+# **The decoder: the next token.** It gives a probability to every token of its
+# vocabulary.
 
 # %%
 start = "The film was surprisingly"
@@ -425,9 +426,9 @@ for sentence in [
 # **The encoder: the missing token.** BERT's objective hides some tokens and asks for them
 # from both sides. Our packaged encoder was published without the layer that answers, for
 # it was trained on to give sentence vectors. So we add that layer and train for a minute
-# on the reviews' own words, with a copy of the encoder. First the reviews. (BERT hid 15 % of
-# the tokens, 80 % of those behind `[MASK]` and the rest behind a random word or none; we
-# use `[MASK]` alone. `bert-base-uncased` has such a layer; we train one all the same.)
+# on the reviews' own words, with a copy of the encoder. First the reviews. (BERT hid 15 %
+# of the tokens, 80 % of those behind `[MASK]` and the rest behind a random word or none;
+# we use `[MASK]` alone. `bert-base-uncased` has such a layer; we train one all the same.)
 
 # %%
 splits = data.load_reviews(
@@ -911,7 +912,7 @@ plots.show_figure(
 # and a sentence without a word is a sentence no reviewer wrote.
 #
 # **Confidence against correctness.** Of rows it is 90 % sure of, does it get 90 % right?
-# The expected [calibration](glossary.md#calibration) error is the mean distance of
+# The [expected calibration error](glossary.md#calibration) is the mean distance of
 # confidence and accuracy; with few rows it is above zero even for a perfect model, so all
 # three get the same rows.
 

@@ -19,11 +19,12 @@
 # **You need** Python, lesson 04's idea of LoRA, and lesson 01's of a
 # [decoder](glossary.md#decoder).
 #
-# **Words that come back.** *[Quantisation](glossary.md#quantisation)*: storing each
-# weight as one of a few levels. *NF4*: sixteen levels, placed where normally distributed
-# weights are. *[Block](glossary.md#block)*: 64 weights that share one scale.
-# *[Nat](glossary.md#nat)*: the unit of the [loss](glossary.md#loss); a loss of 1 nat
-# means a probability of 1/e. *[Perplexity](glossary.md#perplexity)*: how many
+# **Words that come back** (links lead to the glossary).
+# *[Quantisation](glossary.md#quantisation)*: storing each weight as one of a few levels.
+# *NF4*: sixteen levels, placed where normally distributed weights are.
+# *[Block](glossary.md#block)*: 64 weights that share one scale. *[Nat](glossary.md#nat)*:
+# the unit of the [loss](glossary.md#loss); a loss of 1 nat means a probability of 1/e.
+# *[Perplexity](glossary.md#perplexity)*: how many equally likely
 # [tokens](glossary.md#token) a model seems to choose among. *[Chat
 # template](glossary.md#chat-template)*: the text with which a model was trained to tell
 # who speaks. *[EOS](glossary.md#eos)*: the token that ends an answer. *Mask*: which
@@ -112,14 +113,15 @@ if published:
 #
 # ## 1 · Four bits, by hand
 #
-# 4 bits is how weights are *stored*. Whenever a layer is used, its weights are unpacked to
-# an ordinary format, multiplied, and the copy is thrown away: NF4 saves memory, not time.
+# 4 bits is how weights are *stored*. Whenever a layer is used, its weights are unpacked
+# to an ordinary format, multiplied, and the copy is thrown away: NF4 saves memory, not
+# time.
 #
 # Trained weights of a layer look like draws from a normal distribution. With 4 bits there
-# are 16 levels; [QLoRA](glossary.md#qlora) (Dettmers et al. 2023) puts them near
-# quantiles of that distribution: eight positive levels, seven negative ones, and an exact
-# zero. The outermost quantile cannot be 1, which is infinitely far out; bitsandbytes
-# takes 1 − (1/30 + 1/32) / 2.
+# are 16 levels; the paper on [QLoRA](glossary.md#qlora) (Dettmers et al. 2023) puts them
+# near quantiles of that distribution: eight positive levels, seven negative ones, and an
+# exact zero. The outermost quantile cannot be 1, which is infinitely far out;
+# bitsandbytes takes 1 − (1/30 + 1/32) / 2.
 
 # %% tags=["nbval-check-output"]
 OUTERMOST = 1 - (1 / 30 + 1 / 32) / 2
@@ -192,8 +194,8 @@ plots.show_figure(
 
 # %% [markdown]
 # The two spikes are mostly each block's own largest weight. Storage: 4 bits per weight,
-# and 32 bits of scale per block. *Double quantisation* stores the scales in 8 bits too, 256 of them
-# sharing one fp32 scale of their own.
+# and 32 bits of scale per block. *Double quantisation* stores the scales in 8 bits too,
+# 256 of them sharing one fp32 scale of their own.
 
 # %% tags=["nbval-check-output"]
 plain = 4 + 32 / BLOCK
@@ -353,12 +355,12 @@ except dialogs.DataError as problem:
     print(str(problem).replace(str(broken), broken.name))
 
 # %% [markdown]
-# The facts of this run: terms of the ontology with a definition of 6 to 30 words, no word of
-# which begins like a word of the term (five letters, words of more than three). "Abnormal
-# cry: an anomaly of crying" would be answered by matching words. One random group is
-# taught; another is never taught, and asked all the same. A file of your own, in any of
-# the formats above, takes their place when `LESSONS_DATA=my.json` is set before Jupyter
-# starts (or `make course LESSON=02 DATA=my.json`); nothing is dropped from it.
+# The facts of this run: terms of the ontology with a definition of 6 to 30 words, no word
+# of which begins like a word of the term (five letters, words of more than three).
+# "Abnormal cry: an anomaly of crying" would be answered by matching words. One random
+# group is taught; another is never taught, and asked all the same. A file of your own, in
+# any of the formats above, takes their place when `LESSONS_DATA=my.json` is set before
+# Jupyter starts (or `make course LESSON=02 DATA=my.json`); nothing is dropped from it.
 
 # %%
 terms = knowledge.read_terms(profile.terms)
@@ -448,12 +450,12 @@ print("in the exam:\n   ", knowledge.HELD_OUT.format(fact.term))
 # %% [markdown]
 # ## 6 · The exam, before
 #
-# A generated answer is hard to mark by machine, so the main measure is a **choice**: which
-# of four definitions has the highest mean log-probability per token as the answer? (The
-# mean, for definitions differ in length.) Chance is .25. What a sceptic asks:
+# A generated answer is hard to mark by machine, so the main measure is a **choice**:
+# which of four definitions has the highest mean log-probability per token as the answer?
+# (The mean, for definitions differ in length.) Chance is .25. What a sceptic asks:
 #
-# - *Are the wrong answers easy?* They are the three definitions nearest to the right one,
-#   by a sentence [encoder](glossary.md#encoder)'s vectors.
+# - *Are the wrong answers, the distractors, easy?* They are the three definitions nearest
+#   to the right one, by a sentence [encoder](glossary.md#encoder)'s vectors.
 # - *Does it just prefer definitions it has seen?* A trained term's wrong answers are
 #   trained definitions as well.
 # - *Does it need the term at all?* "Blind", the same question is asked without it; the
@@ -462,8 +464,9 @@ print("in the exam:\n   ", knowledge.HELD_OUT.format(fact.term))
 #   definition most like the other three, or the one most like the term, by the same
 #   encoder.
 #
-# Some wrong answers are *nearly* right (an ontology has siblings), which holds every score
-# down. The untrained group is smaller, so its wrong answers are a little farther away.
+# Some wrong answers are *nearly* right (an ontology has siblings), which holds every
+# score down. The untrained group is smaller, so its wrong answers are a little farther
+# away.
 
 # %%
 exam = knowledge.build_exam(
@@ -497,12 +500,12 @@ for name, questions in (("trained", exam.trained), ("untrained", exam.untrained)
 pd.DataFrame(rules).T
 
 # %% [markdown]
-# Neither rule has a decoder in it, and both should give you pause where they beat .25. The
-# first profits from how wrong answers are chosen: they lie around the right one. A decoder
-# that had found this out would also do well blind, so watch that number. The second is a
-# *search*, by an encoder that has met medical words: for choosing among four, it is the
-# rival to beat. (It can only choose; a decoder can also answer. Lesson 05 makes that
-# contest its subject.)
+# Neither rule has a decoder in it, and both should give you pause where they beat .25.
+# The first profits from how wrong answers are chosen: they lie around the right one. A
+# decoder that had found this out would also do well blind, so watch that number. The
+# second is a *search*, by an encoder that has met medical words: for choosing among four,
+# it is the rival to beat. (It can only choose; a decoder can also answer. Lesson 05 makes
+# that contest its subject.)
 
 # %% [markdown]
 # The model in 4 bit, in plain sight:
@@ -522,9 +525,9 @@ listed = {name: f"{metric}, n = {metric.n}" for name, metric in metrics.items()}
 pd.Series(listed, name="before training").to_frame()
 
 # %% [markdown]
-# `choice_blind` should lie near .25 (not exactly: a definition that is likely anyway may be
-# a wrong answer to several questions), and `choice_general` (capitals, opposites, tools)
-# shows that the model does know things. `relative_trained` marks the same scores
+# `choice_blind` should lie near .25 (not exactly: a definition that is likely anyway may
+# be a wrong answer to several questions), and `choice_general` (capitals, opposites,
+# tools) shows that the model does know things. `relative_trained` marks the same scores
 # differently: a definition counts by how much *likelier the term makes it*, so that one
 # which is likely anyway gains nothing. Hold the base against the two rules above.
 
@@ -548,9 +551,9 @@ in_4_bit_now = sum(isinstance(module, Linear4bit) for module in model.modules())
 print("layers in 4 bit before and after:", in_4_bit == in_4_bit_now)
 
 # %% [markdown]
-# `report_to` names a tracker: "none", "wandb", "trackio" or "tensorboard". Weights & Biases
-# never asks anything here: without `WANDB_API_KEY` the run stays in a folder, offline. The
-# rate and the batch size were settled on other terms of the ontology.
+# `report_to` names a tracker: "none", "wandb", "trackio" or "tensorboard". Weights &
+# Biases never asks anything here: without `WANDB_API_KEY` the run stays in a folder,
+# offline. The rate and the batch size were settled on other terms of the ontology.
 
 # %%
 SETTINGS = {"learning_rate": 1.5e-3, "epochs": 1, "batch_size": 12, "warmup": 0.06}
@@ -638,13 +641,13 @@ display(pd.DataFrame(table))
 said.head(6)
 
 # %% [markdown]
-# `definition_loss` is the mean loss per token of the right definition. `token_f1` compares
-# words, so a fluent, wrong definition still earns some: read a few. Where an answer has
-# the *style* of the ontology and the wrong content, the model has learned to sound
-# right, which is worse than not knowing. The stop rate is the share of answers that ended
-# within 64 tokens; the base, trained to chat at length, is often cut off. EOS is among the
-# labels here. A pipeline that pads with EOS and masks every padding token masks the real
-# EOS as well, and the model unlearns to stop.
+# `definition_loss` is the mean loss per token of the right definition. `token_f1`
+# compares words, so a fluent, wrong definition still earns some: read a few. Where an
+# answer has the *style* of the ontology and the wrong content, the model has learned to
+# sound right, which is worse than not knowing. The stop rate is the share of answers that
+# ended within 64 tokens; the base, trained to chat at length, is often cut off. EOS is
+# among the labels here. A pipeline that pads with EOS and masks every padding token masks
+# the real EOS as well, and the model unlearns to stop.
 #
 # ## 9 · What the study says
 #
@@ -705,8 +708,8 @@ if study:
 # first three dots are gains over the base; the last two are paired differences between
 # the arms, and answer the question. Only the *question* varies here; work that finds
 # paraphrases important (Ovadia et al. 2023) varies the text of the fact itself. Hold
-# `gain_untrained` against `gain_trained` as well: what both share is general practice with
-# such questions, what only the trained terms gain is knowledge of them.
+# `gain_untrained` against `gain_trained` as well: what both share is general practice
+# with such questions, what only the trained terms gain is knowledge of them.
 #
 # ## 10 · Tracking: two runs in one figure
 #
@@ -763,8 +766,8 @@ plots.show_figure(
 # ## 11 · Save, reload, merge
 #
 # The adapter is the product: small beside the model, useless without the base it was
-# trained on. Loaded onto a fresh 4-bit base, it must score as before, up to rounding. Merged into the
-# *unquantised* base it need not: it was trained to work on 4-bit weights.
+# trained on. Loaded onto a fresh 4-bit base, it must score as before, up to rounding.
+# Merged into the *unquantised* base it need not: it was trained to work on 4-bit weights.
 
 # %% tags=["nbval-check-output"]
 adapter = folder / "adapter"
@@ -860,13 +863,14 @@ print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 # %% [markdown]
 # ## Recap
 #
-# 1. NF4 stores a weight as one of sixteen levels times its block's scale, 4.5 bits in
-#    all and 4.127 with double quantisation; our levels equal bitsandbytes'. Layers are
+# 1. NF4 stores a weight as one of sixteen levels times its block's scale, 4.5 bits in all
+#    and 4.127 with double quantisation; our levels equal bitsandbytes'. Layers are
 #    unpacked to be used: it saves memory, not time.
 # 2. A fact becomes a prompt, an answer and EOS; what is learned is counted, not searched.
 # 3. LoRA trains on top of frozen 4-bit weights; the run tracks itself without an account.
-# 4. What was learned shows in trained terms, in a new phrasing, against hard wrong answers;
-#    the blind question, the untrained terms and the general ones say what it is worth.
+# 4. What was learned shows in trained terms, in a new phrasing, against hard wrong
+#    answers; the blind question, the untrained terms and the general ones say what it is
+#    worth.
 # 5. The adapter belongs to the base it was trained on, with a card that says so.
 #
 # ## Quiz
@@ -875,8 +879,8 @@ print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 #
 # 1. A layer has 4096 × 11008 weights. How many MB in NF4 with double quantisation?
 # 2. Which level stands for a weight of 0.5 in a block whose largest weight is 1?
-# 3. A row has a prompt of 40 tokens and an answer of 9, then EOS. At how many positions are
-#    logits computed?
+# 3. A row has a prompt of 40 tokens and an answer of 9, then EOS. At how many positions
+#    are logits computed?
 # 4. 21 of 60 choices are right. Is that better than chance?
 
 # %% tags=["nbval-check-output"]

@@ -11,8 +11,9 @@
 # 2. see a prompted model's bias towards a label, and take it out;
 # 3. judge three classes: accuracy, [macro-F1](glossary.md#macro-f1),
 #    [precision](glossary.md#precision) and [recall](glossary.md#recall) of each class,
-#    curves, confusion, [calibration](glossary.md#calibration), and the
-#    [ceiling](glossary.md#ceiling) that human disagreement sets;
+#    curves, [confusion](glossary.md#confusion-matrix),
+#    [calibration](glossary.md#calibration), and the [ceiling](glossary.md#ceiling) that
+#    human disagreement sets;
 # 4. find out what weighting classes does, and how far a model carries to other texts;
 # 5. guard the order of labels, save, [merge](glossary.md#merge), and classify a file with
 #    one script.
@@ -21,14 +22,15 @@
 # template](glossary.md#chat-template) and [masks](glossary.md#mask), and lesson 04's
 # [LoRA](glossary.md#lora).
 #
-# **Words that come back.** *[Completion](glossary.md#completion)*: what a decoder writes
-# after a [prompt](glossary.md#prompt). *[Likelihood](glossary.md#likelihood)*: the
-# probability it gives to a text. *Head*: the small new layer that turns a
-# [state](glossary.md#state) into class scores. *Precision* of a class: how many of the
-# rows called so are so; *recall*: how many of the rows that are so are called so;
-# *[F1](glossary.md#f1)*: their harmonic mean; *macro-F1*: F1 averaged over classes,
-# whatever their size. *[Lean](glossary.md#lean)*, or prior: what a model answers before
-# it has read the text. *[Epoch](glossary.md#epoch)*: one pass over the training rows.
+# **Words that come back** (links lead to the glossary).
+# *[Completion](glossary.md#completion)*: what a decoder writes after a
+# [prompt](glossary.md#prompt). *[Likelihood](glossary.md#likelihood)*: the probability it
+# gives to a text. *Head*: the small new layer that turns a [state](glossary.md#state)
+# into class scores. *Precision* of a class: how many of the rows called so are so;
+# *recall*: how many of the rows that are so are called so; *[F1](glossary.md#f1)*: their
+# harmonic mean; *macro-F1*: F1 averaged over classes, whatever their size.
+# *[Lean](glossary.md#lean)*, or prior: what a model answers before it has read the text.
+# *[Epoch](glossary.md#epoch)*: one pass over the training rows.
 
 # %% tags=["colab"]
 # Fetches and installs the course in Colab; elsewhere this cell does nothing.
@@ -184,8 +186,8 @@ print(f"halves agree: {(halves[:, 0] == halves[:, 1]).mean():.2f}")
 # %% [markdown]
 # Ten raters a half are fewer than the 20 behind a label. So the second count draws panels
 # of 20 from a sentence's own raters, with replacement, and asks how often such a panel
-# gives the sentence's label: an estimate of what a model would score that knew everybody's
-# mean opinion.
+# gives the sentence's label: an estimate of what a model would score that knew
+# everybody's mean opinion.
 
 # %%
 rated = profile.reviews == "snippets:news"
@@ -316,10 +318,10 @@ print(decoders.render_chat(tokenizer, put_question(asked[0])))
 # %% [markdown]
 # **A prompt's lean.** How often does it give each answer, and how often would it be right
 # to? A model can lean to a label before it has read a word of the text. Two ways to
-# estimate that without any label: ask about a text *without content* (Zhao et al. 2021), or
-# average the answers to *unlabelled* texts of the kind (Zhou et al. 2024). The second also
-# holds what is true of the texts, so dividing by it pushes towards equally common classes.
-# Dividing:
+# estimate that without any label: ask about a text *without content* (Zhao et al. 2021),
+# or average the answers to *unlabelled* texts of the kind (Zhou et al. 2024). The second
+# also holds what is true of the texts, so dividing by it pushes towards equally common
+# classes. Dividing:
 
 
 # %% tags=["nbval-check-output"]
@@ -366,9 +368,10 @@ pd.DataFrame(answers, index=[*names, "accuracy"]).T
 #
 # ## 5 · A bug that keeps its confidence
 #
-# A model knows its classes by number. Published sentiment models disagree about the order:
-# some have 0 for negative, some for positive. If a model's order is not the data's,
-# nothing crashes. Here the encoder's answers are read with the names in another order:
+# A model knows its classes by number. Published sentiment models disagree about the
+# order: some have 0 for negative, some for positive. If a model's order is not the
+# data's, nothing crashes. Here the encoder's answers are read with the names in another
+# order:
 
 # %%
 other_order = names[::-1] if len(names) == 2 else [names[2], names[0], names[1]]
@@ -479,9 +482,10 @@ print(
 # %% [markdown]
 # ## 7 · Way three: a classification head
 #
-# The decoder reads the bare text; a new layer turns the state of its *last* token, the only
-# one that has seen the whole text, into class scores. The head is trained in full, LoRA as
-# before. No chat format, no vocabulary: fewer tokens, and probabilities straight away.
+# The decoder reads the bare text; a new layer turns the state of its *last* token, the
+# only one that has seen the whole text, into class scores. The head is trained in full,
+# LoRA as before. No chat format, no vocabulary: fewer tokens, and probabilities straight
+# away.
 
 # %%
 HEAD = Recipe(
@@ -530,16 +534,16 @@ plots.show_figure(figure, f"Curves by step. Last validation: {'; '.join(ends)}."
 print(f"validation accuracy on {len(watched)} rows: one row is {1 / len(watched):.3f}")
 
 # %% [markdown]
-# The two losses are on different scales. The label's is a mean over the answer's tokens, of
-# which the last, the end, is soon certain; the head's is over the classes alone. The
+# The two losses are on different scales. The label's is a mean over the answer's tokens,
+# of which the last, the end, is soon certain; the head's is over the classes alone. The
 # accuracies can be compared, but they rest on few rows, and show the weights as they run:
 # the finished models are averages over the last two thirds of the steps.
 #
 # ## 8 · The test rows
 #
-# Nothing was chosen on them. All systems are judged on the rows that the decoder was asked.
-# (What was chosen, on validation rows of the news: the decoder's rates, one tried for the
-# label and two for the head. The encoder keeps lesson 04's recipe.)
+# Nothing was chosen on them. All systems are judged on the rows that the decoder was
+# asked. (What was chosen, on validation rows of the news: the decoder's rates, one tried
+# for the label and two for the head. The encoder keeps lesson 04's recipe.)
 
 # %%
 judged = {name: p[: len(asked)] for name, p in probabilities.items()}
@@ -643,9 +647,9 @@ for name in ("tfidf", "lora_label"):
     )
 
 # %% [markdown]
-# Which errors are left? Mixing up negative and positive would be a failure to read; taking
-# either for neutral may be a matter of where the line is drawn. The study's test rows, by
-# how far their mean rating is from 0, beside new panels of raters:
+# Which errors are left? Mixing up negative and positive would be a failure to read;
+# taking either for neutral may be a matter of where the line is drawn. The study's test
+# rows, by how far their mean rating is from 0, beside new panels of raters:
 
 # %%
 by_band = None
@@ -684,10 +688,10 @@ if by_band is not None:
     plots.show_figure(figure, f"Share right, from near 0 to far: {spans}.")
 
 # %% [markdown]
-# Does the model err most where the raters themselves are least sure? That part of its error
-# is not its own: those sentences have no sure label. What it misses *away* from the line
-# is. And what does it find hardest, judged by its distance from the raters' line: faint
-# feelings, or none?
+# Does the model err most where the raters themselves are least sure? That part of its
+# error is not its own: those sentences have no sure label. What it misses *away* from the
+# line is. And what does it find hardest, judged by its distance from the raters' line:
+# faint feelings, or none?
 #
 # ## 10 · Unequal classes, and what weighting does
 #
@@ -753,16 +757,16 @@ else:
 
 # %% [markdown]
 # The first table has no intervals: a point or two mean nothing there. The second is the
-# study's encoder, trained with and without weights (`train(…, class_weights=…)`); brackets
-# behind precision and recall are the range over seeds. Which recalls rise, which
-# precisions pay for it? Weight when an error on the rare class costs you more, not because
-# the classes are unequal.
+# study's encoder, trained with and without weights (`train(…, class_weights=…)`);
+# brackets behind precision and recall are the range over seeds. Which recalls rise, which
+# precisions pay for it? Weight when an error on the rare class costs you more, not
+# because the classes are unequal.
 #
 # ## 11 · Can its confidence be believed?
 #
-# Of rows it is 70 % sure of, does it get 70 % right? The *expected calibration error* is the
-# mean distance of confidence and accuracy over groups of rows. With few rows it is some
-# points above zero even for a perfectly honest model.
+# Of rows it is 70 % sure of, does it get 70 % right? The *expected calibration error* is
+# the mean distance of confidence and accuracy over groups of rows. With few rows it is
+# some points above zero even for a perfectly honest model.
 
 # %%
 calibrations = {
@@ -784,8 +788,9 @@ print(f"expected calibration error ({len(asked)} rows):", gaps)
 # %% [markdown]
 # ## 12 · Elsewhere
 #
-# The model learned from one kind of text. What is it worth on others? Where a data set has
-# two classes, the model chooses between those two: neutral exists only where it was rated.
+# The model learned from one kind of text. What is it worth on others? Where a data set
+# has two classes, the model chooses between those two: neutral exists only where it was
+# rated.
 
 # %%
 elsewhere = {}
@@ -830,9 +835,9 @@ else:
     print("not measured yet")
 
 # %% [markdown]
-# Rows without `_mixed` were trained on news alone, those with it on as many rows in all, a
-# third from each domain. What does a model lose on texts it was not trained on, and which
-# loses least? What do the mixed ones win there, and what do they pay at home?
+# Rows without `_mixed` were trained on news alone, those with it on as many rows in all,
+# a third from each domain. What does a model lose on texts it was not trained on, and
+# which loses least? What do the mixed ones win there, and what do they pay at home?
 #
 # ## 13 · Save, merge, one file
 #
@@ -932,13 +937,13 @@ if not quantize:
     display(answers.head())
 
 # %% [markdown]
-# Adding LoRA's product first and multiplying then rounds differently, and so does padding:
-# hence three digits, not the last.
+# Adding LoRA's product first and multiplying then rounds differently, and so does
+# padding: hence three digits, not the last.
 #
 # ## 14 · Ask it yourself
 #
-# Both trained models judge the same text. The box needs a running kernel; the function does
-# the same.
+# Both trained models judge the same text. The box needs a running kernel; the function
+# does the same.
 
 
 # %%
@@ -987,10 +992,10 @@ print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 #
 # 1. A decoder classifies by the likelihood of label names, asked or trained, or by a head
 #    on its last token.
-# 2. A prompted model leans to a label before it reads; dividing by that lean is cheap, and
-#    whether it helps is measured, not assumed.
-# 3. Three classes need macro-F1, precision and recall of each class, and a confusion table
-#    beside accuracy; human agreement says how much is left to gain.
+# 2. A prompted model leans to a label before it reads; dividing by that lean is cheap,
+#    and whether it helps is measured, not assumed.
+# 3. Three classes need macro-F1, precision and recall of each class, and a confusion
+#    table beside accuracy; human agreement says how much is left to gain.
 # 4. Weighting moves errors between classes. A model trained on one kind of text has to be
 #    measured on another before it is used there.
 # 5. The order of labels is compared by name before anything is scored. The adapter, the
@@ -1002,10 +1007,10 @@ print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 #
 # 1. Of 100 rows 60 are neutral. What are the accuracy and the macro-F1 of a model that
 #    always says neutral, with three classes?
-# 2. A prompted model says (0.5, 0.2, 0.3), and (0.6, 0.1, 0.3) to "N/A". Which class after
-#    the lean is taken out?
-# 3. Three rows have the true classes 0, 1, 2 and are called 1, 2, 0: the names were rotated.
-#    What is the accuracy, and what is it once the names are put right?
+# 2. A prompted model says (0.5, 0.2, 0.3), and (0.6, 0.1, 0.3) to "N/A". Which class
+#    after the lean is taken out?
+# 3. Three rows have the true classes 0, 1, 2 and are called 1, 2, 0: the names were
+#    rotated. What is the accuracy, and what is it once the names are put right?
 # 4. Classes have 40, 50 and 10 rows. What does "balanced" make each row of them count?
 
 # %% tags=["nbval-check-output"]
@@ -1022,8 +1027,8 @@ balanced = compute_class_weight("balanced", classes=np.arange(3), y=sizes)
 print("4.", balanced.round(2).tolist())
 
 # %% [markdown]
-# **Next.** With `LESSONS_PROFILE=gpu` this notebook trains Llama-2-7B in 4 bit on Financial
-# PhraseBank (or an open model where you have no access), and tries it on IMDB and SST-2;
-# its numbers stay blank until somebody has measured them. Lesson 05 asks when to look
-# things up instead of training. The graded assignment of this lesson will ask
-# you to score labels, to take a lean out, and to find the model whose labels are rotated.
+# **Next.** With `LESSONS_PROFILE=gpu` this notebook trains Llama-2-7B in 4 bit on
+# Financial PhraseBank (or an open model where you have no access), and tries it on IMDB
+# and SST-2; its numbers stay blank until somebody has measured them. Lesson 05 asks when
+# to look things up instead of training. The graded assignment of this lesson will ask you
+# to score labels, to take a lean out, and to find the model whose labels are rotated.

@@ -8,7 +8,7 @@
 # 1. say what [LoRA](glossary.md#lora) computes, and write its layer in fifteen lines;
 # 2. fine-tune a [DistilBERT](glossary.md#distilbert) with it, and see which settings
 #    matter;
-# 3. compare it with full [fine-tuning](glossary.md#fine-tuning) and with classical
+# 3. compare it with [full fine-tuning](glossary.md#fine-tuning) and with classical
 #    baselines, with [intervals](glossary.md#interval);
 # 4. save what is needed to reload the result elsewhere, and [merge](glossary.md#merge)
 #    it.
@@ -16,10 +16,11 @@
 # **You need** some Python, and an idea of what a neural network and a
 # [gradient](glossary.md#gradient) are.
 #
-# **Words that come back.** *DistilBERT*: a small [BERT](glossary.md#bert).
-# *[Encoder](glossary.md#encoder)*: what reads a text into vectors, one a
-# [token](glossary.md#token) (a word or a piece of one). *Head*: the small classifier on
-# top. *[Logits](glossary.md#logits)*: its raw scores, before they become probabilities.
+# **Words that come back** (links lead to the glossary). *DistilBERT*: a small
+# [BERT](glossary.md#bert). *[Encoder](glossary.md#encoder)*: what reads a text into
+# vectors, one a [token](glossary.md#token) (a word or a piece of one).
+# *[Head](glossary.md#classification-head)*: the small classifier on top.
+# *[Logits](glossary.md#logits)*: its raw scores, before they become probabilities.
 # *[PEFT](glossary.md#peft)*: the library that adds LoRA.
 # *[Adapter](glossary.md#adapter)*: the few numbers that LoRA trains.
 # *[Rank](glossary.md#rank)* `r`: how thin its matrices are; `alpha`: how loudly they

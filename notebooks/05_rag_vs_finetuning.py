@@ -16,17 +16,18 @@
 # **You need** Python, lesson 02's [chat template](glossary.md#chat-template), choices by
 # [likelihood](glossary.md#likelihood) and [LoRA](glossary.md#lora).
 #
-# **Words that come back.** *Retrieval-augmented generation*, [RAG](glossary.md#rag):
-# search first, then let the model answer with what was found before its eyes. *Passage*:
-# a piece of text that can be found. *[Embedding](glossary.md#embedding)*: a vector for a
-# text. *Index*: vectors arranged for search. *[hit@k](glossary.md#hitk)*: the share of
-# questions whose right passage is among the first k.
-# *[Closed-book](glossary.md#closed-book)*: asked without passages. *Ceiling, floor*:
-# asked with the right passage, with a wrong one. *[Distractor](glossary.md#distractor)*:
-# a wrong answer, or passage, that looks right. *[Quartet](glossary.md#quartet)*: four
-# facts that offer each other's definitions as choices. *[Abstain](glossary.md#abstain)*:
-# to say that the passages do not say. *[Repairs](glossary.md#repair),
-# [breakages](glossary.md#breakage)*: questions one system alone gets right, or wrong.
+# **Words that come back** (links lead to the glossary). *Retrieval-augmented generation*,
+# [RAG](glossary.md#rag): search first, put what was found into the prompt, and let the
+# model answer. *Passage*: a piece of text that can be found.
+# *[Embedding](glossary.md#embedding)*: a vector for a text. *Index*: vectors arranged for
+# search. *[hit@k](glossary.md#hitk)*: the share of questions whose right passage is among
+# the first k. *[Closed-book](glossary.md#closed-book)*: asked without passages. *Ceiling,
+# floor*: asked with the right passage alone, with one about something else.
+# *[Distractor](glossary.md#distractor)*: a wrong answer, or passage, that looks right.
+# *[Quartet](glossary.md#quartet)*: four facts that offer each other's definitions as
+# choices. *[Abstain](glossary.md#abstain)*: to say that the passages do not hold the
+# answer. *[Repairs](glossary.md#repair), [breakages](glossary.md#breakage)*: questions
+# one system alone gets right, or wrong.
 
 # %% tags=["colab"]
 # Fetches and installs the course in Colab; elsewhere this cell does nothing.
@@ -216,7 +217,7 @@ print("whatever shares the batch:", np.allclose(alone, vectors[2:], atol=1e-4))
 
 # %% [markdown]
 # **Both.** BM25's scores and cosines have different units, so they cannot be added.
-# [Ranks](glossary.md#rank) can: reciprocal rank [fusion](glossary.md#fusion) (Cormack et
+# [Ranks](glossary.md#rank) can: [reciprocal rank fusion](glossary.md#fusion) (Cormack et
 # al. 2009) gives a passage 1 / (60 + rank) from each list. Passage 7 is second twice, and
 # wins against two firsts that the other list does not have:
 
@@ -274,8 +275,8 @@ with tempfile.TemporaryDirectory() as place:
         print(str(problem).replace(place, "…"))
 
 # %% [markdown]
-# Now everything there is to search, and the invented facts in the midst of it. Embedding is
-# the long part; the index is saved, and the next run only compares.
+# Now everything there is to search, and the invented facts in the midst of it. Embedding
+# is the long part; the index is saved, and the next run only compares.
 
 # %%
 passages = [
@@ -352,11 +353,11 @@ plots.show_figure(
 # %% [markdown]
 # In the laptop profile: by an invented name all three find the passage among the first
 # three. BM25 often puts another one first, though: the question's other words count too,
-# and are rare among definitions. By lay name meaning wins, by a hard one more clearly, and
-# fusing it with a worse list costs. So there is no best search, there are kinds of
-# questions. For a folder of your own, put pairs of a question's name and its passage's name
-# into `queries`, and see. The experiment below asks by name, which is the easiest case for
-# search, and fuses both.
+# and are rare among definitions. By lay name meaning wins, by a hard one more clearly,
+# and fusing it with a worse list costs. So there is no best search, there are kinds of
+# questions. For a folder of your own, put pairs of a question's name and its passage's
+# name into `queries`, and see. The experiment below asks by name, which is the easiest
+# case for search, and fuses both.
 #
 # ## 6 · The two prompts
 #
@@ -485,9 +486,9 @@ plots.show_figure(
 # %% [markdown]
 # ## 9 · The same questions, so pairs
 #
-# Two systems that answer the same questions are compared question by question: how many did
-# only one of them get right? **Repairs** are what the first adds, **breakages** what it
-# spoils; a small difference can hide many of both.
+# Two systems that answer the same questions are compared question by question: how many
+# did only one of them get right? **Repairs** are what the first adds, **breakages** what
+# it spoils; a small difference can hide many of both.
 
 # %%
 wanted = [("retrieved", "base"), ("ceiling", "floor"), ("tuned", "base")]
@@ -510,9 +511,10 @@ pd.DataFrame(
 # %% [markdown]
 # ## 10 · What the study says
 #
-# 150 invented facts and, to see what "nobody can know" changes, 150 terms of the ontology;
-# two phrasings of every question, so 300 questions each; three seeds on the invented facts,
-# one on the ontology. The ways of answering are recipes to compare, not causes to isolate:
+# 150 invented facts and, to see what "nobody can know" changes, 150 terms of the
+# ontology; two phrasings of every question, so 300 questions each; three seeds on the
+# invented facts, one on the ontology. The ways of answering are recipes to compare, not
+# causes to isolate:
 #
 # - untrained: `base` from memory, `retrieved` with three found passages, `ceiling`,
 #   `floor`, `misled` by a wrong choice's passage, `four` with the passages of all four
@@ -521,9 +523,9 @@ pd.DataFrame(
 #   times, in ten phrasings and, where we could write them, three wordings of the fact, so
 #   it met each wording less often. `longer`: `tuned` with 24 times (one seed);
 # - `paraphrased + retrieved`: the same model, with passages before the question;
-# - `raft`: trained *with* passages, each fact twice, as such rows are longer: the right one
-#   among wrong ones or, in a fifth of the rows, wrong ones alone. There it learns to say
-#   that they do not say. (In Zhang et al. 2024 the model then answers from memory.)
+# - `raft`: trained *with* passages, each fact twice, as such rows are longer: the right
+#   one among wrong ones or, in a fifth of the rows, wrong ones alone. There it learns to
+#   say that they do not say. (In Zhang et al. 2024 the model then answers from memory.)
 #
 # The [learning rate](glossary.md#learning-rate) was chosen on 150 other invented facts,
 # among 5e-4, 1.5e-3 and 3e-3.
@@ -598,8 +600,8 @@ if study:
 # **Knowing, or remembering a sentence?** The choices above are worded as the facts were
 # trained and stand in the index. Below are the same questions with all four choices in a
 # wording that was never trained and stands nowhere; beside them the blind score, and what
-# the models write themselves: `exact` is the share of answers that equal the definition but
-# for case, punctuation and articles, `token_f1` the overlap of words.
+# the models write themselves: `exact` is the share of answers that equal the definition
+# but for case, punctuation and articles, `token_f1` the overlap of words.
 
 
 # %%
@@ -619,29 +621,29 @@ if study:
 
 # %% [markdown]
 # Read the rows one by one. From memory, training on one phrasing is right about twice as
-# often as chance, and back near chance once the choices are reworded. `longer` picks all of
-# them right, and less than half when they are reworded. There are two possible reasons: it
-# learned the sentence and not the fact, or training harmed it for all other text; section
-# 13 shows such harm, and this study cannot tell the two apart. (`exact` is hard on
-# `paraphrased`, which was taught three sentences and may write any.)
+# often as chance, and back near chance once the choices are reworded. `longer` picks all
+# of them right, and less than half when they are reworded. There are two possible
+# reasons: it learned the sentence and not the fact, or training harmed it for all other
+# text; section 13 shows such harm, and this study cannot tell the two apart. (`exact` is
+# hard on `paraphrased`, which was taught three sentences and may write any.)
 #
 # Reading survives the rewording. But the base *picks* right nearly always and *writes*
 # hardly a right word: a passage makes whatever resembles it likely, which is not yet
 # answering. `four` shows it, and so does `misled` in the figure: with the passages of all
-# four choices before its eyes, it is not far from guessing. Only `raft`, which was trained
-# to read, writes what it picks.
+# four choices before its eyes, it is not far from guessing. Only `raft`, which was
+# trained to read, writes what it picks.
 #
-# On the ontology the base is not at chance: it has read of some of these terms, or guesses
-# their meaning from their names; and the same training that half fails on invented facts
-# nearly closes the gap to reading. That is why the invented facts are the cleaner half, and
-# why a result on one kind of facts says little about another.
+# On the ontology the base is not at chance: it has read of some of these terms, or
+# guesses their meaning from their names; and the same training that half fails on
+# invented facts nearly closes the gap to reading. That is why the invented facts are the
+# cleaner half, and why a result on one kind of facts says little about another.
 #
 # ## 11 · When search fails, and when there is no answer
 #
 # Reading helps a pick where the right passage is found. Where it is not, the pick is
-# forced; what the model *writes* could be "The passages do not say.", as it is told to. The
-# last two columns count such answers, first to questions about facts that stand nowhere.
-# "Abstains" means that the answer begins with these words.
+# forced; what the model *writes* could be "The passages do not say.", as it is told to.
+# The last two columns count such answers, first to questions about facts that stand
+# nowhere. "Abstains" means that the answer begins with these words.
 
 # %%
 if study:
@@ -679,9 +681,9 @@ print("reads: ", "; ".join(passage.name for passage in near))
 print("writes:", said[0].text)
 
 # %% [markdown]
-# In the study next to nobody abstains, not even `raft`, which met that answer in a fifth of
-# its rows: asked about facts that stand nowhere, it writes some passage's definition. A
-# search always returns something, and its best hit looks as sure as any; what that does
+# In the study next to nobody abstains, not even `raft`, which met that answer in a fifth
+# of its rows: asked about facts that stand nowhere, it writes some passage's definition.
+# A search always returns something, and its best hit looks as sure as any; what that does
 # shows in `misled`: with a wrong choice's passage before its eyes, the model picks that
 # one. So small a model needs the refusal outside, as a rule on the search's scores. And
 # abstaining has to be measured on questions *with* an answer too: a model that always
@@ -689,8 +691,8 @@ print("writes:", said[0].text)
 #
 # ## 12 · A fact changes
 #
-# One definition is corrected. For the index that is one passage (and the word index is made
-# anew); the model picks between the old and the new one, so chance is .5:
+# One definition is corrected. For the index that is one passage (and the word index is
+# made anew); the model picks between the old and the new one, so chance is .5:
 
 # %%
 old = facts[0]
@@ -711,9 +713,9 @@ for name, text in prompts_now.items():
 index.update(passages)  # back to what was
 
 # %% [markdown]
-# The study changes 15 of the 150 facts. The trained model is asked from memory; reading the
-# updated index, which then contradicts what it was taught; and after training again on the
-# 15 facts alone. What that does to other facts stands beside it.
+# The study changes 15 of the 150 facts. The trained model is asked from memory; reading
+# the updated index, which then contradicts what it was taught; and after training again
+# on the 15 facts alone. What that does to other facts stands beside it.
 
 # %%
 if study:
@@ -746,9 +748,9 @@ if study:
 # These four are no quartet, so chance is not exactly .25 each: the first row, where
 # nothing can be known, is what to compare with.
 #
-# The base follows the corrected index at once. The trained model, from memory, keeps saying
-# what it was taught; reading, it is torn between its memory and the passage. Training again
-# on the changes alone puts the new answers in, and takes many others out.
+# The base follows the corrected index at once. The trained model, from memory, keeps
+# saying what it was taught; reading, it is torn between its memory and the passage.
+# Training again on the changes alone puts the new answers in, and takes many others out.
 #
 # ## 13 · Forgetting
 #
@@ -921,9 +923,9 @@ if study and bench:
 #
 # ## 16 · Ask it yourself
 #
-# See the passages with their scores, the prompt, and four answers: the base and the trained
-# model, from memory and reading. The box needs a running kernel; the function does the
-# same.
+# See the passages with their scores, the prompt, and four answers: the base and the
+# trained model, from memory and reading. The box needs a running kernel; the function
+# does the same.
 
 
 # %%
@@ -972,15 +974,16 @@ print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 # %% [markdown]
 # ## Recap
 #
-# 1. BM25 finds words, embeddings find meaning, fusion adds ranks; which is best depends on
-#    how people ask, and hit@k on their questions tells.
+# 1. BM25 finds words, embeddings find meaning, fusion adds ranks; which is best depends
+#    on how people ask, and hit@k on their questions tells.
 # 2. An index embeds only what changed; a trained model has to be trained again, and what
 #    that does to its other facts has to be looked at.
-# 3. Reading and training are compared on the same questions, between a floor and a ceiling,
-#    on facts that nobody can know; differences are pairs, with repairs and breakages.
+# 3. Reading and training are compared on the same questions, between a floor and a
+#    ceiling, on facts that nobody can know; differences are pairs, with repairs and
+#    breakages.
 # 4. Quartets keep guessing at one in four; rewording the choices shows who is tied to a
-#    sentence; the answers a model writes, and questions without an answer, show what a pick
-#    of four hides.
+#    sentence; the answers a model writes, and questions without an answer, show what a
+#    pick of four hides.
 # 5. How often facts change, how long an answer may take and what computing costs decide
 #    between the two, and numbers can be put on each.
 #
@@ -1009,6 +1012,6 @@ print("4.", 10 - (64 - 60))
 
 # %% [markdown]
 # **Next.** With `LESSONS_PROFILE=gpu` this notebook asks Llama-2-7B in 4 bit (or an open
-# model where you have no access); its numbers stay blank until somebody has measured them.
-# The graded assignment of this lesson will ask you to write fusion and hit@k, to build
-# quartets, and to find the flaw in a comparison that is not paired.
+# model where you have no access); its numbers stay blank until somebody has measured
+# them. The graded assignment of this lesson will ask you to write fusion and hit@k, to
+# build quartets, and to find the flaw in a comparison that is not paired.

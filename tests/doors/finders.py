@@ -11,6 +11,7 @@ from lessons_lib.results import REPOSITORY
 DOORS = REPOSITORY / "build" / "doors"
 DOORS.mkdir(parents=True, exist_ok=True)
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 BROWSER = next((path for path in map(shutil.which, NAMES) if path), None)
 if BROWSER is None:
     pytest.fail(f"No browser is found. Remedy: install one of {', '.join(NAMES)}.", pytrace=False)

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
-from finders import BROWSER, DOORS, wait_for
+from finders import BROWSER, DOORS, QUIET, wait_for
 from playwright.sync_api import sync_playwright
 
 from lessons_lib.ops.pairs import list_lessons
@@ -45,7 +45,7 @@ def address():
 def browser():
     """Chromium, for all of this file."""
     with sync_playwright() as play:
-        yield play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
+        yield play.chromium.launch(executable_path=BROWSER, args=QUIET)
 
 
 def find_broken_links(root: Path) -> list[str]:

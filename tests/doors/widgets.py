@@ -15,7 +15,7 @@ import urllib.request
 from itertools import product
 
 import pytest
-from finders import BROWSER, DOORS, find_port, wait_for
+from finders import BROWSER, DOORS, QUIET, find_port, wait_for
 from playwright.sync_api import expect, sync_playwright
 
 from lessons_lib.ops.pairs import NOTEBOOKS, list_lessons
@@ -54,7 +54,7 @@ def server():
 def page(request):
     """A fresh page that keeps the console's errors in `page.errors`."""
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
+        browser = play.chromium.launch(executable_path=BROWSER, args=QUIET)
         page = browser.new_page(viewport={"width": 1300, "height": 1000})
         page.errors = []
         page.on("console", lambda m: page.errors.append(m.text) if m.type == "error" else None)
