@@ -17,17 +17,17 @@
 # [likelihood](glossary.md#likelihood) and [LoRA](glossary.md#lora).
 #
 # **Words that come back** (links lead to the glossary). *Retrieval-augmented generation*,
-# [RAG](glossary.md#rag): search first, put what was found into the prompt, and let the
-# model answer. *Passage*: a piece of text that can be found.
-# *[Embedding](glossary.md#embedding)*: a vector for a text. *Index*: vectors arranged for
-# search. *[hit@k](glossary.md#hitk)*: the share of questions whose right passage is among
-# the first k. *[Closed-book](glossary.md#closed-book)*: asked without passages. *Ceiling,
-# floor*: asked with the right passage alone, with one about something else.
-# *[Distractor](glossary.md#distractor)*: a wrong answer, or passage, that looks right.
-# *[Quartet](glossary.md#quartet)*: four facts that offer each other's definitions as
-# choices. *[Abstain](glossary.md#abstain)*: to say that the passages do not hold the
-# answer. *[Repairs](glossary.md#repair), [breakages](glossary.md#breakage)*: questions
-# one system alone gets right, or wrong.
+# [RAG](glossary.md#rag): search first, put what was found into the
+# [prompt](glossary.md#prompt), and let the model answer. *Passage*: a piece of text that
+# can be found. *[Embedding](glossary.md#embedding)*: a vector for a text. *Index*:
+# vectors arranged for search. *[hit@k](glossary.md#hitk)*: the share of questions whose
+# right passage is among the first k. *[Closed-book](glossary.md#closed-book)*: asked
+# without passages. *Ceiling, floor*: asked with the right passage alone, with one about
+# something else. *[Distractor](glossary.md#distractor)*: a wrong answer, or passage, that
+# looks right. *[Quartet](glossary.md#quartet)*: four facts that offer each other's
+# definitions as choices. *[Abstain](glossary.md#abstain)*: to say that the passages do
+# not hold the answer. *[Repairs](glossary.md#repair), [breakages](glossary.md#breakage)*:
+# questions one system alone gets right, or wrong.
 
 # %% tags=["colab"]
 # Fetches and installs the course in Colab; elsewhere this cell does nothing.
@@ -391,7 +391,7 @@ print("trained phrasings among those asked:", ASKED in knowledge.PHRASINGS)
 # %% [markdown]
 # ## 7 · Base, reading, ceiling, floor
 #
-# One model, four [prompts](glossary.md#prompt). The **ceiling** has the right passage and
+# One model, four prompts. The **ceiling** has the right passage and
 # no other: it shows whether the model makes use of a passage at all. The right choice
 # stands in it word for word, so copying is enough; the study also asks with all four
 # choices' passages in the prompt. The **floor** has a passage about something else.
