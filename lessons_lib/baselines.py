@@ -71,6 +71,7 @@ def fit_nbsvm(splits: DatasetDict) -> Pipeline:
     words = CountVectorizer(ngram_range=(1, 3), binary=True, token_pattern=WORDS)
 
     def build(c: float) -> Pipeline:
+        """An untrained NB-SVM of inverse regularisation strength `c`."""
         return make_pipeline(words, OneVsRestClassifier(make_pipeline(NaiveBayesWeights(), _regression(c))))
 
     return _choose_strength(build, splits)

@@ -115,6 +115,7 @@ def tokenize_reviews(
     """The same rows as `input_ids` (at most `max_tokens` each, unpadded) and `labels`."""
 
     def encode(batch: dict) -> dict:
+        """A batch of rows, tokenized."""
         ids = tokenizer(batch["text"], truncation=True, max_length=max_tokens)["input_ids"]
         return {"input_ids": ids, "labels": batch["label"]}
 

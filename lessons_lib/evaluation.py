@@ -88,6 +88,7 @@ def embed(encoder: nn.Module, rows: Dataset, *, pad_id: int = 0, batch_size: int
     """Mean of the encoder's last states over real tokens (rows, width), in the order of the rows."""
 
     def read_mean(output: object, mask: torch.Tensor) -> torch.Tensor:
+        """The mean of a batch's states over its real tokens (rows, width)."""
         states = output.last_hidden_state.float() * mask[..., None]
         return states.sum(1) / mask.sum(1, keepdim=True)
 

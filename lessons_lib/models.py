@@ -114,6 +114,7 @@ def read_mean(model: transformers.PreTrainedModel) -> transformers.PreTrainedMod
     """
 
     def write_mean(module: nn.Module, args: tuple, inputs: dict, output: object) -> object:
+        """The hook: the output with the mean state at position 0."""
         states = output.last_hidden_state
         mask = inputs["attention_mask"][..., None].to(states.dtype)
         mean = (states * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)

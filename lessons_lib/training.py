@@ -312,23 +312,28 @@ class _Watch(TrainerCallback):
         self.bar = progress_bar(steps, "train", "step", disable=not progress)
 
     def on_step_begin(self, args, state, control, **kwargs) -> None:  # noqa: ANN001
+        """Starts the clock, if it stands."""
         self.started = self.started or time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs) -> None:  # noqa: ANN001
+        """Adds the step's seconds and moves the bar."""
         now = time.perf_counter()
         self.seconds, self.started = self.seconds + now - self.started, now
         self.steps += 1
         self.bar.update(state.global_step - self.bar.n)
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:  # noqa: ANN001
+        """Shows loss and tokens per second."""
         if "loss" in (logs or {}) and self.seconds:
             speed = self.steps * self.tokens_per_step / self.seconds
             self.bar.set_postfix_str(f"loss {logs['loss']:.3f}, {speed:,.0f} tokens/s", refresh=False)
 
     def on_evaluate(self, args, state, control, **kwargs) -> None:  # noqa: ANN001
+        """Stops the clock: evaluation is no training."""
         self.started = None
 
     def on_train_end(self, args, state, control, **kwargs) -> None:  # noqa: ANN001
+        """Closes the bar."""
         self.bar.close()
 
 

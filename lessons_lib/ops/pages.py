@@ -18,6 +18,10 @@ from lessons_lib.ops.pairs import NOTEBOOKS
 
 def write_page(notebook: NotebookNode, path: Path) -> None:
     """Writes an executed notebook as a page of its own, with links to the glossary's page beside it."""
+    path.write_text(_render_page(notebook), encoding="utf-8")
+
+
+def _render_page(notebook: NotebookNode) -> str:
     exporter = HTMLExporter(
         embed_images=True,
         extra_loaders=[FileSystemLoader(Path(__file__).with_name("templates"))],
@@ -31,17 +35,15 @@ def write_page(notebook: NotebookNode, path: Path) -> None:
     about = {"name": read_title(notebook), "path": str(NOTEBOOKS)}
     body, _ = exporter.from_notebook_node(notebook, resources={"metadata": about})
     body = body.replace('href="glossary.md#', 'href="glossary.html#')
-    path.write_text(re.sub(r'<script src="">\s*</script>', "", body), encoding="utf-8")
+    return re.sub(r'<script src="">\s*</script>', "", body)
 
 
 def write_glossary(folder: Path) -> None:
     """The glossary as a page, `glossary.html`, with the anchors that lessons link to."""
     text = (NOTEBOOKS / "glossary.md").read_text(encoding="utf-8")
-    write_page(new_notebook(cells=[new_markdown_cell(text)]), folder / "glossary.html")
-    page = folder / "glossary.html"
-    body = page.read_text(encoding="utf-8")
+    body = _render_page(new_notebook(cells=[new_markdown_cell(text)]))
     body = re.sub(r'<h2 id="([^"]*)"', lambda found: f'<h2 id="{slugify(found[1])}"', body)
-    page.write_text(body, encoding="utf-8")
+    (folder / "glossary.html").write_text(body, encoding="utf-8")
 
 
 def slugify(heading: str) -> str:

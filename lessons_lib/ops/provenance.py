@@ -19,9 +19,8 @@ PROFILES = "lessons_lib/profiles.toml"
 KNOWN_STALE = PUBLISHED / "known_stale.toml"
 SETUP = "colab"  # the tag of a lesson's cell that installs the course: it computes nothing
 # these show, keep and find, and compute nothing
-NO_NUMBERS = {f"lessons_lib/{name}.py" for name in ("ops/pairs", "ops/provenance", "plots", "progress")} | {
-    f"lessons_lib/{name}.py" for name in ("assets", "results", "widgets")
-}
+SILENT = ("assets", "ops/pairs", "ops/provenance", "plots", "progress", "results", "widgets")
+NO_NUMBERS = {f"lessons_lib/{name}.py" for name in SILENT}
 
 
 def hash_sources(entry: Path, root: Path = REPOSITORY) -> dict[str, str]:

@@ -62,8 +62,11 @@ def draw_results(path: Path) -> None:
     for axis, (lesson, shown) in zip(figure.subplots(len(SHOWN), sharex=True), SHOWN.items(), strict=True):
         study = read_results(lesson, "study")
         kind = study.headline[0].rpartition(".")[2]  # such as accuracy: what a panel has one axis for
-        names = [name for _, name in shown["rows"] if name.endswith(f".{kind}") and not _is_difference(name)]
-        rows = {words: study.metrics[name] for words, name in shown["rows"] if name in names}
+        rows = {
+            words: study.metrics[name]
+            for words, name in shown["rows"]
+            if name.endswith(f".{kind}") and not _is_difference(name)
+        }
         found = np.array([[m.value, m.value - m.low, m.high - m.value] for m in rows.values()])
         axis.errorbar(found[:, 0], list(rows), xerr=found[:, 1:].T, fmt="o", color="#0b57a4", capsize=3)
         axis.set_title(f"{shown['title']}\n{shown['measure']}", loc="right", fontsize=9)

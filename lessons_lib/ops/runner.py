@@ -83,6 +83,7 @@ def execute(notebook: NotebookNode, name: str) -> None:
     total, started = len(notebook.cells), time.monotonic()
 
     def show(cell: NotebookNode, cell_index: int) -> None:
+        """Writes where the run is over the line before."""
         minutes, seconds = divmod(int(time.monotonic() - started), 60)
         print(f"\r{name}: cell {cell_index + 1} of {total} [{minutes}:{seconds:02d}] ", end="", flush=True)
 
