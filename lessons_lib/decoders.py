@@ -31,9 +31,9 @@ def load_decoder(name: str, **options: object) -> tuple[PreTrainedModel, PreTrai
     name = "tiny:decoder" if name == "tiny" else name
     tokenizer = load_tokenizer(name)
     dtype = torch.float32 if pick_device() == "cpu" else choose_precision().torch_dtype
-    model = load_from_hub(transformers.AutoModelForCausalLM, name, **{"dtype": dtype, **options})
-    if "quantization_config" not in options:
-        model = model.to(pick_device())
+    # straight to where they are used: a GPU's machine may have less memory than 7 billion weights need
+    place = {} if "quantization_config" in options else {"device_map": pick_device()}
+    model = load_from_hub(transformers.AutoModelForCausalLM, name, **{"dtype": dtype, **place, **options})
     for module in model.modules():
         if isinstance(module, Linear4bit):
             # else a CPU with AVX512_BF16 repacks the weights when first asked, and training goes on wrong
@@ -173,6 +173,8 @@ def generate_answers(
 ) -> list[Answer]:
     """The likeliest continuation of every rendered prompt, token by token, until the model ends it."""
     answers, end = [], tokenizer.eos_token_id
+    # within `compute_in` the output layer is in bf16, and the states it reads are in fp32
+    mixed = model.get_output_embeddings().weight.dtype == torch.bfloat16
     bar = progress_bar(len(prompts), "answer", "prompt", disable=not progress)
     tokenizer.padding_side = "left"  # so that every row's answer begins at the same place
     for start in range(0, len(prompts), batch_size):
@@ -183,13 +185,14 @@ def generate_answers(
             return_token_type_ids=False,
             return_tensors="pt",
         ).to(model.device)
-        written = model.generate(
-            **batch,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            eos_token_id=end,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):
+            written = model.generate(
+                **batch,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                eos_token_id=end,
+                pad_token_id=tokenizer.pad_token_id,
+            )
         for row in written[:, batch["input_ids"].shape[1] :].tolist():
             said = row[: row.index(end)] if end in row else row
             answers.append(Answer(tokenizer.decode(said).strip(), end in row, len(said)))

@@ -3,12 +3,15 @@
 import pytest
 import torch
 from helpers import hash_weights
-from peft import LoraConfig
+from peft import LoraConfig, prepare_model_for_kbit_training
 from torch import nn
+from transformers import BitsAndBytesConfig
 
 from lessons_lib import models, speed
+from lessons_lib.decoders import generate_answers, load_decoder
 from lessons_lib.machine import Precision
 from lessons_lib.recipes import Recipe
+from lessons_lib.studies.study_02 import LORA, QUANTIZE
 
 BF16, FP32 = Precision("bfloat16", "the test says so"), Precision("float32", "the test says so")
 
@@ -105,3 +108,17 @@ def test_attention_in_fp32_equals_the_librarys():
         expected = model(input_ids=ids, attention_mask=mask).logits
         model.set_attn_implementation(speed.FP32_ATTENTION)
         assert torch.allclose(model(input_ids=ids, attention_mask=mask).logits, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_a_decoder_answers_while_computing_in_bf16(quantized):
+    """Failing means lesson 02 ends in an error after its training, wherever bf16 is fast."""
+    config = BitsAndBytesConfig(**QUANTIZE, bnb_4bit_compute_dtype=torch.bfloat16)
+    options = {"quantization_config": config} if quantized else {}
+    model, tokenizer = load_decoder("tiny", **options)
+    if quantized:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    model = models.add_lora(model, LoraConfig(**LORA), seed=0)
+    with speed.compute_in(model, BF16):
+        answers = generate_answers(model, tokenizer, ["one", "two words"], max_new_tokens=4, progress=False)
+    assert [answer.tokens > 0 for answer in answers] == [True, True]

@@ -63,17 +63,27 @@ def order_rows(tokenizer: object) -> Dataset:
     return rows.select(order)
 
 
-def run_plain(rows: Dataset, model: object, tokenizer: object, folder: str) -> float:
-    """Seconds of Hugging Face's Trainer."""
+def run_plain(
+    rows: Dataset,
+    model: object,
+    tokenizer: object,
+    folder: str,
+    *,
+    batch_size: int,
+    learning_rate: float,
+    **more: object,
+) -> float:
+    """Seconds of Hugging Face's Trainer, once through the rows; more: other `TrainingArguments`."""
     arguments = TrainingArguments(
         folder,
-        max_steps=STEPS,
-        per_device_train_batch_size=SETTINGS["batch_size"],
-        learning_rate=SETTINGS["learning_rate"],
+        num_train_epochs=1,
+        per_device_train_batch_size=batch_size,
+        learning_rate=learning_rate,
         train_sampling_strategy="sequential",
         report_to="none",
         save_strategy="no",
         disable_tqdm=True,
+        **more,
     )
     collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100)
     trainer = Trainer(model, arguments, train_dataset=rows, data_collator=collator)
@@ -90,7 +100,8 @@ def run_case(case: str) -> dict[str, float]:
     tokens = sum(len(ids) for ids in rows["input_ids"])
     with tempfile.TemporaryDirectory() as folder:
         if case == "plain":
-            seconds = run_plain(rows, model, tokenizer, folder)
+            options = {name: SETTINGS[name] for name in ("batch_size", "learning_rate")}
+            seconds = run_plain(rows, model, tokenizer, folder, **options)
         else:
             settings = TrainSettings(**SETTINGS, seed=0)
             seconds = train(model, rows, None, settings, output_dir=folder, progress=False).seconds

@@ -1,0 +1,29 @@
+"""As PYTHONSTARTUP, this takes a notebook through the `gpu` profile's branches, in bf16, on any CPU.
+
+The profile keeps its tiny models and is called "gpu"; the CPU says that it is fast at bf16, as those with
+AVX512_BF16 are. So a lesson that stops on a GPU, or on such a CPU, stops here; what only CUDA can do is not
+tried.
+"""
+
+
+def pretend() -> None:
+    """Names it uses are local: the notebook must import its own."""
+    import dataclasses
+    import functools
+    from pathlib import Path
+
+    import torch
+
+    from lessons_lib import profiles, results
+
+    capabilities = {**torch.cpu.get_capabilities(), "avx512_bf16": True}
+    torch.cpu.get_capabilities = lambda: capabilities
+    torch.cuda.mem_get_info = lambda: (80e9, 80e9)  # bytes, free and in all
+    load = profiles.load_profile
+    profiles.load_profile = lambda *place, **changes: dataclasses.replace(load(*place, **changes), name="gpu")
+    # a reader with a GPU has results of that profile which these must not replace
+    results.write_results = functools.partial(results.write_results, folder=Path("../build/results"))
+
+
+pretend()
+del pretend
