@@ -113,9 +113,11 @@ if published:
 #
 # ## 1 · Four bits, by hand
 #
-# 4 bits is how weights are *stored*. Whenever a layer is used, its weights are unpacked
-# to an ordinary format, multiplied, and the copy is thrown away: NF4 saves memory, not
-# time.
+# 4 bits is how weights are *stored*. Whenever a layer is used in training, its weights
+# are unpacked to an ordinary format, multiplied, and the copy is thrown away: NF4 saves
+# memory, not time. (On a GPU bitsandbytes can multiply without that copy where nothing is
+# trained: an answer written token by token, which is mostly waiting for weights, may then
+# come faster than from 16 bits. Not measured here.)
 #
 # Trained weights of a layer look like draws from a normal distribution. With 4 bits there
 # are 16 levels; the paper on [QLoRA](glossary.md#qlora) (Dettmers et al. 2023) puts them
@@ -250,7 +252,7 @@ FORMATS = {
 for name in ("NF4", "NF4, double"):  # what the weights are unpacked to
     config = FORMATS[name]["quantization_config"]
     config.bnb_4bit_compute_dtype = choose_precision().torch_dtype
-if profile.name == "gpu":  # 27 GB would not fit
+if profile.name == "gpu":  # 27 GB for Llama-2-7B
     del FORMATS["fp32"]
 texts = knowledge.choose_texts(profile.texts, profile.text_rows)
 token_count = sum(len(tokenizer(text)["input_ids"]) for text in texts)
@@ -287,7 +289,7 @@ pd.DataFrame(formats).T
 # that contains 0 is a format that these sentences cannot tell apart. Small models feel 4
 # bits more than large ones: QLoRA's authors find next to no loss from 7 billion weights
 # on. [Embeddings](glossary.md#embedding) stay as they are in the 4-bit and 8-bit formats
-# (here in fp32), which is why the whole shrinks less than its layers. The speeds are one
+# (on a CPU in fp32), which is why the whole shrinks less than its layers. The speeds are one
 # reading each, on this machine: NF4 has to unpack, [bf16](glossary.md#bf16) is fast only
 # where the processor has instructions for it, and LLM.int8 also quantises what flows
 # *through* a layer, for which bitsandbytes has no fast code on a CPU. (Where bf16 is
@@ -319,6 +321,7 @@ needs = {
     ),
 }
 needs = pd.DataFrame(needs).T / 1000
+needs["frozen weights"] = needs["weights"] - needs["gradients"]
 needs["measured by torchtune"] = [15.57, 9.29]
 needs.round(2)
 
@@ -329,8 +332,8 @@ needs.round(2)
 # LoRA and QLoRA of Llama-2-7B: another [rank](glossary.md#rank),
 # [batch](glossary.md#batch) and length, reserved is more than used, and its QLoRA figure
 # is mostly the peak of *loading*. So hold the orders of magnitude against each other, not
-# the digits. Our 4-bit column holds LoRA's own fp32 weights too; without them the frozen
-# weights come to about 3.9 GB.
+# the digits. *Weights* holds LoRA's own in fp32, as many bytes as their
+# [gradients](glossary.md#gradient); *frozen weights* leaves them out.
 #
 # ## 4 · Facts to teach
 #
@@ -356,11 +359,13 @@ except dialogs.DataError as problem:
 
 # %% [markdown]
 # The facts of this run: terms of the ontology with a definition of 6 to 30 words, no word
-# of which begins like a word of the term (five letters, words of more than three).
-# "Abnormal cry: an anomaly of crying" would be answered by matching words. One random
-# group is taught; another is never taught, and asked all the same. A file of your own, in
-# any of the formats above, takes their place when `LESSONS_DATA=my.json` is set before
-# Jupyter starts (or `make course LESSON=02 DATA=my.json`); nothing is dropped from it.
+# of which begins like a word of the term (five letters; words of up to three are not
+# compared). "Renal cyst: a cyst of the kidney" would be answered by matching words. One
+# random group is taught; another is never taught, and asked all the same. A file of your
+# own, in any of the formats above, takes their place when `LESSONS_DATA=my.json` is set
+# before Jupyter starts (or `make course LESSON=02 DATA=my.json`). It is not filtered, but
+# the same numbers of facts are taken from it: the cell prints how many are taught. For
+# more, raise them where the profile is loaded: `load_profile(LESSON, trained_terms=500)`.
 
 # %%
 terms = knowledge.read_terms(profile.terms)
@@ -410,7 +415,7 @@ except dialogs.DataError as problem:
     print(problem)
 
 # %% [markdown]
-# Two savings that change no [gradient](glossary.md#gradient). A row's
+# Two savings that change no gradient. A row's
 # **[logits](glossary.md#logits)** are needed only where the next token is learned; in a
 # small model with a vocabulary of tens of thousands the others would cost much of the
 # time. And what rows **begin** with, such as the same system message, is read once: rows
@@ -443,9 +448,10 @@ taught = knowledge.phrase_terms(groups["trained"], knowledge.PHRASINGS, TIMES)
 rows = dialogs.encode_dialogs(taught, tokenizer, profile.max_tokens)
 lengths = [len(ids) for ids in rows["input_ids"]]
 print(f"{len(rows)} rows, {sum(lengths):,} tokens; in training:")
-for phrasing in knowledge.PHRASINGS[:4]:
-    print("   ", phrasing.format(fact.term))
-print("in the exam:\n   ", knowledge.HELD_OUT.format(fact.term))
+for phrasing in knowledge.PHRASINGS[:4] if fact.term else [fact.question]:
+    print("   ", phrasing.format(fact.term) if fact.term else phrasing)
+asked_so = knowledge.HELD_OUT.format(fact.term) if fact.term else fact.question
+print("in the exam:\n   ", asked_so)
 
 # %% [markdown]
 # ## 6 · The exam, before
@@ -504,8 +510,9 @@ pd.DataFrame(rules).T
 # The first profits from how wrong answers are chosen: they lie around the right one. A
 # decoder that had found this out would also do well blind, so watch that number. The
 # second is a *search*, by an encoder that has met medical words: for choosing among four,
-# it is the rival to beat. (It can only choose; a decoder can also answer. Lesson 05 makes
-# that contest its subject.)
+# it is the rival to beat, though these questions are made hard for it: the wrong answers
+# are what *its own* encoder finds most like the right one. (It can only choose; a decoder
+# can also answer. Lesson 05 makes that contest its subject.)
 
 # %% [markdown]
 # The model in 4 bit, in plain sight:
@@ -542,7 +549,10 @@ pd.Series(listed, name="before training").to_frame()
 linear = sum(isinstance(module, torch.nn.Linear) for module in model.modules())
 in_4_bit = sum(isinstance(module, Linear4bit) for module in model.modules())
 print("linear layers not in 4 bit:", linear - in_4_bit, "(the output layer)")
-SAVE = {"use_gradient_checkpointing": profile.name == "gpu"}  # memory, for time
+SAVE = {
+    "use_gradient_checkpointing": profile.name == "gpu",  # memory, for time
+    "gradient_checkpointing_kwargs": {"use_reentrant": False},
+}
 model = prepare_model_for_kbit_training(model, **SAVE)
 model = models.add_lora(model, LoraConfig(**LORA), seed=SEED)
 trained = [name for name, p in model.named_parameters() if p.requires_grad]
@@ -692,6 +702,8 @@ if study:
         )
         for arm in ("lora_dose3", "lora")
     }
+    beside = study.metrics["lora_minus_search.choice_trained"]
+    doses["3 of 10, minus search"] = vars(beside)
     doses = pd.DataFrame(doses).T
     figure = plots.plot_intervals(
         doses, "Gain by phrasings met", "gain in choices of trained terms", 0
@@ -703,10 +715,11 @@ if study:
     )
 
 # %% [markdown]
-# Hold every column of the table against `search`: for *choosing*, an encoder that looks
-# the term up may do as well as a small decoder that was taught it. In the figure, the
-# first three dots are gains over the base; the last two are paired differences between
-# the arms, and answer the question. Only the *question* varies here; work that finds
+# In the figure, the first three dots are gains over the base; the next two are paired
+# differences between the arms, and answer the question of phrasings. The last sets the
+# best-phrased arm against `search`, on the same questions: its interval contains 0, so
+# for *choosing*, a small decoder that was taught the terms is not shown to be better than
+# an encoder that looks them up. Only the *question* varies here; work that finds
 # paraphrases important (Ovadia et al. 2023) varies the text of the fact itself. Hold
 # `gain_untrained` against `gain_trained` as well: what both share is general practice
 # with such questions, what only the trained terms gain is knowledge of them.
@@ -774,6 +787,7 @@ adapter = folder / "adapter"
 model.save_pretrained(adapter)
 tokenizer.save_pretrained(adapter)
 fresh, _ = decoders.load_decoder(decoder_name, quantization_config=quantize_config)
+fresh = prepare_model_for_kbit_training(fresh, use_gradient_checkpointing=False)
 without = knowledge.score_questions(fresh, tokenizer, exam.trained[:2], False)
 reloaded = PeftModel.from_pretrained(fresh, adapter).eval()
 ours = knowledge.score_questions(model, tokenizer, exam.trained[:2], False)
@@ -785,8 +799,11 @@ del fresh, reloaded
 # %%
 asked = exam.trained[:20]
 scores = {"4 bit + adapter": knowledge.score_questions(model, tokenizer, asked, False)}
-if profile.name == "gpu" and torch.cuda.mem_get_info()[0] < 16e9:
-    print("Too little free memory to merge into 13.5 GB of bf16 weights here.")
+needed = 1e6 * models.estimate_memory(decoder_name, weight_bytes=2, **shape)["weights"]
+if profile.name == "gpu" and torch.cuda.mem_get_info()[0] < 1.1 * needed:
+    print(
+        f"Too little free memory to merge into {needed / 1e9:.1f} GB of weights here."
+    )
 else:
     full, _ = decoders.load_decoder(decoder_name, **stored)
     merged = PeftModel.from_pretrained(full, adapter).merge_and_unload()
@@ -864,8 +881,8 @@ print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 # ## Recap
 #
 # 1. NF4 stores a weight as one of sixteen levels times its block's scale, 4.5 bits in all
-#    and 4.127 with double quantisation; our levels equal bitsandbytes'. Layers are
-#    unpacked to be used: it saves memory, not time.
+#    and 4.127 with double quantisation; our levels equal bitsandbytes'. In training
+#    layers are unpacked to be used: it saves memory, not time.
 # 2. A fact becomes a prompt, an answer and EOS; what is learned is counted, not searched.
 # 3. LoRA trains on top of frozen 4-bit weights; the run tracks itself without an account.
 # 4. What was learned shows in trained terms, in a new phrasing, against hard wrong

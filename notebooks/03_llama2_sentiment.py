@@ -425,6 +425,7 @@ LABEL = {
     "warmup": 0.06,
     "averaging": 0.98,
 }
+SAVE = {"gradient_checkpointing_kwargs": {"use_reentrant": False}}  # memory, for time
 HERE = {"batch_size": 8}  # the study's is 16: this run has fewer rows and less memory
 if profile.name == "gpu":
     HERE["learning_rate"] = 2e-4  # QLoRA's for 7 billion weights, not tuned here
@@ -461,7 +462,7 @@ class AccuracyByStep(TrainerCallback):
 
 
 if quantize:  # norms in fp32, gradients through the frozen layers (lesson 02)
-    decoder = prepare_model_for_kbit_training(decoder)
+    decoder = prepare_model_for_kbit_training(decoder, **SAVE)
 model = models.add_lora(decoder, LoraConfig(**LORA), seed=SEED)
 by_step = AccuracyByStep()
 label_run = train(
@@ -688,9 +689,9 @@ if by_band is not None:
     plots.show_figure(figure, f"Share right, from near 0 to far: {spans}.")
 
 # %% [markdown]
-# Does the model err most where the raters themselves are least sure? That part of its
-# error is not its own: those sentences have no sure label. What it misses *away* from the
-# line is. And what does it find hardest, judged by its distance from the raters' line:
+# Does the model err most where the raters themselves are least sure? As much as a new
+# panel misses there is the labels' fault: those sentences have no sure label. The rest is
+# the model's own. And what does it find hardest, judged by its distance from that line:
 # faint feelings, or none?
 #
 # ## 10 · Unequal classes, and what weighting does

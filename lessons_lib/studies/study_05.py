@@ -1,4 +1,4 @@
-"""The study behind lesson 05: one decoder, two sets of 150 facts, eight ways to make it answer.
+"""The study behind lesson 05: one decoder, two sets of 150 facts, many ways to make it answer.
 
 Real terms of the ontology and invented ones differ in one thing: nobody can know the invented ones. Settings
 were chosen on invented facts that are not among the 150. Three seeds on the invented facts, one on the
@@ -8,6 +8,7 @@ ontology and for `longer` (whose three rows are one run's).
 import functools
 import itertools
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,7 +41,7 @@ class Arm:
     """A way to answer: `reads` says which passages stand before a question ("" none, "search", "right",
     "random", "mate" a wrong choice's, "four" those of all choices); `phrasings` is how many the facts are
     trained in, 0 for no training, each fact so many `times`; `wordings` varies the facts' own sentences too;
-    `raft` trains with passages that distract."""
+    `raft` trains with passages that distract; `taught` names the facts trained on, if not those asked."""
 
     facts: str
     reads: str = ""
@@ -48,6 +49,7 @@ class Arm:
     times: int = TIMES
     wordings: bool = False
     raft: bool = False
+    taught: str = ""
 
 
 WAYS = {
@@ -63,6 +65,7 @@ ARMS = {
 }
 ARMS["invented.paraphrased"] = replace(ARMS["invented.paraphrased"], wordings=True)
 ARMS["invented.raft"] = Arm("invented", "search", len(knowledge.PHRASINGS), RAFT_TIMES, raft=True)
+ARMS["invented.raft_elsewhere"] = replace(ARMS["invented.raft"], taught="ontology")
 ARMS["invented.misled"] = Arm("invented", "mate")
 ARMS["invented.four"] = Arm("invented", "four")
 ARMS["invented.longer"] = Arm("invented", "", 1, LONGER)  # one seed
@@ -74,6 +77,7 @@ COMPARISONS = [
     ("retrieved", "paraphrased"),
     ("paraphrased_retrieved", "retrieved"),
     ("raft", "retrieved"),
+    ("raft_elsewhere", "retrieved"),
     ("longer", "tuned"),
 ]
 
@@ -303,9 +307,11 @@ def train_arm(arm: Arm, seed: int) -> ArmRun:
 
 def write_rows(arm: Arm, seed: int) -> list[Dialog]:
     """The training examples of an arm."""
-    facts = load_testbed(arm.facts).facts
+    facts = load_testbed(arm.taught or arm.facts).facts
     if arm.raft:
-        return add_distractors(knowledge.phrase_terms(facts, knowledge.PHRASINGS, arm.times), seed)
+        asked = {fact.term for fact in load_testbed(arm.facts).facts} if arm.taught else set()
+        rows = knowledge.phrase_terms(facts, knowledge.PHRASINGS, arm.times)
+        return add_distractors(rows, seed, unseen=asked)
     rows = knowledge.phrase_terms(facts, knowledge.PHRASINGS[: arm.phrasings], arm.times)
     if not arm.wordings:
         return rows
@@ -316,17 +322,17 @@ def write_rows(arm: Arm, seed: int) -> list[Dialog]:
     ]
 
 
-def add_distractors(rows: list[Dialog], seed: int) -> list[Dialog]:
+def add_distractors(rows: list[Dialog], seed: int, unseen: Collection[str] = ()) -> list[Dialog]:
     """The rows with passages before the question: the right one among those a search takes for it or, in a
     random fifth of the rows, those alone, with the answer that they do not say (after Zhang et al. 2024,
-    whose model then answers from memory). No fact is left out twice."""
-    random, found = np.random.default_rng(seed), open_index().search([r.question for r in rows], READ + 1)
+    whose model then answers from memory). No fact is left out twice; `unseen` terms distract nowhere."""
+    random, found = np.random.default_rng(seed), open_index().search([r.question for r in rows], 3 * READ)
     terms = random.permutation(list(dict.fromkeys(row.term for row in rows)))
     times, share = len(rows) // len(terms), len(terms) // 5
     left_out = {(t, term) for t in range(times) for term in terms[t * share : (t + 1) * share]}
     grounded = []
     for number, (row, hits) in enumerate(zip(rows, found, strict=True)):
-        wrong = [passage for passage, _ in hits if passage.name != row.term][:READ]
+        wrong = [passage for passage, _ in hits if passage.name not in {row.term, *unseen}][:READ]
         right, missing = retrieval.list_passages([row])[0], (number // len(terms), row.term) in left_out
         passages = wrong if missing else [right, *wrong[: READ - 1]]
         passages = [passages[place] for place in random.permutation(READ)]
