@@ -507,23 +507,32 @@ unseen = hide_tokens(splits["validation"]["text"], seed=SEED)
 targets_seen = torch.cat([targets for *_, targets in rounds[0]])
 seen = torch.bincount(targets_seen, minlength=len(masked_model.bias))
 masked_model.bias.data = torch.log((seen + 0.1) / seen.sum())  # how common a word is
+
+
+def measure_loss() -> float:
+    """Mean loss of the hidden tokens in texts that are not trained on."""
+    loss = nn.CrossEntropyLoss(reduction="sum")
+    with torch.inference_mode():
+        total = sum(loss(masked_model(*row), targets) for *row, targets in unseen)
+    return float(total) / sum(len(targets) for *_, targets in unseen)
+
+
 optimizer = torch.optim.AdamW(
     [p for p in masked_model.parameters() if p.requires_grad], lr=3e-4
 )
 began = time.perf_counter()
+print(f"loss on unseen texts {measure_loss():.2f}", end="")
 for batches in rounds:
-    batch_losses = []
     for *inputs_, targets in batches:
         loss = nn.functional.cross_entropy(masked_model(*inputs_), targets)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        batch_losses.append(loss.item())
-    print(f"mean loss of the round {np.mean(batch_losses):.2f}")
+    print(f", then {measure_loss():.2f}", end="")
 with torch.inference_mode():
     right = [masked_model(*row).argmax(-1) == targets for *row, targets in unseen]
 right = torch.cat(right).cpu().numpy()
-print(f"{time.perf_counter() - began:.0f} s for {EPOCHS} rounds over {ROWS:,} texts")
+print(f"; {time.perf_counter() - began:.0f} s for {EPOCHS} rounds over {ROWS:,} texts")
 
 # %% [markdown]
 # Training started from how common each token is. Has it learned to use the words around
