@@ -3,7 +3,7 @@
 # make lab       open the lessons in JupyterLab
 # make notebooks run the lessons and publish their outputs and numbers
 # make study     the long runs behind the claims, resumable     (LESSON=04)
-# make bench     throughput against the plain Trainer           (LESSON=02: of the decoder, LESSON=05: of search)
+# make bench     throughput against the plain Trainer           (LESSON=02: of the decoder, 05: of search, gpu: on a GPU)
 # make doctor    what this machine can run, and remedies
 # make site      the course as a web page, in build/site
 # make badges    the repository's address into badges and links (REPO=owner/name)
@@ -17,6 +17,7 @@ READY := $(VENV)/.ready
 SITE_READY := $(VENV)/.site-ready
 BENCH_02 := bench_decoder.py
 BENCH_05 := bench_retrieval.py
+BENCH_gpu := bench_gpu.py
 LESSON_OPTION = $(if $(LESSON),--lesson "$(LESSON)") $(if $(filter command,$(firstword $(origin DATA))),--data "$(DATA)")
 
 .PHONY: course test lab doctor notebooks study bench site badges doors release grade setup

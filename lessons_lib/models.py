@@ -28,7 +28,6 @@ from lessons_lib.machine import pick_device
 HEAD = ("pre_classifier", "classifier")  # the layers DistilBERT adds on top for classification
 PACKAGED = "packaged:"
 TINY = {"tiny": SAMPLES.parent / "tiny" / "encoder", "tiny:decoder": SAMPLES.parent / "tiny" / "decoder"}
-DROPOUTS = {"dropout", "attention_dropout", "seq_classif_dropout", "hidden_dropout_prob"}
 # How a BERT parameter is called in a DistilBERT (the same computation under other names).
 BERT_TO_DISTILBERT = (
     (r"^encoder\.layer", "transformer.layer"),
@@ -84,8 +83,7 @@ def load_classifier(
     if pooling == "mean" and config.model_type != "distilbert":
         raise ValueError(f'{name} reads its states in its own way; remedy: pooling="cls".')
     if dropout is not None:
-        for field in DROPOUTS.intersection(vars(config)):
-            setattr(config, field, dropout)
+        config.update({name: dropout for name in vars(config) if "dropout" in name})
     tokenizer = load_tokenizer(name)
     config.pad_token_id = tokenizer.pad_token_id  # a decoder's head reads the last token before padding
     if config.model_type == "distilbert" and name.startswith(PACKAGED):
@@ -128,7 +126,8 @@ def read_mean(model: transformers.PreTrainedModel) -> transformers.PreTrainedMod
 def load_config(name: str, class_names: list[str] = CLASS_NAMES) -> transformers.PretrainedConfig:
     """The configuration `load_classifier` will build from; loads no weights."""
     labels = {"id2label": dict(enumerate(class_names)), "label2id": {c: n for n, c in enumerate(class_names)}}
-    config = load_from_hub(transformers.AutoConfig, name, **labels)
+    # a classifier writes nothing, so it needs no cache: 1 MB a token with a head on Llama-2-7B
+    config = load_from_hub(transformers.AutoConfig, name, use_cache=False, **labels)
     if name.startswith(PACKAGED) and config.model_type == "bert":
         return distilbert_config(config, **labels)
     return config

@@ -247,7 +247,7 @@ def build_arguments(
             f"A batch of {settings.batch_size} rows cannot be shared out to {processes} processes. Remedy: a "
             "batch size that they divide."
         )
-    return TrainingArguments(
+    arguments = TrainingArguments(
         **more,
         learning_rate=settings.learning_rate,
         num_train_epochs=settings.epochs,
@@ -268,6 +268,8 @@ def build_arguments(
         disable_tqdm=True,  # `_Watch` draws the bar
         dataloader_pin_memory=pick_device() == "cuda",
     )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # else the Trainer would spread batches over all GPUs it sees
+    return arguments
 
 
 def tabulate_history(log: list[dict]) -> pd.DataFrame:

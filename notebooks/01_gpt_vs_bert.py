@@ -135,7 +135,7 @@ pair = {
 }
 facts = {}
 for name, (model, tokenizer) in pair.items():
-    config, weights = model.config, sum(p.numel() for p in model.parameters())
+    config, weights = model.config, model.num_parameters()  # in 4 bit, too
     facts[name] = {
         "class": type(model).__name__,
         "layers": config.num_hidden_layers,
@@ -263,7 +263,7 @@ print(
 )
 print(
     "each row sums to 1:",
-    all(np.allclose(a.sum(-1), 1, atol=1e-3) for a in attention.values()),
+    all(np.allclose(a.sum(-1), 1, atol=1e-2) for a in attention.values()),
 )
 
 # %%
@@ -493,42 +493,39 @@ class MaskedModel(nn.Module):
         return read @ self.words.weight.T + self.bias
 
 
+def measure_loss(model: nn.Module, batches: list[tuple]) -> float:
+    """Mean loss of the hidden tokens."""
+    loss = nn.CrossEntropyLoss(reduction="sum")
+    with torch.inference_mode():
+        total = sum(loss(model(*row), targets) for *row, targets in batches)
+    return float(total) / sum(len(targets) for *_, targets in batches)
+
+
+# %%
 copy, _ = models.load_classifier(profile.encoder, seed=SEED, dropout=0.0)
 torch.manual_seed(SEED)
 masked_model = MaskedModel(copy.base_model, encoder.config.hidden_size)
 masked_model = masked_model.to(encoder.device)
 for parameter in masked_model.words.parameters():
     parameter.requires_grad = False
-
-# %%
 ROWS, EPOCHS = 1500, 2
 rounds = [hide_tokens(pool["text"][:ROWS], seed=epoch) for epoch in range(EPOCHS)]
 unseen = hide_tokens(splits["validation"]["text"], seed=SEED)
 targets_seen = torch.cat([targets for *_, targets in rounds[0]])
 seen = torch.bincount(targets_seen, minlength=len(masked_model.bias))
 masked_model.bias.data = torch.log((seen + 0.1) / seen.sum())  # how common a word is
-
-
-def measure_loss() -> float:
-    """Mean loss of the hidden tokens in texts that are not trained on."""
-    loss = nn.CrossEntropyLoss(reduction="sum")
-    with torch.inference_mode():
-        total = sum(loss(masked_model(*row), targets) for *row, targets in unseen)
-    return float(total) / sum(len(targets) for *_, targets in unseen)
-
-
 optimizer = torch.optim.AdamW(
     [p for p in masked_model.parameters() if p.requires_grad], lr=3e-4
 )
 began = time.perf_counter()
-print(f"loss on unseen texts {measure_loss():.2f}", end="")
+print(f"loss on unseen texts {measure_loss(masked_model, unseen):.2f}", end="")
 for batches in rounds:
     for *inputs_, targets in batches:
         loss = nn.functional.cross_entropy(masked_model(*inputs_), targets)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    print(f", then {measure_loss():.2f}", end="")
+    print(f", then {measure_loss(masked_model, unseen):.2f}", end="")
 with torch.inference_mode():
     right = [masked_model(*row).argmax(-1) == targets for *row, targets in unseen]
 right = torch.cat(right).cpu().numpy()
@@ -587,7 +584,7 @@ for gap in ["The movie [MASK] good.", "One of the [MASK] films of the year."]:
 # both models' mean states.
 
 # %%
-del masked_model, optimizer  # their memory is wanted below
+del copy, masked_model, optimizer  # their memory is wanted below
 trio = ["I loved this film.", "What a wonderful movie!", "I hated this film."]
 trio += ["Interest rates rose again."]
 cosines = {}
@@ -652,7 +649,7 @@ def ask(examples: list[tuple[str, str]]) -> np.ndarray:
     questions = [put_question(row) for row in asked]
     prompts = [decoders.render_chat(decoder_tokenizer, q, examples) for q in questions]
     answers = [data.CLASS_NAMES] * len(prompts)
-    size = 4 if profile.name == "gpu" else 16
+    size = 8 if profile.name == "gpu" else 16  # rows that read the examples once
     scores = decoders.score_choices(
         decoder, decoder_tokenizer, prompts, answers, batch_size=size
     )

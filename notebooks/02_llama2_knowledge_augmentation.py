@@ -581,7 +581,8 @@ first_run = train(
 count = models.count_parameters(model)
 print(f"{first_run.steps} steps in {first_run.seconds:.0f} s,", end=" ")
 print(f"{first_run.tokens_per_second:,.0f} tokens/s")
-print(f"{count.lora:,} trained parameters; peak memory {first_run.peak_mb:,.0f} MB")
+print(f"{count.lora:,} trained parameters;", end=" ")
+print(f"peak memory of this notebook so far {first_run.peak_mb:,.0f} MB")
 
 # %% [markdown]
 # ## 8 · The exam, after
@@ -746,6 +747,8 @@ second_run = train(
     report_to="wandb",
 )
 del second_model
+gc.collect()  # a 4-bit layer and its weight point to each other
+torch.cuda.empty_cache()
 
 # %%
 runs = {
@@ -795,6 +798,8 @@ theirs = knowledge.score_questions(reloaded, tokenizer, exam.trained[:2], False)
 print("reloaded adapter scores as ours:", np.allclose(ours, theirs, atol=1e-5))
 print("so does the base without it:", np.allclose(ours, without, atol=1e-5))
 del fresh, reloaded
+gc.collect()
+torch.cuda.empty_cache()
 
 # %%
 asked = exam.trained[:20]
@@ -808,7 +813,8 @@ else:
     full, _ = decoders.load_decoder(decoder_name, **stored)
     merged = PeftModel.from_pretrained(full, adapter).merge_and_unload()
     scores["merged"] = knowledge.score_questions(merged, tokenizer, asked, False)
-    merged.to(torch.bfloat16).save_pretrained(folder / "merged")
+    merged = merged.to(torch.bfloat16)
+    merged.save_pretrained(folder / "merged", max_shard_size="2GB")
 for name, found in scores.items():
     hits = np.mean(found.argmax(1) == [q.right for q in asked])
     apart = np.abs(found - scores["4 bit + adapter"]).max()

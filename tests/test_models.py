@@ -168,3 +168,22 @@ def test_tiny_tokenizer_is_the_same_in_every_process():
     assert vocabulary["[PAD]"] == 0
     assert len(vocabulary) <= 400
     assert vocabulary == models.load_tokenizer("tiny").get_vocab()
+
+
+def test_a_bert_of_the_hub_trains_without_dropout(tmp_path):
+    """Failing means the gpu profile's BERT drops out at random where the recipe says 0."""
+    config = BertConfig(
+        vocab_size=400, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64
+    )
+    BertModel(config).save_pretrained(tmp_path)
+    models.load_tokenizer("tiny").save_pretrained(tmp_path)
+    model = models.load_classifier(str(tmp_path), seed=0, dropout=0.0)[0]
+    assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
+    assert model.config.attention_probs_dropout_prob == 0.0
+
+
+def test_a_decoder_with_a_head_keeps_no_cache():
+    """Failing means classifying with a large decoder fills a GPU with states that nobody reads."""
+    model = models.load_classifier("tiny:decoder", seed=0)[0]
+    ids = torch.tensor([[5, 6, 7]])
+    assert model(input_ids=ids).past_key_values is None

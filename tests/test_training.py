@@ -215,3 +215,17 @@ def test_precision_obeys_the_limit_on_instructions(monkeypatch):
     for has, dtype in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: {"avx512_bf16": has})
         assert choose_precision("cpu").dtype == dtype
+
+
+def test_several_gpus_do_not_change_the_batch(tmp_path, monkeypatch):
+    """Failing means a machine with two GPUs trains other batches, or stops with rows and weights apart."""
+
+    class SeesTwoGPUs(training.TrainingArguments):
+        def __post_init__(self):
+            super().__post_init__()
+            self._n_gpu = 2
+
+    monkeypatch.setattr(training, "TrainingArguments", SeesTwoGPUs)
+    settings = training.TrainSettings(1e-3, 1, 8)
+    more = {"output_dir": str(tmp_path), "report_to": "none"}
+    assert training.build_arguments(settings, choose_precision(), 10, 0, 0, **more).train_batch_size == 8
