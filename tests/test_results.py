@@ -236,7 +236,5 @@ def test_readme_says_what_the_studies_found():
     )
     assert abs(four["classic_2000.accuracy"].value - four["nbsvm_2000.accuracy"].value) < 0.01
     assert five["invented.retrieved_minus_paraphrased.choice"].low > 0
-    trained, untrained = five["invented.raft_elsewhere.token_f1"], five["invented.retrieved.token_f1"]
-    assert trained.value > 0.6 and untrained.high < trained.low  # mostly writes what it reads
-    assert trained.high - trained.low > 0.25  # unevenly
+    assert five["invented.raft_elsewhere_minus_retrieved.choice"].low > 0  # its three seeds: test_study_05
     assert five["invented.raft_elsewhere.abstained_unknown"].high < 0.2
