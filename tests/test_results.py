@@ -229,6 +229,7 @@ def test_readme_says_what_the_studies_found():
     assert one["bert_lora_2000_minus_gpt_lora_2000.accuracy"].high <= 0.02
     assert 1.7 < two["lora.choice_trained"].value / two["base.choice_trained"].value < 2.1
     assert two["lora.gain_untrained"].low < 0
+    assert two["lora_minus_search.choice_trained"].low < 0 < two["lora_minus_search.choice_trained"].value
     assert three["lora_label_minus_bert_lora.accuracy"].low > 0
     assert three["zero_shot.accuracy"].low < three["majority.accuracy"].value
     assert (
