@@ -4,7 +4,7 @@
 
 "plain" is Hugging Face's Trainer with padded rows and logits everywhere, "ours" this course's `train`: the
 same NF4 weights with double quantisation, the same LoRA on all linear layers, gradient checkpointing and
-bf16, the same rows in the same order. The weights are random, so it measures seconds and memory and nothing
+bf16, the same rows in the same batches. The weights are random, so it measures seconds and memory, nothing
 else. "terms" are rows as long as lesson 02's, "passages" as long as lesson 05's. Every case runs in a
 process of its own, and is warmed up before the clock runs.
 """
@@ -98,7 +98,7 @@ def warm_up(model: torch.nn.Module) -> None:
 
 def main(shape: str, steps: int) -> None:
     """Runs every case in a process of its own and prints the table."""
-    precision = choose_precision("cuda" if torch.cuda.is_available() else "cpu")
+    precision = choose_precision()
     print(f"{shape} on {pick_device()}, {precision.dtype}: {precision.reason}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         # in a process of its own, which gives the GPU's memory back when it ends
