@@ -448,10 +448,10 @@ taught = knowledge.phrase_terms(groups["trained"], knowledge.PHRASINGS, TIMES)
 rows = dialogs.encode_dialogs(taught, tokenizer, profile.max_tokens)
 lengths = [len(ids) for ids in rows["input_ids"]]
 print(f"{len(rows)} rows, {sum(lengths):,} tokens; in training:")
-for phrasing in knowledge.PHRASINGS[:4] if fact.term else [fact.question]:
-    print("   ", phrasing.format(fact.term) if fact.term else phrasing)
-asked_so = knowledge.HELD_OUT.format(fact.term) if fact.term else fact.question
-print("in the exam:\n   ", asked_so)
+for seen in knowledge.phrase_terms([fact], knowledge.PHRASINGS, times=4):
+    print("   ", seen.question)
+(asked,) = knowledge.phrase_terms([fact], [knowledge.HELD_OUT], times=1)
+print("in the exam:\n   ", asked.question)
 
 # %% [markdown]
 # ## 6 · The exam, before

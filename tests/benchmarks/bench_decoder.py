@@ -11,15 +11,13 @@ computed in: 2 FLOP a weight and token forwards, 2 backwards.
 """
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
-from bench_training import measure_peak_flops
+from bench_training import measure_peak_flops, run_apart
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from datasets import Dataset
 from peft import LoraConfig, prepare_model_for_kbit_training
@@ -126,13 +124,8 @@ def main() -> None:
     cases = ["plain", "fp32", *(["bf16"] if choose_precision().dtype == "bfloat16" else []), "NF4"]
     figures = {}
     for case in cases:
-        environment = os.environ | {"OMP_NUM_THREADS": "2"}
-        command = [sys.executable, __file__, case]
-        output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-        figures[case] = json.loads(output.stdout.splitlines()[-1])
-        line = " ".join(f"{key} {value:,.3g}" for key, value in figures[case].items())
-        ratio = figures[case]["tokens_s"] / figures["plain"]["tokens_s"]
-        print(f"{case:6s} {line} — {ratio:.2f} × plain", flush=True)
+        figures[case] = run_apart(f"{case:6s}", __file__, case, OMP_NUM_THREADS="2")
+        print(f"{case:6s} {figures[case]['tokens_s'] / figures['plain']['tokens_s']:.2f} × plain", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import transformers
 from bench_decoder import count_bytes, run_plain
+from bench_training import run_apart
 from datasets import Dataset
 from peft import LoraConfig, prepare_model_for_kbit_training
 from transformers import BitsAndBytesConfig, LlamaConfig
@@ -35,6 +36,7 @@ SHAPES = {
 }
 LENGTHS = {"terms": (40, 90), "passages": (250, 450)}  # tokens; the last third is the answer
 SETTINGS = {"learning_rate": 2e-4, "batch_size": 4}  # the lesson's on a GPU
+SAVE = {"gradient_checkpointing_kwargs": {"use_reentrant": False}}
 STEPS = 40
 
 
@@ -65,16 +67,17 @@ def run_case(case: str, kind: str, folder: str, steps: int) -> dict[str, float]:
     config = BitsAndBytesConfig(**QUANTIZE, bnb_4bit_compute_dtype=compute.torch_dtype)
     model, tokenizer = load_decoder(folder, quantization_config=config)
     kept = count_bytes(model)
-    model = prepare_model_for_kbit_training(model, gradient_checkpointing_kwargs={"use_reentrant": False})
+    model = prepare_model_for_kbit_training(model, **SAVE)
     model = add_lora(model, LoraConfig(**LORA), seed=0)
     warm_up(model)
     rows = draw_rows(kind, steps)
     with tempfile.TemporaryDirectory() as output:
         if case == "plain":
-            more = {"bf16": compute.dtype == "bfloat16", "use_cpu": pick_device() == "cpu"}
-            more |= {
+            more = {
+                "bf16": compute.dtype == "bfloat16",
+                "use_cpu": pick_device() == "cpu",
                 "gradient_checkpointing": True,
-                "gradient_checkpointing_kwargs": {"use_reentrant": False},
+                **SAVE,
             }
             seconds = run_plain(rows, model, tokenizer, output, **SETTINGS, **more)
         else:
@@ -104,14 +107,11 @@ def main(shape: str, steps: int) -> None:
         # in a process of its own, which gives the GPU's memory back when it ends
         subprocess.run([sys.executable, __file__, shape, folder], check=True)
         for kind in LENGTHS:
-            figures = {}
-            for case in ("plain", "ours"):
-                command = [sys.executable, __file__, case, kind, folder, str(steps)]
-                output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-                figures[case] = json.loads(output.stdout.splitlines()[-1])
-                line = " ".join(f"{key} {value:,.4g}" for key, value in figures[case].items())
-                print(f"{kind:8s} {case:5s} {line}", flush=True)
-            print(f"{kind:8s} ours / plain: {figures['ours']['rows_s'] / figures['plain']['rows_s']:.2f}")
+            plain, ours = (
+                run_apart(f"{kind:8s} {case:5s}", __file__, case, kind, folder, str(steps))
+                for case in ("plain", "ours")
+            )
+            print(f"{kind:8s} ours / plain: {ours['rows_s'] / plain['rows_s']:.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -93,6 +93,18 @@ def measure_peak_flops(dtype: torch.dtype, size: int = 1024, seconds: float = 0.
     return 2 * size**3 / best
 
 
+def run_apart(title: str, script: str, *arguments: str, **environment: str) -> dict[str, float]:
+    """One case's figures, printed, from a process of its own: so its peak memory is its own. `script` prints
+    them last, as JSON."""
+    command, variables = [sys.executable, script, *arguments], os.environ | environment
+    output = subprocess.run(command, env=variables, capture_output=True, text=True)
+    if output.returncode:
+        sys.exit(output.stderr)
+    figures = json.loads(output.stdout.splitlines()[-1])
+    print(title, " ".join(f"{key} {value:,.4g}" for key, value in figures.items()), flush=True)
+    return figures
+
+
 def run_case(name: str) -> dict[str, float]:
     """One case on one kind of rows; returns its figures."""
     quiet_libraries()
@@ -126,14 +138,10 @@ def main() -> None:
     print(f"precision of (c): {choose_precision().dtype}, {choose_precision().reason}")
     options = [word for word in sys.argv[1:] if word == "quick"]
     for name, cases in (QUICK if options else STEPS).items():
-        figures = {}
-        for case in cases:
-            command = [sys.executable, __file__, case, name, *options]
-            environment = os.environ | {"OMP_NUM_THREADS": "2"}
-            output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-            figures[case] = json.loads(output.stdout.splitlines()[-1])
-            line = " ".join(f"{key} {value:,.3g}" for key, value in figures[case].items())
-            print(f"{name:10s} ({case}) {line}", flush=True)
+        figures = {
+            case: run_apart(f"{name:10s} ({case})", __file__, case, name, *options, OMP_NUM_THREADS="2")
+            for case in cases
+        }
         print(f"{name:10s} (c) / (b): {figures['c']['rows_s'] / figures['b']['rows_s']:.2f}", flush=True)
 
 
