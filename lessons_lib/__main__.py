@@ -5,10 +5,21 @@ cannot even be imported.
 """
 
 import argparse
+import errno
 import sys
 from pathlib import Path
 
+from lessons_lib.errors import CourseError
 from lessons_lib.ops.colab import REPOSITORY  # which needs the standard library alone
+
+# what the operating system refuses, and what the reader can do about it
+MENDABLE = {
+    errno.EACCES: "write to a folder of your own, or change its rights.",
+    errno.EPERM: "write to a folder of your own, or change its rights.",
+    errno.EROFS: "write to a disk that is not read-only.",
+    errno.ENOSPC: "free some space; LESSONS_CACHE and TMPDIR move the largest files elsewhere.",
+    errno.EDQUOT: "free some space; LESSONS_CACHE and TMPDIR move the largest files elsewhere.",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,10 +27,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         return options.run(options) or 0
-    except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not type(error).__module__.startswith("lessons_lib"):
-            raise  # not an error of ours, which name their remedy
+    except CourseError as error:
         print(f"\n{error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in MENDABLE:
+            raise  # a bug of the course: its traceback says where
+        print(f"\n{error}. Remedy: {MENDABLE[error.errno]}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         remedy = "; --resume goes on from there" if options.command == "finetune" else ""

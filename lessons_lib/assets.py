@@ -19,11 +19,13 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock
 
+from lessons_lib.errors import CourseError
+
 ASSET_TABLE = Path(__file__).with_name("assets.toml")
 ASSET_LIST = Path(__file__).resolve().parent.parent / "data" / "assets.txt"
 
 
-class AssetError(RuntimeError):
+class AssetError(CourseError):
     """An asset could not be had; the message says why and what to do."""
 
 

@@ -23,6 +23,7 @@ from transformers.utils import logging
 
 from lessons_lib.assets import fetch_asset
 from lessons_lib.data import CLASS_NAMES, SAMPLES
+from lessons_lib.errors import CourseError, SettingError
 from lessons_lib.machine import pick_device
 
 HEAD = ("pre_classifier", "classifier")  # the layers DistilBERT adds on top for classification
@@ -40,7 +41,7 @@ BERT_TO_DISTILBERT = (
 )
 
 
-class ModelError(RuntimeError):
+class ModelError(CourseError):
     """A model could not be loaded; the message says which, why and what to do."""
 
 
@@ -78,10 +79,10 @@ def load_classifier(
     left out. Raises ModelError when a Hub model cannot be had.
     """
     if pooling not in ("cls", "mean"):
-        raise ValueError(f'pooling is {pooling!r}; remedy: "cls" or "mean".')
+        raise SettingError(f"there is no pooling {pooling!r}.", remedy='pooling="cls" or "mean".')
     config = load_config(name, class_names)
     if pooling == "mean" and config.model_type != "distilbert":
-        raise ValueError(f'{name} reads its states in its own way; remedy: pooling="cls".')
+        raise SettingError(f"{name} reads its states in its own way.", remedy='pooling="cls".')
     if dropout is not None:
         config.update({name: dropout for name in vars(config) if "dropout" in name})
     tokenizer = load_tokenizer(name)

@@ -9,6 +9,7 @@ import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from lessons_lib.errors import SettingError
 from lessons_lib.machine import choose_precision
 
 PROFILE_FILE = Path(__file__).with_name("profiles.toml")
@@ -58,7 +59,11 @@ def load_profile(lesson: str, name: str | None = None, **overrides: object) -> P
     name = name or os.environ.get("LESSONS_PROFILE") or "laptop"
     table = tomllib.loads(PROFILE_FILE.read_text(encoding="utf-8"))
     if name not in table:
-        raise ValueError(f"LESSONS_PROFILE is {name!r}; remedy: set it to one of {', '.join(table)}.")
+        raise SettingError(
+            f"there is no profile {name!r}.",
+            where="LESSONS_PROFILE",
+            remedy=f"set it to one of {', '.join(table)}.",
+        )
     layers = []
     for layer in (table[name], table[name].get(lesson, {})):
         layers += [layer, layer.get(NARROWING, {}) if choose_precision().dtype == "float32" else {}]
@@ -69,5 +74,8 @@ def load_profile(lesson: str, name: str | None = None, **overrides: object) -> P
         values |= {key: value for key, value in layer.items() if not isinstance(value, dict)}
     unknown = (set(values) | set(overrides)) - {field.name for field in fields(Profile)}
     if unknown:
-        raise ValueError(f"A profile has no field {', '.join(sorted(unknown))}; see {PROFILE_FILE}.")
+        raise SettingError(
+            f"a profile has no field {', '.join(sorted(unknown))}.",
+            remedy=f"one of those in {PROFILE_FILE}.",
+        )
     return replace(Profile(**values), **overrides)

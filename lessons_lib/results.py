@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
+from lessons_lib.errors import CourseError
 from lessons_lib.evaluation import Metric
 from lessons_lib.machine import describe_machine, peak_memory_mb
 
@@ -22,6 +23,10 @@ BUILT = REPOSITORY / "build" / "results"
 PUBLISHED = REPOSITORY / "data" / "results"
 CARD = Path(__file__).with_name("card.md")
 VERSIONS = ("torch", "transformers", "peft", "datasets", "accelerate", "scikit-learn")
+
+
+class ResultsError(CourseError):
+    """Results that were asked for have not been measured."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,13 @@ def write_results(results: Results, folder: Path = BUILT) -> Path:
 
 
 def read_results(lesson: str, profile: str, folder: Path = PUBLISHED) -> Results:
-    """Reads what was written; profile may be "study". Raises FileNotFoundError with the remedy."""
+    """Reads what was written; profile may be "study". Raises ResultsError where it is missing."""
     path = folder / profile / f"{lesson}.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; remedy: make study LESSON={lesson[:2]}")
+        command = "study" if profile == "study" else "course"
+        raise ResultsError(
+            "there are no such results.", where=str(path), remedy=f"make {command} LESSON={lesson[:2]}"
+        )
     content = json.loads(path.read_text(encoding="utf-8"))
     content["metrics"] = {name: Metric(**metric) for name, metric in content["metrics"].items()}
     return Results(**content)
@@ -81,7 +89,7 @@ def find_results(lesson: str, profile: str) -> Results | None:
     """As `read_results`, or None where nothing has been published yet."""
     try:
         return read_results(lesson, profile)
-    except FileNotFoundError:
+    except ResultsError:
         return None
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from lessons_lib.data import DataError, decode_file
 from lessons_lib.dialogs import Dialog, read_dialogs
+from lessons_lib.errors import SettingError
 from lessons_lib.evaluation import Embedder
 from lessons_lib.knowledge import ONTOLOGY, read_terms
 
@@ -65,9 +66,9 @@ class PassageIndex:
         searches = {"meaning": [self._search_meaning], "words": [self._search_words]}
         searches["both"] = [*searches["meaning"], *searches["words"]]
         if by not in searches:
-            raise ValueError(f"by is {by!r}; remedy: one of {', '.join(searches)}.")
+            raise SettingError(f"there is no search by {by!r}.", remedy=f"one of {', '.join(searches)}.")
         if not self.passages:
-            raise ValueError("The index is empty. Remedy: update it with passages first.")
+            raise SettingError("the index is empty.", remedy="update it with passages first.")
         depth = min(len(self.passages), max(k, 50) if by == "both" else k)
         lists = zip(*(search(queries, depth) for search in searches[by]), strict=True)
         ranked = [fuse_ranks(found) if by == "both" else found[0] for found in lists]

@@ -27,6 +27,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from lessons_lib.data import pad_batch
 from lessons_lib.dialogs import answer_loss, check_labels, flatten_batch
+from lessons_lib.errors import SettingError
 from lessons_lib.machine import Precision, choose_precision, join_processes, peak_memory_mb, pick_device
 from lessons_lib.progress import progress_bar
 from lessons_lib.speed import compute_in
@@ -243,9 +244,9 @@ def build_arguments(
     steps; 0 is never. Raises ValueError when a batch cannot be shared out evenly to the processes."""
     processes = join_processes().num_processes
     if settings.batch_size % processes:
-        raise ValueError(
-            f"A batch of {settings.batch_size} rows cannot be shared out to {processes} processes. Remedy: a "
-            "batch size that they divide."
+        raise SettingError(
+            f"a batch of {settings.batch_size} rows cannot be shared out to {processes} processes.",
+            remedy="a batch size that they divide.",
         )
     arguments = TrainingArguments(
         **more,
@@ -283,7 +284,7 @@ def tabulate_history(log: list[dict]) -> pd.DataFrame:
 def prepare_tracking(report_to: str, output_dir: Path) -> None:
     """Sets a tracker up so that it never asks anything: W&B runs offline unless WANDB_API_KEY is set."""
     if report_to not in TRACKERS:
-        raise ValueError(f"report_to is {report_to!r}; remedy: one of {', '.join(TRACKERS)}.")
+        raise SettingError(f"there is no tracker {report_to!r}.", remedy=f"one of {', '.join(TRACKERS)}.")
     folder = str(output_dir.resolve() / report_to)
     if report_to == "wandb":
         os.environ.setdefault("WANDB_MODE", "online" if os.environ.get("WANDB_API_KEY") else "offline")
@@ -354,9 +355,10 @@ def _prepare_checkpoints(output_dir: Path, run: dict, resume: bool) -> str | Non
     output_dir.mkdir(parents=True, exist_ok=True)
     record = output_dir / "settings.json"
     if resume and record.is_file() and json.loads(record.read_text(encoding="utf-8")) != run:
-        raise ValueError(
-            f"{output_dir} holds a run with other settings or rows. Remedy: the same ones, another "
-            "output folder, or a start without resuming."
+        raise SettingError(
+            "the folder holds a run with other settings or rows.",
+            where=str(output_dir),
+            remedy="the same ones, another output folder, or a start without resuming.",
         )
     whole = [path for path in output_dir.glob("checkpoint-*") if resume and _is_whole(path, run)]
     keep = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)

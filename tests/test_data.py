@@ -9,6 +9,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from lessons_lib import data
+from lessons_lib.data import reviews as reviews_module
 
 GOOD = [("A fine film", "pos"), ("A dull film", "neg")]
 
@@ -148,7 +149,7 @@ def test_duplicates_are_dropped_across_splits():
     """Failing means test rows were seen in training."""
     rows = [("Same text!", 1, "train"), ("same  text", 1, "test"), ("other", 0, "train")]
     frame = pd.DataFrame(rows, columns=["text", "label", "split"])
-    kept, dropped = data._drop_duplicates(frame)
+    kept, dropped = reviews_module._drop_duplicates(frame)
     assert dropped == 1
     assert sorted(kept["split"]) == ["test", "train"]
     assert kept[kept["split"] == "test"]["text"].item() == "same  text"
@@ -163,7 +164,7 @@ def test_documents_stay_on_one_side():
             "document": [f"article {n // 5}" for n in range(200)],
         }
     )
-    part, rest = data._cut(frame, 40, seed=0)
+    part, rest = reviews_module._cut(frame, 40, seed=0)
     assert not set(part["document"]) & set(rest["document"])
     assert 30 <= len(part) <= 50
 
@@ -237,7 +238,7 @@ def test_hub_labels_are_read_by_name(monkeypatch):
         name: Dataset.from_dict(dict(zip(features, zip(*rows, strict=True), strict=True)), features=features)
         for name, rows in parts.items()
     }
-    monkeypatch.setattr(data, "load_dataset", lambda name: DatasetDict(parts))
+    monkeypatch.setattr(reviews_module, "load_dataset", lambda name: DatasetDict(parts))
     splits = data.load_reviews("somebody/sentiment", validation_rows=6, test_rows=9, neutral=True)
     names = splits["train"].features["label"].names
     for part in splits.values():
@@ -251,7 +252,9 @@ def test_phrasebank_is_read_from_its_archive(tmp_path, monkeypatch):
     with zipfile.ZipFile(archive, "w") as files:
         files.write(write_phrases(tmp_path / "mine.txt"), data.PHRASEBANK_FILES[1])
     asked = []
-    monkeypatch.setattr(data, "hf_hub_download", lambda *a, **o: asked.append((*a, o)) or str(archive))
+    monkeypatch.setattr(
+        reviews_module, "hf_hub_download", lambda *a, **o: asked.append((*a, o)) or str(archive)
+    )
     splits = load(data.PHRASEBANK, neutral=True)
     assert asked == [(data.PHRASEBANK, data.PHRASEBANK_FILES[0], {"repo_type": "dataset"})]
     assert any("Malmö" in text for text in splits["train"]["text"])

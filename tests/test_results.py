@@ -129,7 +129,7 @@ def test_results_survive_writing_and_reading(tmp_path):
 
 def test_missing_results_name_the_command(tmp_path):
     """Failing means a fresh fork does not know how numbers are made."""
-    with pytest.raises(FileNotFoundError, match="make study LESSON=09"):
+    with pytest.raises(results.ResultsError, match="make study LESSON=09"):
         results.read_results("09_x", "study", tmp_path)
 
 

@@ -125,9 +125,9 @@ def test_missing_index_is_an_empty_one(embedder, tmp_path):
 
 def test_wrong_questions_to_an_index_are_errors(index, embedder):
     """Failing means a misspelt kind of search, or an empty index, gives strange results."""
-    with pytest.raises(ValueError, match="by is 'vectors'; remedy: one of meaning, words, both"):
+    with pytest.raises(ValueError, match="no search by 'vectors'. Remedy: one of meaning, words, both"):
         index.search(["x"], 1, "vectors")
-    with pytest.raises(ValueError, match="The index is empty"):
+    with pytest.raises(ValueError, match="the index is empty"):
         PassageIndex(embedder).search(["x"], 1)
 
 

@@ -21,6 +21,7 @@ from nbgrader.preprocessors import (
     LockCells,
 )
 
+from lessons_lib.errors import CourseError
 from lessons_lib.ops.pairs import NOTEBOOKS, read_source
 
 FOLDER = NOTEBOOKS / "assignments"
@@ -30,7 +31,7 @@ SECRET = re.compile(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)### END (?:SOLUT
 TELLING = 12  # shorter lines, such as a bracket or a return, give nothing away
 
 
-class ReleaseError(ValueError):
+class ReleaseError(CourseError):
     """A student version that would give solutions or hidden tests away."""
 
 

@@ -7,6 +7,7 @@ import re
 import tomllib
 from pathlib import Path
 
+from lessons_lib.errors import SettingError
 from lessons_lib.results import REPOSITORY
 
 FILES = ("pyproject.toml", "*.md", "CITATION.cff", "notebooks/[0-9]*.*", "notebooks/*.md", "docs/*")
@@ -23,7 +24,7 @@ def write_badges(address: str, root: Path = REPOSITORY) -> list[Path]:
     """Puts `address` ("owner/name") wherever the old one stands; returns the files changed. ValueError for
     what is no address."""
     if not re.fullmatch(r"[\w-]+/[\w.-]+(?<!\.git)", address):
-        raise ValueError(f"REPO={address!r} is no address. Remedy: make badges REPO=owner/name")
+        raise SettingError("is no address.", where=f"REPO={address!r}", remedy="make badges REPO=owner/name")
     old, changed = read_address(root), []
     for path in sorted({path for pattern in FILES for path in root.glob(pattern) if path.is_file()}):
         before = after = path.read_text(encoding="utf-8")

@@ -17,6 +17,7 @@ from lessons_lib import knowledge
 from lessons_lib.data import DataError
 from lessons_lib.decoders import choose_decoder, generate_answers, load_decoder, render_chat
 from lessons_lib.dialogs import Dialog, encode_dialogs, read_dialogs
+from lessons_lib.errors import SettingError
 from lessons_lib.evaluation import Metric
 from lessons_lib.machine import choose_precision, join_processes
 from lessons_lib.models import add_lora
@@ -34,7 +35,7 @@ def run_finetune(options: argparse.Namespace) -> dict[str, Metric]:
     """Trains, saves, examines and asks; returns the metrics (none in processes but the first)."""
     state = join_processes()  # first: it gives each process its own GPU
     if options.epochs < 1:
-        raise ValueError(f"--epochs is {options.epochs}; remedy: 1 or more.")
+        raise SettingError(f"{options.epochs} epochs train nothing.", where="--epochs", remedy="1 or more.")
     facts = read_dialogs(options.data)
     profile = load_profile(LESSON)
     name = options.model or profile.decoder

@@ -23,6 +23,7 @@ import torch
 from joblib import cpu_count
 
 from lessons_lib.data import decode_file
+from lessons_lib.errors import CourseError
 from lessons_lib.ops.assignments import Assignment, list_assignments, read_assignment
 from lessons_lib.ops.report import write_pages
 from lessons_lib.ops.sandbox import Sandbox, SandboxError, StudentError, check_sandbox, make_printable
@@ -32,7 +33,7 @@ from lessons_lib.progress import progress_bar
 PRELOAD = ("numpy", "torch", "pandas", "matplotlib.pyplot", "scipy", "sklearn")
 
 
-class OverrideError(ValueError):
+class OverrideError(CourseError):
     """A line of overrides.csv that names nobody, no exercise, or no number."""
 
 

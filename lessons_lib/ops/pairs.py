@@ -8,6 +8,7 @@ from pathlib import Path
 import jupytext
 from nbformat import NotebookNode
 
+from lessons_lib.errors import SettingError
 from lessons_lib.results import REPOSITORY
 
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -19,7 +20,9 @@ def list_lessons(number: str = "") -> list[Path]:
     chosen = [path for path in lessons if path.name.startswith(number.zfill(2) if number else "")]
     if not chosen:
         names = ", ".join(path.stem for path in lessons)
-        raise ValueError(f"There is no lesson {number!r}; remedy: LESSON= the number of one of {names}.")
+        raise SettingError(
+            f"there is no lesson {number!r}.", where="LESSON", remedy=f"the number of one of {names}."
+        )
     return chosen
 
 

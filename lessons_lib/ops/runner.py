@@ -17,6 +17,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
 from lessons_lib.assets import ASSETS, cache_folder
+from lessons_lib.errors import CourseError
 from lessons_lib.models import packaged_folder
 from lessons_lib.ops.pages import write_glossary, write_index, write_page
 from lessons_lib.ops.pairs import NOTEBOOKS, list_lessons, read_source
@@ -26,7 +27,7 @@ from lessons_lib.results import BUILT, PUBLISHED, REPOSITORY, Results, read_resu
 BUILD = REPOSITORY / "build"
 
 
-class LessonError(RuntimeError):
+class LessonError(CourseError):
     """A lesson failed; the message names its cell and error."""
 
 

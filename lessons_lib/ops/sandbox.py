@@ -28,6 +28,7 @@ from pathlib import Path
 
 import psutil
 
+from lessons_lib.errors import CourseError
 from lessons_lib.ops import student
 from lessons_lib.results import REPOSITORY
 
@@ -50,7 +51,7 @@ REMEDY = (
 )
 
 
-class SandboxError(RuntimeError):
+class SandboxError(CourseError):
     """The sandbox does not work here."""
 
 

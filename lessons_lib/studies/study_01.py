@@ -17,6 +17,7 @@ from scipy.special import softmax
 from lessons_lib import baselines
 from lessons_lib.data import CLASS_NAMES, take_rows
 from lessons_lib.decoders import load_decoder, render_chat, score_choices
+from lessons_lib.errors import DataError
 from lessons_lib.profiles import load_profile
 from lessons_lib.recipes import Recipe
 from lessons_lib.results import PUBLISHED, read_predictions, read_results
@@ -86,10 +87,12 @@ def ask_decoder(examples: tuple[tuple[str, str], ...]) -> tuple[np.ndarray, floa
 
 
 def _read_arm(name: str, seed: int, labels: np.ndarray) -> ArmRun:
-    """One arm of lesson 04's published study. ValueError if it was tested on other rows."""
+    """One arm of lesson 04's published study. DataError if it was tested on other rows."""
     study, kept = read_results(OTHER, "study"), read_predictions(OTHER)
     if not np.array_equal(kept["labels.test"], labels):
-        raise ValueError(f"{KEPT} holds other test rows. Remedy: make study LESSON=04, then this one again.")
+        raise DataError(
+            "it holds other test rows.", where=str(KEPT), remedy="make study LESSON=04, then this one again."
+        )
     probabilities = kept[f"test.{name}"][study.seeds.index(seed)].astype(np.float32)
     names = ("seconds", "tokens_per_second", "trainable", "peak_mb", "checkpoint_mb")
     cost = {key: study.metrics[f"{name}.{key}"].value for key in names if f"{name}.{key}" in study.metrics}

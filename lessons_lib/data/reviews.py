@@ -6,27 +6,20 @@ made on validation; test is looked at once. It does not tokenize, and it balance
 """
 
 import csv
-import html
 import io
-import json
-import re
 import zipfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
 from huggingface_hub import hf_hub_download
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
-from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedTokenizerBase
 
-from lessons_lib.assets import fetch_asset
+from lessons_lib.data.files import SAMPLES, clean_text, decode_file, read_json_rows, read_table
+from lessons_lib.data.sources.snippets import MIN_RATING, label_ratings, read_snippets
+from lessons_lib.errors import DataError
 
-SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
 CLASS_NAMES = ["negative", "positive"]
 THREE_CLASSES = ["negative", "neutral", "positive"]
 TEXT_COLUMNS = ("text", "review", "sentence")
@@ -38,15 +31,9 @@ TABLES = (".csv", ".tsv", ".json", ".jsonl")
 ENDINGS = (*TABLES, ".txt")
 PHRASEBANK = "takala/financial_phrasebank"  # a name on the Hub; a script that `datasets` no longer runs
 PHRASEBANK_FILES = ("data/FinancialPhraseBank-v1.0.zip", "FinancialPhraseBank-v1.0/Sentences_50Agree.txt")
-SNIPPET_FILES = {"movie": "movieReview", "news": "nytEditorial", "product": "amazonReview"}
 SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation"}
 SPLIT_NAMES |= {"val": "validation", "test": "test"}
 SAMPLE_FILES = {"samples": SAMPLES / "movie_reviews.csv", "samples:news": SAMPLES / "news_sentences.txt"}
-MIN_RATING = 0.5  # snippets rated nearer to 0 than this are neutral
-
-
-class DataError(ValueError):
-    """The data cannot be used as it is; the message names file, row and remedy."""
 
 
 def load_reviews(
@@ -107,110 +94,6 @@ def count_classes(splits: DatasetDict) -> pd.DataFrame:
             for name, part in splits.items()
         }
     ).T
-
-
-def tokenize_reviews(
-    dataset: Dataset | DatasetDict, tokenizer: PreTrainedTokenizerBase, max_tokens: int
-) -> Dataset | DatasetDict:
-    """The same rows as `input_ids` (at most `max_tokens` each, unpadded) and `labels`."""
-
-    def encode(batch: dict) -> dict:
-        """A batch of rows, tokenized."""
-        ids = tokenizer(batch["text"], truncation=True, max_length=max_tokens)["input_ids"]
-        return {"input_ids": ids, "labels": batch["label"]}
-
-    columns = dataset["train"].column_names if isinstance(dataset, DatasetDict) else dataset.column_names
-    return dataset.map(encode, batched=True, remove_columns=columns, desc=None)
-
-
-def pad_batch(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
-    """Rows of `input_ids` (and `labels`) as tensors (batch, tokens), padded to the longest."""
-    ids = [torch.as_tensor(row["input_ids"]) for row in rows]
-    batch = {
-        "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_id),
-        "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
-    }
-    if "labels" in rows[0]:
-        batch["labels"] = torch.tensor([row["labels"] for row in rows])
-    return batch
-
-
-@dataclass(frozen=True)
-class FlatRows:
-    """Rows of tokens as one sequence in which what rows begin with in common stands once.
-
-    `tokens` and `positions` (tokens); `visible` (tokens, tokens), True where a token may look: at itself and
-    at what precedes it in its rows; `paths`, each row's places in the sequence.
-    """
-
-    tokens: torch.Tensor
-    positions: torch.Tensor
-    visible: torch.Tensor
-    paths: list[list[int]]
-
-    def inputs(self) -> dict[str, torch.Tensor]:
-        """What a causal model reads: `input_ids` and `position_ids` (1, tokens), `attention_mask` (1, 1,
-        tokens, tokens)."""
-        mask = self.visible[None, None]
-        return {"input_ids": self.tokens[None], "position_ids": self.positions[None], "attention_mask": mask}
-
-
-def flatten_rows(rows: Iterable[Sequence[int]]) -> FlatRows:
-    """Lays rows of tokens out as a tree: a causal model gives each token the state it has in its row alone,
-    without padding, and reads shared beginnings (a system message, a question with four answers) once."""
-    tokens, positions, parents, paths, places = [], [], [], [], {}
-    for row in rows:
-        path = [-1]
-        for position, token in enumerate(row):
-            place = places.setdefault((path[-1], token), len(tokens))
-            if place == len(tokens):
-                tokens.append(token)
-                positions.append(position)
-                parents.append(path[-1])
-            path.append(place)
-        paths.append(path[1:])
-    visible = torch.eye(len(tokens), dtype=torch.bool)
-    for place, parent in enumerate(parents):
-        if parent >= 0:
-            visible[place] |= visible[parent]
-    return FlatRows(torch.tensor(tokens), torch.tensor(positions), visible, paths)
-
-
-def read_snippets(domain: str) -> pd.DataFrame:
-    """Human-rated snippets with columns `text`, `rating` (mean of about 20 people, −4 to 4), `document`.
-
-    domain: "movie" (each its own document), "news" (sentences of articles) or "product" (of reviews).
-    """
-    if domain not in SNIPPET_FILES:
-        raise DataError(f"There are no {domain!r} snippets; there are {', '.join(SNIPPET_FILES)}.")
-    rows = _read_snippet_file(domain, "GroundTruth")
-    rows = [row for row in rows if len(row) == 3 and row[0] != "id"]  # one source has a header line
-    frame = pd.DataFrame(rows, columns=["document", "rating", "text"]).astype({"rating": float})
-    frame["document"] = frame["document"].str.split("_").str[0]
-    frame["text"] = frame["text"].map(clean_text)
-    return frame
-
-
-def read_ratings(domain: str) -> np.ndarray:
-    """What each of 20 people gave (rows, 20), −4 to 4, for the rows of `read_snippets` in their order."""
-    rows = [row for row in _read_snippet_file(domain, "anonDataRatings") if len(row) == 4]
-    return np.array([json.loads(row[3]) for row in rows if row[0] != "id"])
-
-
-def label_ratings(means: np.ndarray) -> np.ndarray:
-    """The classes (rows), numbers of THREE_CLASSES, of mean ratings: those nearer to 0 than MIN_RATING are
-    neutral."""
-    return np.where(np.abs(means) < MIN_RATING, 1, np.where(means > 0, 2, 0))
-
-
-def _read_snippet_file(domain: str, kind: str) -> list[list[str]]:
-    path = fetch_asset("snippets") / f"{SNIPPET_FILES[domain]}Snippets_{kind}.txt"
-    return [line.split("\t") for line in path.read_text(encoding="utf-8-sig").splitlines()]
-
-
-def clean_text(text: str) -> str:
-    """Without HTML breaks, tags' entities or runs of white space."""
-    return " ".join(html.unescape(re.sub(r"<br\s*/?>", " ", text, flags=re.IGNORECASE)).split())
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -292,7 +175,7 @@ def _read_file(path: Path) -> pd.DataFrame:
         elif path.suffix.lower() == ".json":
             frame = pd.read_json(io.StringIO(text), dtype=False)
         else:
-            frame = _read_table(path, text)
+            frame = read_table(path, text)
     except (ValueError, csv.Error) as error:
         if isinstance(error, DataError):
             raise
@@ -304,50 +187,6 @@ def _read_lines(text: str, where: str) -> pd.DataFrame:
     """Lines sentence@label, as Financial PhraseBank has them."""
     rows = [line.rpartition("@")[::2] for line in text.strip().splitlines()]
     return _check_rows(pd.DataFrame(rows, columns=["text", "label"]), where, "line {}").assign(split="")
-
-
-def read_json_rows(path: Path, text: str) -> list[tuple[str, dict]]:
-    """Where each object of a JSON list or JSONL file stands, and the object. DataError for anything else."""
-    if path.suffix.lower() == ".jsonl":
-        lines = [(f"{path}, line {n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-        rows = [(where, _parse_json(line, where)) for where, line in lines]
-    else:
-        rows = _parse_json(text, str(path))
-        if not isinstance(rows, list):
-            raise DataError(
-                f"{path} is not a list. Remedy: [{{…}}, {{…}}], or one object a line in a .jsonl."
-            )
-        rows = [(f"{path}, row {number}", row) for number, row in enumerate(rows, 1)]
-    for where, row in rows:
-        if not isinstance(row, dict):
-            raise DataError(f'{where}: not an object. Remedy: {{"text": …, "label": …}}, as the data needs.')
-    return rows
-
-
-def _parse_json(text: str, where: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{where}: {error}. Remedy: mend the JSON there.") from error
-
-
-def _read_table(path: Path, text: str) -> pd.DataFrame:
-    header = text.splitlines()[0]
-    separator = max("\t,;", key=header.count) if path.suffix.lower() == ".csv" else "\t"
-    return pd.read_csv(
-        io.StringIO(text), sep=separator, index_col=False, dtype=str, keep_default_na=False, na_values=[""]
-    )
-
-
-def decode_file(path: Path) -> str:
-    """A text file's content: UTF-8, UTF-16 with its mark, or what older spreadsheets write."""
-    raw = path.read_bytes()
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return raw.decode("utf-16")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return raw.decode("cp1252", errors="replace")
 
 
 # --- checking and splitting -----------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""One reader a data set that needs its own."""
