@@ -4,6 +4,8 @@ import html
 import io
 import json
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +13,39 @@ import pandas as pd
 from lessons_lib.errors import DataError
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
+
+SHOWN_PROBLEMS = 5  # bad rows that an error names; more are counted
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The objects of a file in their order.
+
+    objects: one dict a row, keys as the file has them. places: where each stands, such as "facts.json, row 3"
+    or "facts.csv, line 7". notes: what was understood of the file, such as "UTF-8" or "tab-separated".
+    """
+
+    objects: list[dict[str, object]]
+    places: list[str]
+    notes: list[str]
+
+
+def read_rows(path: Path) -> Rows:
+    """The rows of a file. Raises DataError, which names file, place and remedy."""
+    raise NotImplementedError
+
+
+def refuse_rows(problems: Iterable[tuple[str, str]], remedy: str) -> None:
+    """Raises a DataError that names all bad rows at once; does nothing where there are none.
+
+    problems: place and what is wrong there. Places beyond the first SHOWN_PROBLEMS are counted.
+    """
+    lines = [f"{place}: {what}" for place, what in problems]
+    if not lines:
+        return
+    shown = "\n".join(lines[:SHOWN_PROBLEMS])
+    more = f"\nand {len(lines) - SHOWN_PROBLEMS:,} more" if len(lines) > SHOWN_PROBLEMS else ""
+    raise DataError(f"{shown}{more}\n", remedy=remedy)
 
 
 def clean_text(text: str) -> str:
