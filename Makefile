@@ -1,4 +1,4 @@
-# make course    set everything up and run the lessons          (LESSON=04, DATA=reviews.csv)
+# make course    set everything up and run the lessons          (LESSON=04, DATA=reviews.csv, LABELS="1=negative,2=positive", FROM=03)
 # make test      set everything up and check everything
 # make lab       open the lessons in JupyterLab
 # make notebooks run the lessons and publish their outputs and numbers
@@ -18,19 +18,30 @@ SITE_READY := $(VENV)/.site-ready
 BENCH_02 := bench_decoder.py
 BENCH_05 := bench_retrieval.py
 BENCH_gpu := bench_gpu.py
-LESSON_OPTION = $(if $(LESSON),--lesson "$(LESSON)") $(if $(filter command,$(firstword $(origin DATA))),--data "$(DATA)")
+
+# What the shell brings along from other Pythons must not reach this one, nor move what pip installs.
+unexport PYTHONHOME PYTHONOPTIMIZE PYTHONWARNINGS
+PIP := env -u PYTHONPATH -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT PIP_USER=0 $(PY) -m pip --disable-pip-version-check
+
+# A text as one word of the shell, whatever is in it; a variable's own text, if it was given to make.
+quote = '$(subst ','\'',$(1))'
+given = $(if $(filter command,$(firstword $(origin $(1)))),$(value $(1)))
+option = $(if $(call given,$(2)),$(1) $(call quote,$(call given,$(2))))
+LESSON_OPTION = $(if $(LESSON),--lesson $(call quote,$(LESSON))) $(call option,--from,FROM) \
+	$(call option,--data,DATA) $(call option,--labels,LABELS) \
+	$(if $(filter environment,$(origin DATA)),$(warning DATA is read only behind make: make course LESSON=04 DATA=reviews.csv))
 
 .PHONY: course test lab doctor notebooks study bench site badges doors release grade setup
 course: setup
 	@$(PY) -m lessons_lib course $(LESSON_OPTION)
 test: setup
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
-	$(PY) -m pytest -n 2
-	LESSONS_PROFILE=smoke OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONPATH=$(CURDIR)/tests/no_network \
+	PYTHONPATH= $(PY) -m pytest -n 2
+	LESSONS_PROFILE=smoke LESSONS_PRECISION=$(or $(LESSONS_PRECISION),float32) OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONPATH=$(call quote,$(CURDIR)/tests/no_network) \
 		$(PY) -m pytest -n 2 --dist loadscope --nbval-lax --nbval-cell-timeout 120 \
 		notebooks/*.ipynb notebooks/assignments/source
 lab: setup
-	@$(PY) -m jupyter lab notebooks
+	@$(PY) -m lessons_lib.ops.lab
 notebooks: setup
 	@$(PY) -m lessons_lib notebooks $(LESSON_OPTION)
 study: setup
@@ -42,22 +53,23 @@ doctor: setup
 site: $(SITE_READY)
 	@$(PY) docs/build.py
 badges: setup
-	@$(PY) -m lessons_lib badges "$(or $(REPO),$(error REPO= is missing: owner/name))"
+	@$(PY) -m lessons_lib badges $(call quote,$(or $(REPO),$(error REPO= is missing: owner/name)))
 doors: site
 	$(PY) -m pytest -v -o pythonpath="tests tests/doors" tests/doors/web_page.py tests/doors/widgets.py tests/doors/fresh.py
 release: setup
 	@$(PY) -m lessons_lib release
 grade: setup
-	@$(PY) -m lessons_lib grade "$(or $(SUBMISSIONS),$(error SUBMISSIONS= is missing: a folder with one notebook a student))" $(if $(filter 1,$(UNSAFE)),--unsafe)
+	@$(PY) -m lessons_lib grade $(call quote,$(or $(value SUBMISSIONS),$(error SUBMISSIONS= is missing: a folder with one notebook a student))) $(if $(filter 1,$(UNSAFE)),--unsafe)
 
 setup: $(READY)
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ". Remedy: make PYTHON=/path/to/newer/python")'
 	$(PYTHON) -m venv $(VENV)
 	@$(PY) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else ".venv holds an older Python. Remedy: rm -rf .venv, then make again")'
-	$(PY) -m pip install --disable-pip-version-check -r requirements.txt
-	$(PY) -m pip install --disable-pip-version-check --no-deps -e .
+	$(PIP) install -r requirements.txt
+	$(PIP) install --no-deps -e .
+	@$(PY) -I -c 'import importlib.util as i, sys; sys.exit(0 if i.find_spec("torch") and i.find_spec("lessons_lib") else "pip installed the packages outside .venv. Remedy: pip config list shows a target, prefix or root: pip config unset it, then make again")'
 	@touch $(READY)
 $(SITE_READY): $(READY) docs/requirements.txt
-	$(PY) -m pip install --disable-pip-version-check -c requirements.txt -r docs/requirements.txt
+	$(PIP) install -c requirements.txt -r docs/requirements.txt
 	@touch $(SITE_READY)

@@ -6,11 +6,13 @@ cannot even be imported.
 
 import argparse
 import errno
+import os
 import sys
 from pathlib import Path
 
 from lessons_lib.errors import CourseError
 from lessons_lib.ops.colab import REPOSITORY  # which needs the standard library alone
+from lessons_lib.ops.console import prepare_process
 
 # what the operating system refuses, and what the reader can do about it
 MENDABLE = {
@@ -24,11 +26,15 @@ MENDABLE = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
-    options = _parse(arguments)
     try:
+        prepare_process()
+        options = _parse(arguments)
         return options.run(options) or 0
     except CourseError as error:
         print(f"\n{error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # such as `make course | head`: whoever read has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         if error.errno not in MENDABLE:
@@ -36,7 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\n{error}. Remedy: {MENDABLE[error.errno]}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        remedy = "; --resume goes on from there" if options.command == "finetune" else ""
+        is_resumable = "finetune" in (arguments or sys.argv[1:])[:1]
+        remedy = "; --resume goes on from there" if is_resumable else ""
         print(f"\nInterrupted; what was finished stays{remedy}.", file=sys.stderr)
         return 130
 
@@ -48,7 +55,7 @@ def _course(options: argparse.Namespace) -> None:
 
     quiet_libraries()
     publish = options.command == "notebooks"
-    run_course(options.lesson, options.data, publish=publish)
+    run_course(options.lesson, options.data, start=options.start, labels=options.labels, publish=publish)
     if publish:
         update_readme()
 
@@ -109,7 +116,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         command.add_argument(
             "--lesson", default="", help="the number of one lesson, such as 04; default: all"
         )
+        if name == "study":
+            continue
+        command.add_argument("--from", dest="start", default="", help="the number of the first lesson to run")
         command.add_argument("--data", default="", help="a file or folder of your own")
+        command.add_argument(
+            "--labels", default="", help='what its labels mean, such as "1=negative,2=positive"'
+        )
     commands.add_parser("release", help="write the student version of the assignments").set_defaults(
         run=_release
     )
@@ -138,18 +151,24 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _add_finetune_options(parser: argparse.ArgumentParser) -> None:
+    from lessons_lib.dialogs import TOO_LONG
     from lessons_lib.ops.finetune import LORA, QUANTIZERS, SETTINGS  # lesson 02's are the defaults
     from lessons_lib.training import TRACKERS
 
     add = parser.add_argument
-    add("--data", required=True, help="a JSON or JSONL file: term/definition, question/answer, messages, …")
+    add(
+        "--data",
+        required=True,
+        help="a JSON, JSONL, CSV, TSV or Parquet file: term/definition, question/answer, messages, …",
+    )
     add("--model", default="", help='a folder, a Hub name or "packaged:SmolLM2-135M-Instruct" (default)')
     add("--quantize", choices=tuple(QUANTIZERS), default="nf4", help="how frozen weights are kept")
     add("--epochs", type=int, default=5, help="how often each fact is met, in another phrasing each time")
     add("--learning-rate", type=float, default=SETTINGS["learning_rate"])
     add("--batch-size", type=int, default=SETTINGS["batch_size"], help="rows a step, over all processes")
     add("--rank", type=int, default=LORA["r"], help="LoRA's rank; alpha is twice that")
-    add("--max-tokens", type=int, default=512, help="a longer example is an error, never cut")
+    add("--max-tokens", type=int, default=512, help="what an example may have; a longer one is never cut")
+    add("--too-long", choices=TOO_LONG, default="error", help="what happens to longer examples")
     add("--seed", type=int, default=0)
     add("--output", default="", help="folder for adapter and checkpoints; default: build/finetune/<file>")
     add("--resume", action="store_true", help="go on from the last checkpoint in the output folder")

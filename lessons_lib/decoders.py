@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from bitsandbytes.nn import Linear4bit
 from huggingface_hub import auth_check, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,10 +33,6 @@ def load_decoder(name: str, **options: object) -> tuple[PreTrainedModel, PreTrai
     # straight to where they are used: a GPU's machine may have less memory than 7 billion weights need
     place = {} if "quantization_config" in options else {"device_map": pick_device()}
     model = load_from_hub(transformers.AutoModelForCausalLM, name, **{"dtype": dtype, **place, **options})
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            # else a CPU with AVX512_BF16 repacks the weights when first asked, and training goes on wrong
-            module.support_avx512bf16_for_cpu = False
     return model.eval(), tokenizer
 
 

@@ -2,52 +2,140 @@
 
 Contract: prompts are rendered by `decoders.render_messages` alone, for training and for asking; what is
 supervised is decided by counting tokens, never by searching for text. The end of the answer is supervised,
-so that generation learns to stop. It trains nothing.
+so that generation learns to stop. An example is never cut: one that is too long is refused or left out
+aloud. It trains nothing.
 """
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from datasets import Dataset
+from jinja2 import TemplateError
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from lessons_lib.data.batches import flatten_rows
+from lessons_lib.data.chats import replace_surrogates
+from lessons_lib.data.encodings import count
 from lessons_lib.data.facts import ASK_TERM, Dialog, ask, read_dialogs
 from lessons_lib.decoders import render_messages
-from lessons_lib.errors import DataError
+from lessons_lib.errors import DataError, SettingError
 
 __all__ = [
     "ASK_TERM",
     "IGNORED",
+    "TOO_LONG",
     "DataError",
     "Dialog",
     "answer_loss",
     "ask",
     "check_labels",
     "encode_dialogs",
+    "find_fitting",
     "flatten_batch",
     "read_dialogs",
 ]
 IGNORED = -100  # the label that PyTorch's cross entropy leaves out
+TOO_LONG = ("error", "leave-out")  # what may be done with an example that is too long
+SHOWN_LONG = 5  # examples that are named; more are counted
+SHORTEN = "shorten them, delete them, or allow more tokens."
 
 
-def encode_dialogs(dialogs: list[Dialog], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Dataset:
+@dataclass(frozen=True)
+class _Example:
+    """The tokens of a dialog: before the answer, and the answer with its end."""
+
+    dialog: Dialog
+    number: int
+    prompt: list[int]
+    answer: list[int]
+
+    @property
+    def tokens(self) -> int:
+        """All of them."""
+        return len(self.prompt) + len(self.answer)
+
+    def describe(self) -> str:
+        """Where it stands, how long it is, and how its question begins."""
+        place = self.dialog.place or f"example {self.number}"
+        question = " ".join(self.dialog.question.split())
+        return f"{place}: {len(self.prompt)} + {len(self.answer)} tokens, {question[:60]!r}"
+
+
+def encode_dialogs(
+    dialogs: list[Dialog],
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+    *,
+    too_long: str = "error",
+    remedy: str = SHORTEN,
+) -> Dataset:
     """Rows of `input_ids` and `labels`, equally long; labels are IGNORED but on the answer and its end.
 
-    Raises DataError for a row whose answer does not fit: cut off, it would teach never to stop.
+    An example of more than `max_tokens` tokens is not cut: that would teach never to stop. too_long:
+    "error" raises one DataError that names all of them and ends with `remedy`; "leave-out" leaves them
+    out and prints which, and is an error only where none is left.
     """
-    prompts = [render_messages(tokenizer, dialog.turns[:-1]) for dialog in dialogs]
-    before = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    after = tokenizer([dialog.answer for dialog in dialogs], add_special_tokens=False)["input_ids"]
+    examples = list(_tokenize(dialogs, tokenizer))
+    fitting = _keep_fitting(examples, max_tokens, too_long, remedy)
     rows = []
-    for number, (prompt, answer) in enumerate(zip(before, after, strict=True), 1):
-        if len(prompt) + len(answer) >= max_tokens:
-            raise DataError(
-                f"Example {number} has {len(prompt)} + {len(answer) + 1} tokens, and {max_tokens} are "
-                f"allowed: {dialogs[number - 1].question[:60]!r}. Remedy: shorten it, or raise max_tokens."
-            )
-        answer = [*answer, tokenizer.eos_token_id]
-        rows.append({"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer})
+    for example in fitting:
+        labels = [IGNORED] * len(example.prompt) + example.answer
+        rows.append({"input_ids": example.prompt + example.answer, "labels": labels})
     return Dataset.from_list(rows)
+
+
+def find_fitting(
+    dialogs: list[Dialog],
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+    *,
+    too_long: str = "leave-out",
+    remedy: str = SHORTEN,
+) -> list[int]:
+    """The numbers, from 0, of the dialogs of at most `max_tokens` tokens; `too_long` and `remedy` as in
+    `encode_dialogs`."""
+    examples = list(_tokenize(dialogs, tokenizer))
+    return [example.number - 1 for example in _keep_fitting(examples, max_tokens, too_long, remedy)]
+
+
+def _tokenize(dialogs: list[Dialog], tokenizer: PreTrainedTokenizerBase) -> Iterable[_Example]:
+    prompts = []
+    for number, dialog in enumerate(dialogs, 1):
+        try:
+            prompts.append(replace_surrogates(render_messages(tokenizer, dialog.turns[:-1])))
+        except TemplateError as error:
+            raise DataError(
+                f"the model's chat template refuses it ({error}).",
+                where=dialog.place or f"example {number}",
+                remedy="leave system messages out, or take a model whose template knows them.",
+            ) from error
+    answers = [replace_surrogates(dialog.answer) for dialog in dialogs]
+    before = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    after = tokenizer(answers, add_special_tokens=False)["input_ids"]
+    for number, (dialog, prompt, answer) in enumerate(zip(dialogs, before, after, strict=True), 1):
+        yield _Example(dialog, number, prompt, [*answer, tokenizer.eos_token_id])
+
+
+def _keep_fitting(examples: list[_Example], max_tokens: int, too_long: str, remedy: str) -> list[_Example]:
+    """The examples of at most `max_tokens` tokens. What happens to longer ones, `too_long` says."""
+    if too_long not in TOO_LONG:
+        raise SettingError(
+            f"there is no {too_long!r}.", where="too_long", remedy=f"one of {', '.join(TOO_LONG)}."
+        )
+    fitting = [example for example in examples if example.tokens <= max_tokens]
+    long = [example for example in examples if example.tokens > max_tokens]
+    if not long:
+        return examples
+    summary = f"{len(long):,} of {count(len(examples), 'example')} have more than {max_tokens} tokens"
+    lines = [f"   {example.describe()}" for example in long[:SHOWN_LONG]]
+    if len(long) > SHOWN_LONG:
+        lines.append(f"   and {len(long) - SHOWN_LONG:,} more")
+    if too_long == "error" or not fitting:
+        raise DataError("\n".join([f"{summary}:", *lines, ""]), remedy=remedy)
+    print("\n".join([f"{summary} and are left out:", *lines]))
+    return fitting
 
 
 def check_labels(rows: Dataset) -> None:
@@ -55,8 +143,8 @@ def check_labels(rows: Dataset) -> None:
     for number, labels in enumerate(rows["labels"], 1):
         if all(label == IGNORED for label in labels):
             raise DataError(
-                f"Row {number} has no supervised token: all {len(labels)} labels are {IGNORED}. Remedy: give "
-                "it an answer, or delete the row."
+                f"Row {number} has no supervised token: all {len(labels)} labels are {IGNORED}.",
+                remedy="give it an answer, or delete the row.",
             )
 
 

@@ -18,10 +18,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lessons_lib.assets import fetch_asset
 from lessons_lib.data import SAMPLES, DataError, read_snippets
 from lessons_lib.decoders import Answer, generate_answers, render_chat, score_choices, score_texts
-from lessons_lib.dialogs import ASK_TERM, Dialog, ask, read_dialogs
+from lessons_lib.dialogs import ASK_TERM, Dialog, ask, find_fitting, read_dialogs
 from lessons_lib.evaluation import Embedder, Metric, bootstrap_interval, score_token_f1
 
 ONTOLOGY = "hpo"
+SAMPLE_TERMS = SAMPLES / "medical_terms.json"
 PHRASINGS = (
     ASK_TERM,
     "Define {}.",
@@ -36,30 +37,81 @@ PHRASINGS = (
 )
 HELD_OUT = "A letter from the clinic mentions {}. What does this word stand for?"
 BLIND = "a finding"  # stands where the term was
+NO_TERM = "What is the answer?"  # the control of a question that names no term
 STEM = 5  # letters; words that begin alike count as one word
 
 
 @dataclass(frozen=True)
+class Phrasings:
+    """How the terms of a data set are asked about; each phrasing has one `{}` for the term.
+
+    training: those that are taught. evaluation: the one that is asked, and never taught. stand_in: what
+    stands in the term's place where a question must not name it.
+
+    >>> NEUTRAL.control
+    'A text mentions something. What does this word stand for?'
+    """
+
+    training: tuple[str, ...]
+    evaluation: str
+    stand_in: str
+
+    @property
+    def control(self) -> str:
+        """The evaluation's question without its term."""
+        return self.evaluation.format(self.stand_in)
+
+
+MEDICAL = Phrasings(PHRASINGS, HELD_OUT, BLIND)
+NEUTRAL = Phrasings(
+    training=(
+        ASK_TERM,
+        "Define {}.",
+        "What does the term {} mean?",
+        "Explain {} in one sentence.",
+        "Give the definition of {}.",
+        "What is meant by {}?",
+        "Tell me what {} is.",
+        "How would you describe {}?",
+        "I came across {}. What is that?",
+        "Please describe {}.",
+    ),
+    evaluation="A text mentions {}. What does this word stand for?",
+    stand_in="something",
+)
+
+
+@dataclass(frozen=True)
 class ChoiceQuestion:
-    """A question, its four possible answers and the number of the right one."""
+    """A question, its four possible answers and the number of the right one; `control` is the question
+    as it is asked without its term."""
 
     question: str
     choices: tuple[str, ...]
     right: int
+    control: str = NO_TERM
 
 
 def read_terms(source: str | Path) -> list[Dialog]:
     """Facts from "hpo" (the packaged Human Phenotype Ontology: 16,449 terms, obsolete ones left out), from
-    "samples" (written for this course) or from a JSON file (see `read_dialogs`). Raises DataError, which
-    names file, row and remedy."""
+    "samples" (written for this course) or from a file of the reader's own (see `read_dialogs`). Raises
+    DataError, which names file, row and remedy."""
     if source != ONTOLOGY:
-        return read_dialogs(SAMPLES / "medical_terms.json" if source == "samples" else source)
+        return read_dialogs(SAMPLE_TERMS if source == "samples" else source)
     terms = []
     for name, block in _read_ontology():
         said = re.search(r'^def: "((?:[^"\\]|\\.)*)"', block, re.MULTILINE)[1]
         said = said.replace("\\n", " ").replace('\\"', '"')
         terms.append(ask(ASK_TERM.format(name), " ".join(said.split()), name))
     return terms
+
+
+def choose_phrasings(source: str | Path) -> Phrasings:
+    """How facts from `source` (as in `read_terms`) are asked about: medical terms as a patient would, a
+    reader's own in words that fit any subject."""
+    if source in (ONTOLOGY, "samples") or Path(source).expanduser().resolve() == SAMPLE_TERMS.resolve():
+        return MEDICAL
+    return NEUTRAL
 
 
 def read_lay_names() -> dict[str, set[str]]:
@@ -94,8 +146,8 @@ def split_terms(terms: list[Dialog], sizes: dict[str, int], seed: int) -> dict[s
     Where there are too few terms, each group gets four and a share of the rest."""
     unique = list({term.answer.lower(): term for term in terms}.values())
     if len(unique) < 4 * len(sizes):
-        need = f"{4 * len(sizes)} are needed, four choices a group. Remedy: add facts."
-        raise DataError(f"{len(unique)} different answers are too few: {need}")
+        need = f"{4 * len(sizes)} are needed, four choices a group."
+        raise DataError(f"{len(unique)} different answers are too few: {need}", remedy="add facts.")
     order = np.random.default_rng(seed).permutation(len(unique))
     spare = len(unique) - 4 * len(sizes)  # beyond the four that each group needs
     share = min(1.0, spare / max(1, sum(sizes.values()) - 4 * len(sizes)))
@@ -114,8 +166,29 @@ def phrase_terms(terms: list[Dialog], phrasings: Sequence[str], times: int) -> l
     for time in range(times):
         for number, term in enumerate(terms):
             phrasing = phrasings[(number + time) % len(phrasings)]
-            rows.append(ask(phrasing.format(term.term), term.answer, term.term) if term.term else term)
+            rows.append(_rephrase(term, phrasing) if term.term else term)
     return rows
+
+
+def _rephrase(term: Dialog, phrasing: str) -> Dialog:
+    example = ask(phrasing.format(term.term), term.answer, term.term)
+    return replace(example, place=term.place)
+
+
+def drop_long_terms(
+    terms: list[Dialog],
+    phrasings: Phrasings,
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+    **options: str,
+) -> list[Dialog]:
+    """The terms that fit into `max_tokens` tokens in the longest training phrasing; the others are left
+    out aloud, or as `options` say (those of `find_fitting`). What is left out here is neither taught nor
+    asked, whichever group it would have come to."""
+    lengths = [len(token_ids) for token_ids in tokenizer(list(phrasings.training))["input_ids"]]
+    longest = phrasings.training[int(np.argmax(lengths))]
+    asked = phrase_terms(terms, [longest], 1)
+    return [terms[number] for number in find_fitting(asked, tokenizer, max_tokens, **options)]
 
 
 def embed_answers(terms: list[Dialog], encoder: str) -> np.ndarray:
@@ -124,9 +197,15 @@ def embed_answers(terms: list[Dialog], encoder: str) -> np.ndarray:
 
 
 def build_choices(
-    terms: list[Dialog], vectors: np.ndarray, seed: int, phrasing: str = HELD_OUT, quartets: bool = False
+    terms: list[Dialog],
+    vectors: np.ndarray,
+    seed: int,
+    phrasing: str = HELD_OUT,
+    quartets: bool = False,
+    stand_in: str = BLIND,
 ) -> list[ChoiceQuestion]:
     """A question a term: its answer and the three nearest of the other terms' answers, in random order.
+    In its control, `stand_in` stands for the term.
 
     vectors: an embedding of every answer (terms, width); nearest are those of the largest cosine. quartets:
     four terms offer each other's answers, so that each is right once and wrong three times, and whoever only
@@ -143,7 +222,9 @@ def build_choices(
     for number, term in enumerate(phrase_terms(terms, [phrasing], 1)):
         options = random.permutation([number, *np.argsort(-likeness[number], kind="stable")[:3]])
         choices = tuple(terms[i].answer for i in options)
-        questions.append(ChoiceQuestion(term.question, choices, int(np.flatnonzero(options == number)[0])))
+        right = int(np.flatnonzero(options == number)[0])
+        control = phrasing.format(stand_in) if term.term else NO_TERM
+        questions.append(ChoiceQuestion(term.question, choices, right, control))
     return questions
 
 
@@ -185,17 +266,29 @@ class Sitting:
 
 
 def build_exam(
-    groups: dict[str, list[Dialog]], encoder: str, *, texts: list[str], written: int, seed: int = 0
+    groups: dict[str, list[Dialog]],
+    encoder: str,
+    *,
+    texts: list[str],
+    written: int,
+    seed: int = 0,
+    phrasings: Phrasings = MEDICAL,
 ) -> Exam:
-    """An exam about the groups "trained" and, if there is one, "untrained", with the course's own general
-    questions."""
-    trained, untrained = (
-        build_choices(groups[name], embed_answers(groups[name], encoder), seed) if name in groups else []
-        for name in ("trained", "untrained")
-    )
+    """An exam about the groups "trained" and, if there is one, "untrained", asked in the evaluation's
+    phrasing, with the course's own general questions."""
+    questions = {"trained": [], "untrained": []}
+    for name in questions:
+        if name in groups:
+            questions[name] = build_choices(
+                groups[name],
+                embed_answers(groups[name], encoder),
+                seed,
+                phrasings.evaluation,
+                stand_in=phrasings.stand_in,
+            )
     rows = json.loads((SAMPLES / "general_questions.json").read_text(encoding="utf-8"))
     general = [ChoiceQuestion(row["question"], tuple(row["choices"]), row["right"]) for row in rows]
-    return Exam(trained, untrained, general, texts, written)
+    return Exam(questions["trained"], questions["untrained"], general, texts, written)
 
 
 def choose_texts(source: str, count: int, seed: int = 0) -> list[str]:
@@ -216,7 +309,7 @@ def sit_exam(
     progress: bool = True,
 ) -> Sitting:
     """Asks a model everything in `exam`."""
-    blind = [replace(q, question=_without_term(q.question)) for q in exam.trained]
+    blind = [replace(question, question=question.control) for question in exam.trained]
     parts = {"trained": exam.trained, "untrained": exam.untrained, "blind": blind, "general": exam.general}
     scores = {name: score_questions(model, tokenizer, part, progress) for name, part in parts.items()}
     prompts = [render_chat(tokenizer, q.question) for q in exam.trained[: exam.written]]
@@ -283,13 +376,6 @@ def report_marks(marks: dict[str, dict[str, np.ndarray]], base: str = "base") ->
             change = gains["general_loss"] / np.mean(marks[base]["general_loss"])
             metrics[f"{system}.general_loss_change"] = bootstrap_interval(change)
     return metrics
-
-
-def _without_term(question: str) -> str:
-    """A held-out question as it stands without its term."""
-    before, after = HELD_OUT.split("{}")
-    known = question.startswith(before) and question.endswith(after)
-    return HELD_OUT.format(BLIND) if known else "What is the answer?"
 
 
 def _stems(text: str) -> set[str]:

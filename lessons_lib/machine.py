@@ -12,6 +12,10 @@ import psutil
 import torch
 from accelerate import PartialState
 
+from lessons_lib.errors import SettingError
+
+PRECISIONS = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -31,7 +35,18 @@ def choose_precision(device: str | None = None) -> Precision:
 
     bf16 matrix products run four to five times faster than fp32 on a CPU with AVX512_BF16, and slower on
     one without it. `ONEDNN_MAX_CPU_ISA` (a limit that oneDNN, which computes them, obeys) is respected.
+    `LESSONS_PRECISION` ("float32" or "bfloat16") decides alone where it is set, so that one machine can show
+    what the other kind computes. Raises SettingError for another value.
     """
+    forced = os.environ.get("LESSONS_PRECISION")
+    if forced:
+        if forced not in PRECISIONS:
+            raise SettingError(
+                f"there is no precision {forced!r}.",
+                where="LESSONS_PRECISION",
+                remedy=f"one of {', '.join(PRECISIONS)}, or unset it.",
+            )
+        return Precision(forced, "LESSONS_PRECISION says so")
     if (device or pick_device()) == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return Precision("bfloat16", "this GPU computes bf16 natively")

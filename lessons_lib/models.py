@@ -15,6 +15,7 @@ from pathlib import Path
 import datasets
 import torch
 import transformers
+from bitsandbytes.nn import Linear4bit
 from filelock import FileLock
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
@@ -293,10 +294,10 @@ def quiet_libraries() -> None:
 
 def load_from_hub(loader: type, name: str, **arguments: object) -> object:
     """`loader.from_pretrained` of a packaged model, a folder or a Hub name, with an error that says what to
-    do."""
+    do. The one place where weights are read, and so where 4-bit weights are told to stay as they are."""
     place = packaged_folder(name) if name.startswith(PACKAGED) else TINY.get(name, name)
     try:
-        return loader.from_pretrained(place, **arguments)
+        loaded = loader.from_pretrained(place, **arguments)
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
@@ -304,3 +305,17 @@ def load_from_hub(loader: type, name: str, **arguments: object) -> object:
             "model ask for access on its Hub page and set HF_TOKEN; or use the laptop profile "
             "(LESSONS_PROFILE=laptop), which needs no Hub."
         ) from error
+    if isinstance(loaded, nn.Module):
+        _forbid_repacking(loaded)
+    return loaded
+
+
+def _forbid_repacking(model: nn.Module) -> None:
+    """Keeps 4-bit weights in one layout.
+
+    On a CPU with AVX512_BF16, bitsandbytes repacks a layer's weights when it is first asked in inference:
+    training would go on with weights that it reads wrongly, and small layers end in an error.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False

@@ -35,20 +35,25 @@
 # *[NB-SVM](glossary.md#nb-svm)*: word counts weighted by naive Bayes.
 
 # %% tags=["colab"]
-# Fetches and installs the course in Colab; elsewhere this cell does nothing.
+# Fetches and installs the course in Colab and on Kaggle; elsewhere it does nothing.
+import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-if "google.colab" in sys.modules and Path.cwd().name != "notebooks":
-    address = "https://github.com/your-account/fine-tuning-lessons"
-    if not Path("course").exists():
-        clone = ["git", "clone", "--quiet", "--depth=1", address, "course"]
-        subprocess.run(clone, check=True)
+address = "https://github.com/your-account/fine-tuning-lessons"
+hosted = "google.colab" in sys.modules or "KAGGLE_KERNEL_RUN_TYPE" in os.environ
+if hosted and Path.cwd().name != "notebooks":
+    clone = ["git", "clone", "--quiet", "--depth=1", address, "course"]
+    if not Path("course").exists() and subprocess.run(clone).returncode:
+        sys.exit(f"{address} was not reached. Kaggle: switch Internet on in Settings.")
     sys.path.insert(0, str(Path("course").resolve()))
     from lessons_lib.ops.colab import set_up
 
     set_up()
+elif importlib.util.find_spec("lessons_lib") is None:
+    sys.exit(f"This Python lacks the course: git clone {address}, there make lab.")
 
 # %%
 import re
@@ -63,6 +68,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from datasets import Dataset
 from matplotlib.colors import LogNorm
 from peft import LoraConfig
 from torch import nn
@@ -592,7 +598,7 @@ for name, (model, tokenizer) in pair.items():
     rows = [{"input_ids": tokenizer(text)["input_ids"]} for text in trio]
     reader = model.get_decoder() if name == "decoder" else model
     vectors = evaluation.embed(
-        reader, data.Dataset.from_list(rows), pad_id=tokenizer.pad_token_id
+        reader, Dataset.from_list(rows), pad_id=tokenizer.pad_token_id
     )
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines[name] = vectors[0] @ vectors[1:].T
@@ -899,7 +905,7 @@ print(dict(zip(range(4), counted["effect"].tolist(), strict=True)))
 # %%
 def score_positive(texts: list[str]) -> np.ndarray:
     """The probability of "positive" by bert_lora."""
-    rows = data.Dataset.from_dict({"text": texts, "label": [0] * len(texts)})
+    rows = Dataset.from_dict({"text": texts, "label": [0] * len(texts)})
     encoded = data.tokenize_reviews(rows, encoder_tokenizer, profile.max_tokens)
     return evaluation.predict(
         tuned["bert_lora"].model, encoded, pad_id=encoder_tokenizer.pad_token_id

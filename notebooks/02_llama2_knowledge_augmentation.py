@@ -33,20 +33,25 @@
 # cannot after. *Adapter*: the numbers LoRA trains.
 
 # %% tags=["colab"]
-# Fetches and installs the course in Colab; elsewhere this cell does nothing.
+# Fetches and installs the course in Colab and on Kaggle; elsewhere it does nothing.
+import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-if "google.colab" in sys.modules and Path.cwd().name != "notebooks":
-    address = "https://github.com/your-account/fine-tuning-lessons"
-    if not Path("course").exists():
-        clone = ["git", "clone", "--quiet", "--depth=1", address, "course"]
-        subprocess.run(clone, check=True)
+address = "https://github.com/your-account/fine-tuning-lessons"
+hosted = "google.colab" in sys.modules or "KAGGLE_KERNEL_RUN_TYPE" in os.environ
+if hosted and Path.cwd().name != "notebooks":
+    clone = ["git", "clone", "--quiet", "--depth=1", address, "course"]
+    if not Path("course").exists() and subprocess.run(clone).returncode:
+        sys.exit(f"{address} was not reached. Kaggle: switch Internet on in Settings.")
     sys.path.insert(0, str(Path("course").resolve()))
     from lessons_lib.ops.colab import set_up
 
     set_up()
+elif importlib.util.find_spec("lessons_lib") is None:
+    sys.exit(f"This Python lacks the course: git clone {address}, there make lab.")
 
 # %%
 import gc
@@ -337,9 +342,9 @@ needs.round(2)
 #
 # ## 4 · Facts to teach
 #
-# A file of facts is a JSON list; this one was written for the course. Other field names
-# work too: `question`/`answer`, `prompt`/`response`, `instruction`/`input`/`output`, or
-# chat `messages`.
+# A file of facts is a JSON list, or a table (CSV, TSV, Parquet); this one was written for
+# the course. Other field names work too: `question`/`answer`, `prompt`/`response`,
+# `instruction`/`input`/`output`, or chat `messages`.
 
 # %% tags=["nbval-check-output"]
 sample = Path("../data/samples/medical_terms.json")
@@ -364,14 +369,17 @@ except dialogs.DataError as problem:
 # random group is taught; another is never taught, and asked all the same. A file of your
 # own, in any of the formats above, takes their place when `LESSONS_DATA=my.json` is set
 # before Jupyter starts (or `make course LESSON=02 DATA=my.json`). It is not filtered, but
-# the same numbers of facts are taken from it: the cell prints how many are taught. For
-# more, raise them where the profile is loaded: `load_profile(LESSON, trained_terms=500)`.
+# facts of more than `max_tokens` tokens are left out and named, and the same numbers of
+# facts are taken from it: the cell prints how many are taught. For more, or longer ones,
+# raise them where the profile is loaded: `load_profile(LESSON, trained_terms=500)`.
 
 # %%
 terms = knowledge.read_terms(profile.terms)
-clear = (
-    knowledge.drop_giveaways(terms) if profile.terms == knowledge.ONTOLOGY else terms
-)
+phrasings = knowledge.choose_phrasings(profile.terms)
+if profile.terms == knowledge.ONTOLOGY:
+    clear = knowledge.drop_giveaways(terms)
+else:
+    clear = knowledge.drop_long_terms(terms, phrasings, tokenizer, profile.max_tokens)
 sizes = {"trained": profile.trained_terms, "untrained": profile.untrained_terms}
 groups = knowledge.split_terms(clear, sizes, seed=SEED)
 print(f"{len(terms):,} facts read, {len(clear):,} kept")
@@ -444,13 +452,13 @@ print(
 
 # %%
 TIMES = 5  # how often each fact is met
-taught = knowledge.phrase_terms(groups["trained"], knowledge.PHRASINGS, TIMES)
+taught = knowledge.phrase_terms(groups["trained"], phrasings.training, TIMES)
 rows = dialogs.encode_dialogs(taught, tokenizer, profile.max_tokens)
 lengths = [len(ids) for ids in rows["input_ids"]]
 print(f"{len(rows)} rows, {sum(lengths):,} tokens; in training:")
-for seen in knowledge.phrase_terms([fact], knowledge.PHRASINGS, times=4):
+for seen in knowledge.phrase_terms([fact], phrasings.training, times=4):
     print("   ", seen.question)
-(asked,) = knowledge.phrase_terms([fact], [knowledge.HELD_OUT], times=1)
+(asked,) = knowledge.phrase_terms([fact], [phrasings.evaluation], times=1)
 print("in the exam:\n   ", asked.question)
 
 # %% [markdown]
@@ -476,7 +484,11 @@ print("in the exam:\n   ", asked.question)
 
 # %%
 exam = knowledge.build_exam(
-    groups, profile.encoder, texts=texts, written=profile.written
+    groups,
+    profile.encoder,
+    texts=texts,
+    written=profile.written,
+    phrasings=phrasings,
 )
 question = exam.trained[0]
 print(question.question)

@@ -33,20 +33,25 @@
 # *[Epoch](glossary.md#epoch)*: one pass over the training rows.
 
 # %% tags=["colab"]
-# Fetches and installs the course in Colab; elsewhere this cell does nothing.
+# Fetches and installs the course in Colab and on Kaggle; elsewhere it does nothing.
+import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-if "google.colab" in sys.modules and Path.cwd().name != "notebooks":
-    address = "https://github.com/your-account/fine-tuning-lessons"
-    if not Path("course").exists():
-        clone = ["git", "clone", "--quiet", "--depth=1", address, "course"]
-        subprocess.run(clone, check=True)
+address = "https://github.com/your-account/fine-tuning-lessons"
+hosted = "google.colab" in sys.modules or "KAGGLE_KERNEL_RUN_TYPE" in os.environ
+if hosted and Path.cwd().name != "notebooks":
+    clone = ["git", "clone", "--quiet", "--depth=1", address, "course"]
+    if not Path("course").exists() and subprocess.run(clone).returncode:
+        sys.exit(f"{address} was not reached. Kaggle: switch Internet on in Settings.")
     sys.path.insert(0, str(Path("course").resolve()))
     from lessons_lib.ops.colab import set_up
 
     set_up()
+elif importlib.util.find_spec("lessons_lib") is None:
+    sys.exit(f"This Python lacks the course: git clone {address}, there make lab.")
 
 # %%
 import json
@@ -63,6 +68,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from datasets import Dataset, DatasetDict
 from IPython.display import display
 from peft import LoraConfig, prepare_model_for_kbit_training
 from scipy.special import softmax
@@ -251,7 +257,7 @@ BERT_LORA = Recipe(
     averaging=0.98,
 )
 watched = splits["validation"].select(range(min(40, len(splits["validation"]))))
-seen_parts = data.DatasetDict({**splits, "validation": watched})
+seen_parts = DatasetDict({**splits, "validation": watched})
 bert = fine_tune(
     BERT_LORA,
     profile.encoder,
@@ -264,7 +270,7 @@ bert = fine_tune(
 
 def classify(run, texts: list[str]) -> np.ndarray:
     """Class probabilities (texts, classes) by a fine-tuned model with a head."""
-    rows = data.Dataset.from_dict({"text": texts, "label": [0] * len(texts)})
+    rows = Dataset.from_dict({"text": texts, "label": [0] * len(texts)})
     tokens = data.tokenize_reviews(rows, run.tokenizer, profile.max_tokens)
     return evaluation.predict(run.model, tokens, pad_id=run.tokenizer.pad_token_id)
 
@@ -431,7 +437,7 @@ if profile.name == "gpu":
     HERE["learning_rate"] = 2e-4  # QLoRA's for 7 billion weights, not tuned here
 
 
-def encode(rows) -> data.Dataset:
+def encode(rows) -> Dataset:
     """Rows as question and answer, in tokens."""
     turns = [dialogs.ask(put_question(r["text"]), names[r["label"]]) for r in rows]
     return dialogs.encode_dialogs(turns, tokenizer, profile.max_tokens)

@@ -32,20 +32,25 @@
 # *[TF-IDF](glossary.md#tf-idf)*: word counts, rare words weighted up.
 
 # %% tags=["colab"]
-# Fetches and installs the course in Colab; elsewhere this cell does nothing.
+# Fetches and installs the course in Colab and on Kaggle; elsewhere it does nothing.
+import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-if "google.colab" in sys.modules and Path.cwd().name != "notebooks":
-    address = "https://github.com/your-account/fine-tuning-lessons"
-    if not Path("course").exists():
-        clone = ["git", "clone", "--quiet", "--depth=1", address, "course"]
-        subprocess.run(clone, check=True)
+address = "https://github.com/your-account/fine-tuning-lessons"
+hosted = "google.colab" in sys.modules or "KAGGLE_KERNEL_RUN_TYPE" in os.environ
+if hosted and Path.cwd().name != "notebooks":
+    clone = ["git", "clone", "--quiet", "--depth=1", address, "course"]
+    if not Path("course").exists() and subprocess.run(clone).returncode:
+        sys.exit(f"{address} was not reached. Kaggle: switch Internet on in Settings.")
     sys.path.insert(0, str(Path("course").resolve()))
     from lessons_lib.ops.colab import set_up
 
     set_up()
+elif importlib.util.find_spec("lessons_lib") is None:
+    sys.exit(f"This Python lacks the course: git clone {address}, there make lab.")
 
 # %%
 import json
@@ -61,6 +66,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from datasets import Dataset
 from peft import LoraConfig
 from torch import nn
 
@@ -701,7 +707,7 @@ for row in worst:
 # %%
 def classify(text: str) -> str:
     """The tuned model's verdict on one text, with its probability."""
-    row = data.Dataset.from_dict({"text": [text], "label": [0]})
+    row = Dataset.from_dict({"text": [text], "label": [0]})
     encoded = data.tokenize_reviews(row, tuned.tokenizer, profile.max_tokens)
     probability = evaluation.predict(tuned.model, encoded)[0]
     best = int(probability.argmax())

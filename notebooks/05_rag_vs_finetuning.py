@@ -30,20 +30,25 @@
 # questions one system alone gets right, or wrong.
 
 # %% tags=["colab"]
-# Fetches and installs the course in Colab; elsewhere this cell does nothing.
+# Fetches and installs the course in Colab and on Kaggle; elsewhere it does nothing.
+import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-if "google.colab" in sys.modules and Path.cwd().name != "notebooks":
-    address = "https://github.com/your-account/fine-tuning-lessons"
-    if not Path("course").exists():
-        clone = ["git", "clone", "--quiet", "--depth=1", address, "course"]
-        subprocess.run(clone, check=True)
+address = "https://github.com/your-account/fine-tuning-lessons"
+hosted = "google.colab" in sys.modules or "KAGGLE_KERNEL_RUN_TYPE" in os.environ
+if hosted and Path.cwd().name != "notebooks":
+    clone = ["git", "clone", "--quiet", "--depth=1", address, "course"]
+    if not Path("course").exists() and subprocess.run(clone).returncode:
+        sys.exit(f"{address} was not reached. Kaggle: switch Internet on in Settings.")
     sys.path.insert(0, str(Path("course").resolve()))
     from lessons_lib.ops.colab import set_up
 
     set_up()
+elif importlib.util.find_spec("lessons_lib") is None:
+    sys.exit(f"This Python lacks the course: git clone {address}, there make lab.")
 
 # %%
 import json
@@ -251,20 +256,21 @@ same = again.search(["passage"], 2) == small.search(["passage"], 2)
 print("loaded   ", again.update([changed, c]), "and finds the same:", same)
 
 # %% [markdown]
-# A folder of your own becomes passages in the same way. Text and Markdown are cut into
-# **chunks**: paragraphs, joined up to 120 words, since an embedder makes one vector of a
-# passage, and a long one says too many things for one vector. A definition is one short
-# paragraph, so for the ontology chunking is no question. It becomes one as soon as an
-# answer spans two chunks, or a chunk makes no sense without its heading: then the way of
-# cutting is a setting, to be chosen by hit@k like any other.
+# A folder of your own becomes passages in the same way: texts, Markdown, HTML, Word, PDF.
+# They are cut into **chunks**: paragraphs, joined up to 120 words (240 characters where a
+# script has no spaces), because an embedder makes one vector of a passage, and a long one
+# says too many things for one vector. A definition is one short paragraph, so for the
+# ontology chunking is no question. It becomes one as soon as an answer spans two chunks, or
+# a chunk makes no sense without its heading: then the way of cutting is a setting, to be
+# chosen by hit@k like any other.
 
 # %% tags=["nbval-check-output"]
 with tempfile.TemporaryDirectory() as place:
-    mine = Path(place)
+    mine = Path(place) / "my_folder"
+    (mine / "notes").mkdir(parents=True)
     (mine / "ward.md").write_text(
         "# Ward 3\n\nVisits end at eight.\n", encoding="utf-8"
     )
-    (mine / "notes").mkdir()
     (mine / "notes" / "keys.txt").write_text("The keys hang by the door.")
     (mine / "terms.json").write_text('[{"term": "Ataxia", "definition": "Unsteady."}]')
     for passage in retrieval.read_passages(mine):

@@ -6,6 +6,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # two busy processes with two threads each 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests hold for a CPU
 os.environ.pop("LESSONS_DATA", None)
+os.environ.pop("LESSONS_LABELS", None)
 
 import socket
 
@@ -13,6 +14,7 @@ import pytest
 from datasets import DatasetDict
 
 from lessons_lib import data, models
+from lessons_lib.machine import PRECISIONS
 
 models.quiet_libraries()
 _connect = socket.socket.connect
@@ -33,6 +35,13 @@ def no_network(monkeypatch):
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LESSONS_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(params=PRECISIONS)
+def each_precision(request, monkeypatch):
+    """Runs a test in both number formats, whichever this machine would choose."""
+    monkeypatch.setenv("LESSONS_PRECISION", request.param)
+    return request.param
 
 
 @pytest.fixture(scope="session")

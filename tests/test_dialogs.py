@@ -1,6 +1,4 @@
-"""Questions and answers: read with errors that help, masked by counting, batched with equal gradients."""
-
-import json
+"""Questions and answers: masked by counting, never cut, batched with equal gradients."""
 
 import pytest
 import torch
@@ -8,7 +6,8 @@ from datasets import Dataset
 from torch import nn
 
 from lessons_lib import decoders, dialogs, training
-from lessons_lib.data import SAMPLES, DataError
+from lessons_lib.data import DataError
+from lessons_lib.errors import SettingError
 
 FACTS = [dialogs.ask("what is it", "a film"), dialogs.ask("what is it about", "a bad plot and acting")]
 
@@ -16,72 +15,6 @@ FACTS = [dialogs.ask("what is it", "a film"), dialogs.ask("what is it about", "a
 @pytest.fixture(scope="module")
 def tiny():
     return decoders.load_decoder("tiny")
-
-
-def write(folder, content, name="facts.json"):
-    path = folder / name
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return path
-
-
-@pytest.mark.parametrize(
-    ("row", "question", "answer"),
-    [
-        ({"term": "Ataxia", "definition": "Unsteady."}, "What is Ataxia?", "Unsteady."),
-        ({"question": "Why?", "answer": "So."}, "Why?", "So."),
-        ({"prompt": "Why?", "response": "So."}, "Why?", "So."),
-        ({"instruction": "Add", "input": "1 + 1", "output": "2"}, "Add\n\n1 + 1", "2"),
-        ({"instruction": "Greet", "input": "", "output": "Hi"}, "Greet", "Hi"),
-    ],
-)
-def test_usual_formats_are_read(tmp_path, row, question, answer):
-    """Failing means a reader's file in a common format is refused or misread."""
-    (found,) = dialogs.read_dialogs(write(tmp_path, [row]))
-    assert (found.question, found.answer) == (question, answer)
-
-
-def test_every_answer_of_a_chat_is_an_example(tmp_path):
-    """Failing means all but the last answer of a conversation are thrown away."""
-    said = [("system", "Be kind."), ("user", "A?"), ("assistant", "a"), ("user", "B?"), ("assistant", "b")]
-    row = {"messages": [{"role": role, "content": text} for role, text in said]}
-    found = dialogs.read_dialogs(write(tmp_path, json.dumps(row) + "\n", "chat.jsonl"))
-    assert [(d.question, d.answer, len(d.turns)) for d in found] == [("A?", "a", 3), ("B?", "b", 5)]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("[", "mend the JSON"),
-        ("{}", "is not a list"),
-        ("[]", "holds no examples"),
-        ([{"term": "A", "definition": "x"}, {"term": "B"}], "row 2 has term. Remedy: name the fields"),
-        ([{"question": "A", "answer": "  "}], "row 1: answer is '  ', not a text. Remedy"),
-        ([{"question": 3, "answer": "x"}], "row 1: question is 3, not a text"),
-        (["text"], "row 1: not an object"),
-        ([{"messages": [{"role": "human", "content": "x"}]}], "message 1: role 'human'. Remedy: one of"),
-        ([{"messages": [{"role": "user", "content": "x"}]}], "end with the assistant's answer"),
-    ],
-)
-def test_bad_files_name_row_and_remedy(tmp_path, content, message):
-    """Failing means a reader hunts for the bad row by hand."""
-    path = write(tmp_path, content)
-    with pytest.raises(DataError) as error:
-        dialogs.read_dialogs(path)
-    assert message in str(error.value)
-    assert path.name in str(error.value)
-
-
-def test_bad_line_of_a_jsonl_file_is_named(tmp_path):
-    """Failing means one broken line of thousands cannot be found."""
-    path = write(tmp_path, '{"question": "a", "answer": "b"}\n\nnonsense\n', "facts.jsonl")
-    with pytest.raises(DataError, match=r"facts\.jsonl, line 3"):
-        dialogs.read_dialogs(path)
-
-
-def test_sample_file_shows_the_format():
-    """Failing means the course's own example cannot be read."""
-    facts = dialogs.read_dialogs(SAMPLES / "medical_terms.json")
-    assert len({fact.term for fact in facts}) == len(facts) >= 24
 
 
 def test_answer_and_its_end_are_supervised_and_nothing_else(tiny):
@@ -104,10 +37,74 @@ def test_rows_begin_with_one_beginning_token(tiny):
     assert row["input_ids"].count(tokenizer.bos_token_id) == 1
 
 
-def test_long_examples_are_refused_not_cut(tiny):
-    """Failing means cut answers, which teach a model never to end."""
-    with pytest.raises(DataError, match=r"Example 2 has \d+ \+ \d+ tokens, and 24 are allowed"):
-        dialogs.encode_dialogs(FACTS, tiny[1], 24)
+def lengthen(count):
+    """So many facts, every third of which is long."""
+    facts = []
+    for number in range(count):
+        answer = "a film" if number % 3 else "a film " * 60
+        turns = (("user", f"what is {number}"), ("assistant", answer))
+        facts.append(dialogs.Dialog(turns, place=f"row {number}"))
+    return facts
+
+
+def test_long_examples_are_refused_at_once_and_not_cut(tiny):
+    """Failing means cut answers, which teach a model never to end, or a run for each long row."""
+    with pytest.raises(DataError) as error:
+        dialogs.encode_dialogs(lengthen(9), tiny[1], 64, remedy="take --too-long leave-out.")
+    message = str(error.value)
+    assert message.startswith("3 of 9 examples have more than 64 tokens:")
+    for row in ("row 0: ", "row 3: ", "row 6: "):
+        assert row in message
+    assert error.value.remedy == "take --too-long leave-out."
+
+
+def test_long_examples_are_left_out_aloud(tiny, capsys):
+    """Failing means a few long rows stop a large file, or vanish in silence."""
+    facts = lengthen(30)
+    rows = dialogs.encode_dialogs(facts, tiny[1], 64, too_long="leave-out")
+    numbers = dialogs.find_fitting(facts, tiny[1], 64)
+    assert numbers == [number for number in range(30) if number % 3]
+    assert len(rows) == 20
+    assert max(map(len, rows["input_ids"])) <= 64
+    text = capsys.readouterr().out
+    assert "10 of 30 examples have more than 64 tokens and are left out" in text
+    assert "row 12: " in text
+    assert "and 5 more" in text
+
+
+def test_limit_counts_the_end_of_the_answer(tiny):
+    """Failing means an example of exactly the allowed length is refused, or one beyond it is taken."""
+    (row,) = dialogs.encode_dialogs(FACTS[:1], tiny[1], 64)
+    length = len(row["input_ids"])
+    assert dialogs.find_fitting(FACTS[:1], tiny[1], length) == [0]
+    with pytest.raises(DataError):
+        dialogs.find_fitting(FACTS[:1], tiny[1], length - 1)
+
+
+def test_nothing_left_is_an_error(tiny):
+    """Failing means training begins without a row."""
+    with pytest.raises(DataError, match="2 of 2 examples"):
+        dialogs.encode_dialogs(FACTS, tiny[1], 3, too_long="leave-out")
+    with pytest.raises(SettingError, match="error, leave-out"):
+        dialogs.encode_dialogs(FACTS, tiny[1], 3, too_long="cut")
+
+
+def test_half_a_surrogate_pair_does_not_reach_the_tokenizer(tiny):
+    """Failing means a cut emoji in a cell ends in another library's TypeError."""
+    example = dialogs.ask("what \ud83d", "a film \ude00")
+    assert len(dialogs.encode_dialogs([example], tiny[1], 64)) == 1
+
+
+def test_template_without_system_messages_says_so(tiny):
+    """Failing means a template's own error ends in a traceback."""
+    _, tokenizer = decoders.load_decoder("tiny")
+    tokenizer.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}a"
+    )
+    turns = (("system", "be kind"), ("user", "what"), ("assistant", "a film"))
+    with pytest.raises(DataError, match=r"row 7: .*no system") as error:
+        dialogs.encode_dialogs([dialogs.Dialog(turns, place="row 7")], tokenizer, 64)
+    assert error.value.remedy
 
 
 def test_masked_row_is_an_error_before_training(tiny, tmp_path):

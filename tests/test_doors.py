@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import importlib.util
 import json
 import re
 import shutil
@@ -45,6 +46,7 @@ def session(monkeypatch, tmp_path):
     """A stand-in for a Colab session in an empty folder; git and pip are only recorded."""
     monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
     monkeypatch.delenv("LESSONS_PROFILE", raising=False)
+    monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(colab, "REPOSITORY", tmp_path)
@@ -83,6 +85,32 @@ def test_setup_cell_installs_and_chooses_the_profile(gpu, session, monkeypatch, 
     assert colab.os.environ.pop("LESSONS_PROFILE") == ("gpu" if gpu else "laptop")
 
 
+@pytest.mark.parametrize("host", ["colab", "kaggle"])
+def test_setup_cell_works_in_both_hosts(host, session, monkeypatch):
+    """Failing means the first cell helps in one of them alone: then there is no module 'lessons_lib'."""
+    if host == "kaggle":
+        monkeypatch.delitem(sys.modules, "google.colab")
+        monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    monkeypatch.setattr(colab, "set_up", lambda: session.append([host]))
+    exec(compile(setup_cell(list_lessons()[0]), "cell", "exec"), {})
+    assert [command[0] for command in session] == ["git", host]
+    assert colab.find_host() == host
+
+
+def test_setup_cell_says_when_the_network_is_off(session, monkeypatch):
+    """Failing means Kaggle, where Internet is off at first, shows a traceback."""
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 128))
+    with pytest.raises(SystemExit, match="Internet on in Settings"):
+        exec(compile(setup_cell(list_lessons()[0]), "cell", "exec"), {})
+
+
+def test_setup_cell_says_when_the_course_is_missing(monkeypatch):
+    """Failing means another Jupyter ends in "No module named 'lessons_lib'", without a remedy."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match=r"lacks the course: git clone https://.*make lab"):
+        exec(compile(setup_cell(list_lessons()[0]), "cell", "exec"), {})
+
+
 def test_setup_cells_are_alike():
     """Failing means a lesson sets itself up in a way of its own."""
     assert len({setup_cell(lesson) for lesson in list_lessons()}) == 1
@@ -110,7 +138,7 @@ def test_failed_installation_says_what_to_do(monkeypatch, tmp_path):
     failed = subprocess.CompletedProcess([], 1, "", "ERROR: ResolutionImpossible")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     monkeypatch.setattr(colab, "REPOSITORY", tmp_path)
-    with pytest.raises(RuntimeError, match=r"(?s)numpy==.*ResolutionImpossible.*Remedy: Runtime"):
+    with pytest.raises(colab.ColabError, match=r"(?s)numpy==.*ResolutionImpossible.*Remedy: Runtime"):
         colab.install({"numpy": "2.0.2"})
 
 
@@ -123,7 +151,7 @@ def test_restart_is_asked_for_when_a_loaded_package_was_replaced(monkeypatch):
     monkeypatch.setattr(sys.modules["numpy"], "__version__", "1.26.4")
     assert colab.find_stale_modules(now, now) == [f"numpy 1.26.4, not {now['numpy']}"]
     monkeypatch.setattr(colab, "install", lambda before: None)
-    with pytest.raises(RuntimeError, match="Restart session"):
+    with pytest.raises(colab.ColabError, match="Restart session"):
         colab.set_up()
 
 
@@ -234,12 +262,13 @@ def test_bad_address_is_refused(address):
         badges.write_badges(address)
 
 
+@pytest.mark.slow
 def test_doctor_reports_on_everything(capsys):
     """Failing means somebody asks for help and the doctor leaves out what matters, or gives no remedy."""
     code = doctor.run_doctor("laptop", as_json=True)
     said = json.loads(capsys.readouterr().out)
     names = {check["name"] for check in said["checks"]}
-    wanted = "python packages processor cores memory disk 4-bit gpu assets hub kernel browser"
+    wanted = "python home packages import processor cores memory disk 4-bit gpu assets hub kernel browser"
     assert set(wanted.split()) <= names
     assert code == (0 if said["can_run"]["laptop"] else 1)
     assert all(check["remedy"] for check in said["checks"] if check["status"] != "ok")

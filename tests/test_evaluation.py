@@ -6,6 +6,8 @@ from sklearn.metrics import f1_score
 
 from lessons_lib import baselines, evaluation, models
 
+pytestmark = pytest.mark.usefixtures("each_precision")
+
 
 def test_metrics_need_no_network_and_are_right():
     """Failing means accuracy comes from a script on the Hub, or is wrong."""

@@ -1,5 +1,6 @@
 """The command `finetune`: from a file to an adapter, with errors that help."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -9,9 +10,12 @@ import pandas as pd
 import pytest
 
 from lessons_lib import __main__ as command_line
-from lessons_lib import training
+from lessons_lib import knowledge, training
 from lessons_lib.data import SAMPLES
+from lessons_lib.errors import SettingError
+from lessons_lib.models import ModelError, load_tokenizer
 from lessons_lib.ops import finetune
+from lessons_lib.profiles import load_profile
 from lessons_lib.results import REPOSITORY
 
 FACTS = str(SAMPLES / "medical_terms.json")
@@ -24,6 +28,7 @@ def smoke(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("each_precision")
 def test_file_becomes_an_adapter_with_a_card(tmp_path, capsys):
     """Failing means the command does not do what the README says it does."""
     output = tmp_path / "out"
@@ -48,7 +53,116 @@ def test_bad_file_is_found_before_the_model_is_loaded(tmp_path, capsys, monkeypa
     path = tmp_path / "bad.json"
     path.write_text('[{"term": "Ataxia"}]', encoding="utf-8")
     assert command_line.main(["finetune", "--data", str(path), *SMALL]) == 1
-    assert "bad.json, row 1 has term. Remedy" in capsys.readouterr().err
+    assert "bad.json, row 1: term has no definition" in capsys.readouterr().err
+
+
+def write_facts(folder, long):
+    """Eight facts, of which the numbers in `long` have an answer of many words."""
+    rows = [{"term": f"bird {n}", "definition": f"a film {n} " * (200 if n in long else 1)} for n in range(8)]
+    path = folder / "birds.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return str(path)
+
+
+def test_long_rows_are_found_before_the_model_is_loaded(tmp_path, capsys, monkeypatch):
+    """Failing means 13 GB are loaded to learn that a row is too long, and then of one row alone."""
+    monkeypatch.setattr(finetune, "load_decoder", lambda *a, **k: pytest.fail("the model was loaded"))
+    assert command_line.main(["finetune", "--data", write_facts(tmp_path, (2, 5)), *SMALL]) == 1
+    message = capsys.readouterr().err
+    assert "2 of 8 examples have more than 512 tokens" in message
+    assert "row 3: " in message
+    assert "row 6: " in message
+    assert "--too-long leave-out" in message
+
+
+def test_own_terms_are_taught_in_neutral_words(tmp_path, capsys, monkeypatch):
+    """Failing means birds are taught as findings, or that long rows are taught after all."""
+    taught = []
+
+    def stop(dialogs, *args, **options):
+        taught.extend(dialog.question for dialog in dialogs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetune, "encode_dialogs", stop)
+    command = ["finetune", "--data", write_facts(tmp_path, (2, 5)), "--too-long", "leave-out", *SMALL]
+    assert command_line.main([*command, "--epochs", "10"]) == 130
+    assert "2 of 8 examples" in capsys.readouterr().out
+    assert sorted(taught) == sorted(
+        template.format(f"bird {number}")
+        for template in knowledge.NEUTRAL.training
+        for number in (0, 1, 3, 4, 6, 7)
+    )
+
+
+def test_own_terms_are_examined_in_neutral_words(monkeypatch):
+    """Failing means birds are taught in one way and examined as findings."""
+    exams = []
+
+    def stop(groups, encoder, *, phrasings, **options):
+        exams.append(phrasings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(knowledge, "build_exam", stop)
+    facts = [knowledge.ask("", f"answer {number}", "x") for number in range(8)]
+    with pytest.raises(KeyboardInterrupt):
+        finetune._examine(None, None, facts, knowledge.NEUTRAL, "tiny")
+    assert exams == [knowledge.NEUTRAL]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--epochs", "0"),
+        ("--batch-size", "0"),
+        ("--rank", "-1"),
+        ("--max-tokens", "0"),
+        ("--seed", "-1"),
+        ("--seed", str(2**32)),
+        ("--learning-rate", "nan"),
+        ("--learning-rate", "0"),
+        ("--ask", "What is \udcff?"),
+        ("--output", FACTS),
+        ("--model", "/nowhere/model"),
+        ("--model", "./model"),
+        ("--model", "~nobody-of-that-name/model"),
+        ("--model", FACTS),
+        ("--model", str(SAMPLES)),
+    ],
+)
+def test_options_that_cannot_be_are_named(capsys, monkeypatch, option, value):
+    """Failing means a wrong option ends in a traceback, or after a long download."""
+    monkeypatch.setattr(finetune, "load_decoder", lambda *a, **k: pytest.fail("the model was loaded"))
+    assert command_line.main(["finetune", "--data", FACTS, *SMALL, f"{option}={value}"]) == 1
+    message = capsys.readouterr().err
+    assert f"{option}: " in message
+    assert "Remedy: " in message
+
+
+def test_home_folder_of_a_model_is_found(tmp_path, monkeypatch):
+    """Failing means --model=~/models/x, which no shell expands, is looked for on the Hub."""
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "config.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = argparse.Namespace(model="~/x")
+    assert finetune._choose_model(options, load_profile(finetune.LESSON)) == str(tmp_path / "x")
+
+
+def test_adapter_is_no_model(tmp_path):
+    """Failing means what an earlier run saved is refused in a library's words."""
+    (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(SettingError, match="is an adapter") as error:
+        finetune._choose_model(argparse.Namespace(model=str(tmp_path)), load_profile(finetune.LESSON))
+    assert error.value.remedy
+
+
+def test_model_without_a_chat_template_is_refused(monkeypatch):
+    """Failing means a model that cannot chat ends in a library's words, once its weights are loaded."""
+    tokenizer = load_tokenizer("tiny:decoder")
+    tokenizer.chat_template = None
+    monkeypatch.setattr(finetune, "load_tokenizer", lambda name: tokenizer)
+    with pytest.raises(ModelError, match="no chat template") as error:
+        finetune._load_chat_tokenizer("gpt2")
+    assert error.value.remedy
 
 
 def test_interrupted_run_says_how_to_go_on(monkeypatch, capsys, tmp_path):

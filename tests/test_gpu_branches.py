@@ -1,8 +1,8 @@
 """The lessons' branches for a GPU, and for a CPU that is fast at bf16, on tiny models and any machine."""
 
-import nbclient
 import pytest
 
+from lessons_lib.ops.headless import HeadlessClient
 from lessons_lib.ops.pairs import list_lessons, read_source
 from lessons_lib.results import REPOSITORY, read_results
 
@@ -20,6 +20,6 @@ def test_lesson_runs_by_its_gpu_branches(lesson, tmp_path, monkeypatch):
     folder = tmp_path / "notebooks"  # what the lesson writes beside itself, it writes beside this one
     folder.mkdir()
     notebook = read_source(lesson)
-    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+    HeadlessClient(notebook, lesson.stem, str(folder)).run()
     written = read_results(lesson.stem, "gpu", tmp_path / "build" / "results")
     assert written.machine["precision"] == "bfloat16"

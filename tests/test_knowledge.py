@@ -7,8 +7,10 @@ import pytest
 
 from lessons_lib import decoders, knowledge
 from lessons_lib.data import SAMPLES, DataError
-from lessons_lib.dialogs import ask
+from lessons_lib.dialogs import ask, encode_dialogs
 from lessons_lib.knowledge import ChoiceQuestion, Exam, Sitting
+
+pytestmark = pytest.mark.usefixtures("each_precision")
 
 TERMS = [ask(f"What is t{n}?", f"answer number {n}", f"t{n}") for n in range(12)]
 OBO = """format-version: 1.2
@@ -116,8 +118,71 @@ def test_right_answers_stand_anywhere():
 
 def test_blind_question_does_not_name_the_term(exam):
     """Failing means the control without the term still contains it."""
-    assert len({knowledge._without_term(question.question) for question in exam.trained}) == 1
-    assert knowledge._without_term("Why is the sky blue?") == "What is the answer?"
+    assert {question.control for question in exam.trained} == {knowledge.MEDICAL.control}
+    assert knowledge.MEDICAL.control == knowledge.HELD_OUT.format(knowledge.BLIND)
+    plain = [ask(f"Why is the sky {n}?", f"Because {n}.") for n in range(4)]
+    questions = knowledge.build_choices(plain, np.eye(4), seed=0)
+    assert {question.control for question in questions} == {"What is the answer?"}
+
+
+def test_models_are_asked_the_control(exam, monkeypatch):
+    """Failing means the blind question is another than the exam's own."""
+    asked = {}
+
+    def remember(model, tokenizer, questions, progress):
+        asked[len(asked)] = [question.question for question in questions]
+        return np.zeros((len(questions), 4))
+
+    monkeypatch.setattr(knowledge, "score_questions", remember)
+    monkeypatch.setattr(knowledge, "score_texts", lambda *args, **options: np.zeros(1))
+    monkeypatch.setattr(knowledge, "generate_answers", lambda *args, **options: [])
+    knowledge.sit_exam(*decoders.load_decoder("tiny"), exam)
+    assert asked[2] == [question.control for question in exam.trained]
+
+
+def test_medical_phrasings_belong_to_medical_terms(tmp_path):
+    """Failing means a reader's own terms are asked as findings, or the published questions change."""
+    for source in (knowledge.ONTOLOGY, "samples", SAMPLES / "medical_terms.json"):
+        assert knowledge.choose_phrasings(source) is knowledge.MEDICAL
+    for source in ("birds.csv", tmp_path / "medical_terms.json"):
+        assert knowledge.choose_phrasings(source) is knowledge.NEUTRAL
+    assert knowledge.MEDICAL.training == knowledge.PHRASINGS
+
+
+def test_own_terms_are_asked_in_neutral_words():
+    """Failing means a file about birds is taught "In medicine, what is meant by …?"."""
+    neutral = knowledge.NEUTRAL
+    texts = [*neutral.training, neutral.evaluation, neutral.control]
+    for word in ("medic", "clinic", "doctor", "report", "finding", "patient"):
+        assert not any(word in text.lower() for text in texts), word
+
+
+@pytest.mark.parametrize("phrasings", [knowledge.MEDICAL, knowledge.NEUTRAL], ids=["medical", "neutral"])
+def test_evaluation_is_no_training_phrasing(phrasings):
+    """Failing means the exam repeats a training question."""
+    assert len(set(phrasings.training)) == len(phrasings.training) == 10
+    assert phrasings.evaluation not in phrasings.training
+    assert all(text.count("{}") == 1 for text in (*phrasings.training, phrasings.evaluation))
+
+
+def test_exam_of_own_terms_uses_their_phrasings():
+    """Failing means a reader's terms are taught in one way and examined in the words of medicine."""
+    terms = knowledge.split_terms(TERMS, {"trained": 4, "untrained": 4}, seed=0)
+    exam = knowledge.build_exam(terms, "tiny", texts=[], written=0, phrasings=knowledge.NEUTRAL)
+    for question in (*exam.trained, *exam.untrained):
+        assert question.question.startswith("A text mentions t")
+        assert question.control == knowledge.NEUTRAL.control
+
+
+def test_long_terms_of_either_group_are_left_out(capsys):
+    """Failing means a long answer is cut, stops the lesson, or is scored in the untrained group."""
+    _, tokenizer = decoders.load_decoder("tiny")
+    long = [ask("What is x?", "answer " * 90, "x"), ask("Why?", "answer " * 90)]
+    fitting = knowledge.drop_long_terms([*TERMS, *long], knowledge.NEUTRAL, tokenizer, 90)
+    assert fitting == TERMS
+    assert "2 of 14 examples have more than 90 tokens" in capsys.readouterr().out
+    for template in knowledge.NEUTRAL.training:
+        encode_dialogs(knowledge.phrase_terms(fitting, [template], 1), tokenizer, 90)
 
 
 def test_general_questions_are_sound():

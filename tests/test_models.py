@@ -10,6 +10,8 @@ from lessons_lib import data, evaluation, models
 from lessons_lib.assets import cache_folder
 from lessons_lib.recipes import Recipe, fine_tune
 
+pytestmark = pytest.mark.usefixtures("each_precision")
+
 LORA = {"task_type": "SEQ_CLS", "r": 4, "target_modules": ["q_lin", "v_lin"]}
 
 

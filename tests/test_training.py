@@ -9,13 +9,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import hash_weights, read_tracked_losses
+from helpers import hash_weights
 from transformers import TrainerCallback
 
 from lessons_lib import models, training
+from lessons_lib.errors import SettingError
 from lessons_lib.evaluation import predict
-from lessons_lib.machine import Precision, choose_precision
+from lessons_lib.machine import PRECISIONS, Precision, choose_precision
 from lessons_lib.recipes import Recipe
+
+pytestmark = pytest.mark.usefixtures("each_precision")
 
 SETTINGS = training.TrainSettings(1e-2, epochs=2, batch_size=8, seed=3, averaging=0.9)
 BF16 = Precision("bfloat16", "the test says so")
@@ -169,29 +172,6 @@ def test_arguments_are_still_known_to_the_trainer(tmp_path):
     assert (arguments.eval_steps, arguments.save_steps, arguments.bf16) == (5, 4, True)
 
 
-def test_unknown_tracker_is_refused(tmp_path):
-    """Failing means a typo in report_to is found after the training."""
-    with pytest.raises(ValueError, match="one of none, wandb"):
-        training.prepare_tracking("wandbb", tmp_path)
-
-
-@pytest.mark.slow
-def test_tensorboard_gets_the_loss(tokens, tmp_path):
-    """Failing means report_to="tensorboard" writes nothing."""
-    run(tokens, tmp_path, report_to="tensorboard")
-    assert list((tmp_path / "tensorboard").rglob("events.out.*"))
-
-
-@pytest.mark.slow
-def test_wandb_runs_offline_and_never_asks(tokens, tmp_path, monkeypatch):
-    """Failing means a headless run hangs at a login prompt."""
-    for name in ("WANDB_MODE", "WANDB_SILENT", "WANDB_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    result = run(tokens, tmp_path, report_to="wandb")
-    expected = result[1].history["loss"].dropna().tolist()
-    assert read_tracked_losses(tmp_path) == pytest.approx(expected, abs=1e-4)
-
-
 def test_batch_must_be_shared_out_evenly(tmp_path, monkeypatch):
     """Failing means two processes train on other batches than one, without a word."""
     monkeypatch.setattr(training, "join_processes", lambda: SimpleNamespace(num_processes=3))
@@ -199,22 +179,25 @@ def test_batch_must_be_shared_out_evenly(tmp_path, monkeypatch):
         training.build_arguments(SETTINGS, BF16, 4, 0, 0, output_dir=str(tmp_path))
 
 
-@pytest.mark.slow
-def test_trackio_runs_without_an_account(tokens, tmp_path, monkeypatch):
-    """Failing means report_to="trackio" needs a network."""
-    monkeypatch.delenv("TRACKIO_DIR", raising=False)
-    run(tokens, tmp_path, report_to="trackio")
-    assert list((tmp_path / "trackio").rglob("*.db"))
-
-
 def test_precision_obeys_the_limit_on_instructions(monkeypatch):
     """Failing means bf16 is chosen where it is slower than fp32."""
+    monkeypatch.delenv("LESSONS_PRECISION", raising=False)
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     assert choose_precision("cpu").dtype == "float32"
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
     for has, dtype in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: {"avx512_bf16": has})
         assert choose_precision("cpu").dtype == dtype
+
+
+def test_precision_can_be_chosen(monkeypatch):
+    """Failing means nobody can look at what the other kind of CPU computes, or a typo is passed over."""
+    for dtype in PRECISIONS:
+        monkeypatch.setenv("LESSONS_PRECISION", dtype)
+        assert choose_precision("cpu").dtype == dtype
+    monkeypatch.setenv("LESSONS_PRECISION", "bf16")
+    with pytest.raises(SettingError, match="one of float32, bfloat16"):
+        choose_precision("cpu")
 
 
 def test_several_gpus_do_not_change_the_batch(tmp_path, monkeypatch):
@@ -229,3 +212,19 @@ def test_several_gpus_do_not_change_the_batch(tmp_path, monkeypatch):
     settings = training.TrainSettings(1e-3, 1, 8)
     more = {"output_dir": str(tmp_path), "report_to": "none"}
     assert training.build_arguments(settings, choose_precision(), 10, 0, 0, **more).train_batch_size == 8
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_training_on_own_data_says_how_long_it_will_take(monkeypatch, capsys, own):
+    """Failing means nobody can tell a training of hours from one that hangs; or that a published lesson
+    prints minutes of one machine."""
+    if own:
+        monkeypatch.setenv("LESSONS_DATA", "mine.csv")
+    watch = training._Watch(steps=603, batch_size=8, lengths=[4] * 8, progress=True)
+    clock = iter(range(0, 1000, 2))
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
+    for step in range(1, 6):
+        state = SimpleNamespace(global_step=step, max_steps=603)
+        watch.on_step_begin(None, state, None)
+        watch.on_step_end(None, state, None)
+    assert ("about 20 minutes for 600 more steps" in capsys.readouterr().out) == own

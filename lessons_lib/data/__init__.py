@@ -3,16 +3,9 @@
 from lessons_lib.data.batches import FlatRows, flatten_rows, pad_batch, tokenize_reviews
 from lessons_lib.data.facts import ASK_TERM, Dialog, ask, read_dialogs
 from lessons_lib.data.files import SAMPLES, clean_text, decode_file
-from lessons_lib.data.reviews import (
-    CLASS_NAMES,
-    LABELS,
-    PHRASEBANK,
-    PHRASEBANK_FILES,
-    THREE_CLASSES,
-    count_classes,
-    load_reviews,
-    take_rows,
-)
+from lessons_lib.data.labels import CLASS_NAMES, LABELS, THREE_CLASSES
+from lessons_lib.data.reviews import count_classes, load_reviews, take_rows
+from lessons_lib.data.sources.hub import PHRASEBANK, PHRASEBANK_FILES
 from lessons_lib.data.sources.snippets import MIN_RATING, label_ratings, read_ratings, read_snippets
 from lessons_lib.errors import DataError
 

@@ -3,37 +3,73 @@
 Contract: `load_reviews` returns a DatasetDict with train, validation and test; no text stands on two
 sides, rows of one document stay on one side, and the split depends on its seed alone. Every choice is
 made on validation; test is looked at once. It does not tokenize, and it balances nothing.
+
+Of a reader's own files it prints what was understood: encoding, columns, and each label with its class.
+Rows without a text or a label are left out and counted; a value that is no text, or a label that is no
+class, is refused, all at once. Texts that stand with two labels are left out of readers' files.
 """
 
-import csv
-import io
-import zipfile
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
-from huggingface_hub import hf_hub_download
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-from lessons_lib.data.files import SAMPLES, clean_text, decode_file, read_json_rows, read_table
+from lessons_lib.data.encodings import count
+from lessons_lib.data.files import ENDINGS, SAMPLES, clean_text
+from lessons_lib.data.labels import (
+    CLASS_NAMES,
+    LABELS,
+    LEFT_OUT,
+    NAMES,
+    THREE_CLASSES,
+    LabelUse,
+    check_mapping,
+    find_mapping,
+    name_classes,
+    parse_labels,
+    read_label,
+)
+from lessons_lib.data.parts import Collection, Part, read_collection
+from lessons_lib.data.rows import (
+    Rows,
+    list_columns,
+    read_without_header,
+    refuse_rows,
+    show,
+    show_names,
+    show_path,
+    show_places,
+    show_text,
+)
+from lessons_lib.data.sources.hub import read_hub
 from lessons_lib.data.sources.snippets import MIN_RATING, label_ratings, read_snippets
+from lessons_lib.data.splits import find_split
 from lessons_lib.errors import DataError
 
-CLASS_NAMES = ["negative", "positive"]
-THREE_CLASSES = ["negative", "neutral", "positive"]
-TEXT_COLUMNS = ("text", "review", "sentence")
-LABEL_COLUMNS = ("label", "sentiment")
+# Names of columns as `_normalize` writes them, the most telling first.
+TEXT_COLUMNS = (
+    *("text", "review", "sentence", "reviewtext", "reviewbody", "content", "comment", "tweet", "body"),
+    *("phrase", "message", "post", "statement", "utterance", "feedback", "fulltext", "tweettext"),
+    *("commenttext", "cleantext", "reviews", "sentences", "comments", "texts", "headline", "document"),
+)
+LABEL_COLUMNS = (
+    *("label", "sentiment", "labeltext", "labelname", "sentimentlabel", "polarity", "class", "target"),
+    *("airlinesentiment", "goldlabel", "labels", "category"),
+)
+RATING_COLUMNS = ("stars", "rating", "score", "star", "starrating", "overall", "reviewrating", "reviewscore")
 GROUP_COLUMNS = ("document", "group")
-LABELS = {"neg": "negative", "negative": "negative", "0": "negative", "neutral": "neutral"}
-LABELS |= {"pos": "positive", "positive": "positive", "1": "positive"}
-TABLES = (".csv", ".tsv", ".json", ".jsonl")
-ENDINGS = (*TABLES, ".txt")
-PHRASEBANK = "takala/financial_phrasebank"  # a name on the Hub; a script that `datasets` no longer runs
-PHRASEBANK_FILES = ("data/FinancialPhraseBank-v1.0.zip", "FinancialPhraseBank-v1.0/Sentences_50Agree.txt")
-SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation"}
-SPLIT_NAMES |= {"val": "validation", "test": "test"}
+SPLIT_COLUMNS = ("split",)
 SAMPLE_FILES = {"samples": SAMPLES / "movie_reviews.csv", "samples:news": SAMPLES / "news_sentences.txt"}
+OTHER_ENDINGS = (".gz", ".bz2", ".xz", ".zip", ".xlsx", ".xls", ".docx", ".pdf", ".db", ".pkl", ".html")
+MOST_RATINGS = 10  # more different numbers are no labels
+MERE_PUNCTUATION = re.compile(r"[\s.,!?…–—'\"-]+")
+WEB_ADDRESS = re.compile(r"[a-z]+://", flags=re.IGNORECASE)
 
 
 def load_reviews(
@@ -45,6 +81,7 @@ def load_reviews(
     split_seed: int = 0,
     seed: int = 0,
     neutral: bool = False,
+    labels: Mapping[object, str] | None = None,
 ) -> DatasetDict:
     """Texts as train, validation and test, with columns `text` and `label`, whose feature names the classes:
     CLASS_NAMES, or THREE_CLASSES where `neutral` rows are kept and there are any.
@@ -52,21 +89,29 @@ def load_reviews(
     source: "snippets:movie", "snippets:news" or "snippets:product" (packaged, rated by people; Hutto &
     Gilbert 2014), "samples" or "samples:news" (written for this course), a data set on the Hub (such as
     "stanfordnlp/imdb" or "takala/financial_phrasebank"), or a file or folder of your own (CSV, TSV, JSON,
-    JSONL, TXT with lines sentence@label, aclImdb).
+    JSONL, Parquet, TXT with lines sentence@label, aclImdb, a folder of `save_to_disk`).
     train_rows 0 takes all that remain; small sources give validation and test a fifth each at most.
-    `split_seed` decides who is in test, `seed` which training rows are taken when not all are. Prints
-    what was left out. Raises DataError, which names file, row and remedy.
+    `split_seed` decides who is in test, `seed` which training rows are taken when not all are.
+    labels: the class (negative, neutral, positive, or out) of each label that is no class's name, such as
+    {1: "negative", 2: "positive"}; without it, of a reader's own data, the environment's LESSONS_LABELS.
+    Prints what was understood and left out. Raises DataError, which names file, row and remedy.
     """
-    read = _read_source(source)
-    frame = read if neutral else read[read["clear"]]
-    kept, doubles = _drop_duplicates(frame)
-    left_out = "" if neutral else f"{len(read) - len(frame):,} neutral ones left out, "
-    print(f"{source}: {len(read):,} rows read, {left_out}{doubles:,} duplicates dropped, {len(kept):,} kept")
+    read = _read_source(source, labels)
+    for line in read.lines:
+        print(line)
+    frame, contradictions = _drop_contradictions(read.frame) if read.is_own else (read.frame, "")
+    clear = frame if neutral else frame[frame["clear"]]
+    kept, doubles = _drop_duplicates(clear)
+    neutral_ones = "" if neutral else f"{len(frame) - len(clear):,} neutral ones left out, "
+    print(
+        f"{show_path(source)}: {len(read.frame):,} rows read, {contradictions}{neutral_ones}"
+        f"{doubles:,} duplicates dropped, {len(kept):,} kept"
+    )
     names = THREE_CLASSES if (kept["label"] == "neutral").any() else CLASS_NAMES
     _check_classes(kept, names, source, least=5)
     parts = _split(kept, names, {"test": test_rows, "validation": validation_rows}, split_seed)
     for name, part in parts.items():
-        _check_classes(part, names, f"The {name} part of {source}", least=1)
+        _check_classes(part, names, f"The {name} part of {show_path(source)}", least=1)
     splits = DatasetDict({name: _to_dataset(part, names) for name, part in parts.items()})
     splits["train"] = take_rows(splits["train"], train_rows, seed)
     return splits
@@ -99,150 +144,437 @@ def count_classes(splits: DatasetDict) -> pd.DataFrame:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def _read_source(source: str | Path) -> pd.DataFrame:
-    """Columns text, label (a class name), document, split (empty where the source has none), and clear: False
-    for rows that are no example of two classes."""
+@dataclass(frozen=True)
+class _Source:
+    """What was read of a source.
+
+    frame: columns text, label (a class name), document, split ("" where the source has none), key (what
+    equal texts share), and clear: False for rows that are no example of two classes. lines: what to print
+    about it. is_own: a reader's own files, as against those whose rows are published.
+    """
+
+    frame: pd.DataFrame
+    lines: list[str]
+    is_own: bool
+
+
+def _read_source(source: str | Path, labels: Mapping[object, str] | None) -> _Source:
     name = str(source)
     if name.startswith("snippets:"):
         frame = read_snippets(name.removeprefix("snippets:"))
-        labels = np.array(THREE_CLASSES)[label_ratings(frame["rating"].to_numpy())]
-        return frame.assign(label=labels, split="", clear=frame["rating"].abs() > MIN_RATING)
-    path = Path(SAMPLE_FILES.get(name, source)).expanduser()
-    if path.exists():
-        frame = _read_folder(path) if path.is_dir() else _read_file(path)
-    elif path.suffix.lower() in ENDINGS or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise DataError(f"{path} does not exist. Remedy: check the path; files may end in {ENDINGS}.")
-    else:
-        frame = _read_hub(name)
-    return frame.assign(clear=frame["label"] != "neutral")
+        classes = np.array(THREE_CLASSES)[label_ratings(frame["rating"].to_numpy())]
+        frame = frame.assign(label=classes, split="", clear=frame["rating"].abs() > MIN_RATING)
+        frame["key"] = frame["text"].map(_make_key)
+        return _Source(frame, [], is_own=False)
+    if name in SAMPLE_FILES:
+        collection = read_collection(SAMPLE_FILES[name], {})
+        frame, _ = _label_collection(collection, check_mapping((labels or {}).items()), name)
+        return _Source(frame, [], is_own=False)
+    mapping = find_mapping(labels)
+    if _is_hub_name(name):
+        splits = read_hub(name)
+        parts = [Part(f"{name}[{key}]", find_split(key), rows) for key, rows in splits.items()]
+        frame, lines = _label_collection(Collection(parts), mapping, name)
+        if "test" not in set(frame["split"]):
+            frame["split"] = frame["split"].replace("validation", "test")
+        return _Source(frame, lines + _note_contradictions(frame), is_own=False)
+    frame, lines = _label_collection(read_collection(name, mapping), mapping, show_path(name))
+    return _Source(frame, lines, is_own=True)
 
 
-def _read_hub(name: str) -> pd.DataFrame:
-    try:
-        if name == PHRASEBANK:
-            with zipfile.ZipFile(hf_hub_download(name, PHRASEBANK_FILES[0], repo_type="dataset")) as files:
-                return _read_lines(files.read(PHRASEBANK_FILES[1]).decode("latin-1"), name)
-        parts = load_dataset(name)
-    except Exception as error:  # the library raises many kinds, from missing names to lost connections
+def _is_hub_name(name: str) -> bool:
+    """Whether a source is called "owner/name" and is no file. Raises DataError for an address of the web."""
+    if WEB_ADDRESS.match(name):
         raise DataError(
-            f"{name} could not be loaded from the Hugging Face Hub ({type(error).__name__}: {error}). "
-            "Remedy: check the name and the network, or give a file of your own (LESSON=… DATA=reviews.csv)."
-        ) from error
-    frames = []
-    for key in (key for key in parts if key in SPLIT_NAMES):
-        part, label = parts[key].to_pandas(), parts[key].features.get("label")
-        if isinstance(label, ClassLabel):  # by name: every publisher has an order of their own
-            part = part[part["label"] >= 0]  # −1: kept secret, as SST-2's test labels are
-            part["label"] = [label.names[number] for number in part["label"]]
-        frames.append(_check_rows(part, f"{name}[{key}]").assign(split=SPLIT_NAMES[key]))
-    frame = pd.concat(frames, ignore_index=True)
-    if "test" not in set(frame["split"]):
-        frame["split"] = frame["split"].replace("validation", "test")
-    return frame
-
-
-def _read_folder(folder: Path) -> pd.DataFrame:
-    """An aclImdb folder (…/pos/*.txt, …/neg/*.txt, with train and test above them), or one of files."""
-    frames = []
-    for path in sorted(folder.glob("**/*.txt")):
-        if path.parent.name in LABELS:
-            split = SPLIT_NAMES.get(path.parent.parent.name, "")
-            frames.append((clean_text(decode_file(path)), LABELS[path.parent.name], split))
-    if frames:
-        frame = pd.DataFrame(frames, columns=["text", "label", "split"])
-        return frame.assign(document=_own_document(frame, folder))
-    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in TABLES]
-    if not files:
-        raise DataError(
-            f"{folder} holds no reviews. Remedy: put pos/*.txt and neg/*.txt or files ending in "
-            f"{', '.join(TABLES)} there."
+            "is an address, not a file.", where=show_path(name), remedy="download it and give the file."
         )
-    return pd.concat(
-        [_read_file(path).assign(split=SPLIT_NAMES.get(path.stem.lower(), "")) for path in files],
-        ignore_index=True,
-    )
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
+        return False
+    return not _exists(name) and Path(name).suffix.lower() not in (*ENDINGS, *OTHER_ENDINGS)
 
 
-def _read_file(path: Path) -> pd.DataFrame:
-    text = decode_file(path)
-    if not text.strip():
-        raise DataError(f"{path} is empty. Remedy: give a file with a text and a label column.")
-    if path.suffix.lower() == ".txt":
-        return _read_lines(text, str(path)).assign(split="")
+def _exists(name: str) -> bool:
     try:
-        if path.suffix.lower() == ".jsonl":
-            frame = pd.DataFrame([row for _, row in read_json_rows(path, text)])
-        elif path.suffix.lower() == ".json":
-            frame = pd.read_json(io.StringIO(text), dtype=False)
+        return Path(name).exists()
+    except OSError:  # a folder on the way that may not be opened: `open_path` will say so
+        return True
+
+
+# --- from parts to labelled texts -----------------------------------------------------------------
+
+
+@dataclass
+class _Examples:
+    """The texts of a part with their labels as `read_label` gives them; and which rows had none."""
+
+    part: Part
+    columns: tuple[str, str]  # of texts and labels
+    other_columns: list[str]  # that could have been taken, too
+    frame: pd.DataFrame  # text, label, place, document, split
+    without_text: list[str]  # places
+    without_label: list[str]
+
+
+def _label_collection(
+    collection: Collection, mapping: Mapping[str, str], where: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """The labelled texts of all parts, and lines that say what was understood."""
+    read, left_out = _read_parts(collection)
+    frame = pd.concat([examples.frame for examples in read], ignore_index=True)
+    uses = _list_labels(frame)
+    label_column = read[0].columns[1]
+    classes = name_classes(
+        uses,
+        mapping or _read_mapping_in_name(label_column),
+        column=show_names([label_column]),
+        where=where,
+        is_rating=any(_normalize(examples.columns[1]) in RATING_COLUMNS for examples in read),
+    )
+    lines = _describe_reading(read, where)
+    if left_out:
+        lines.append(f"left out: {'; '.join(left_out)}")
+    lines.append(_describe_labels(classes, uses))
+    lines += _describe_missing(read, where)
+    frame["label"] = frame["label"].map(classes)
+    frame = frame[frame["label"] != LEFT_OUT].reset_index(drop=True)
+    keys = frame["text"].map(_make_key)
+    return frame.assign(clear=frame["label"] != "neutral", key=keys), lines
+
+
+def _list_labels(frame: pd.DataFrame) -> dict[str, LabelUse]:
+    counts = frame["label"].value_counts()
+    return {
+        row.label: LabelUse(int(counts[row.label]), row.place, show_text(row.text))
+        for row in frame.drop_duplicates("label").itertuples()
+    }
+
+
+def _read_parts(collection: Collection) -> tuple[list[_Examples], list[str]]:
+    """The parts that hold labelled texts. Of several, those without are left out; the only one is refused."""
+    read = []
+    left_out = list(collection.left_out)
+    problems = []
+    for part in collection.parts:
+        try:
+            read.append(_read_part(part))
+        except _NotLabelledError as problem:
+            problems.append(problem)
+            left_out.append(f"{_short_name(part)} ({problem.reason})")
+    if not read:
+        raise problems[0]
+    return read, left_out
+
+
+class _NotLabelledError(DataError):
+    """A part without texts or without labels: left out where there are others."""
+
+    reason = ""
+
+
+def _not_labelled(reason: str, what: str, part: Part, remedy: str) -> _NotLabelledError:
+    error = _NotLabelledError(what, where=part.name, remedy=remedy)
+    error.reason = reason
+    return error
+
+
+def _read_part(part: Part) -> _Examples:
+    """The texts and labels of a part's rows. Raises DataError, which names all rows that are refused."""
+    rows = part.rows
+    columns = _choose_columns(rows)
+    if not all(columns) and _has_no_header(rows):
+        rows = read_without_header(rows)
+        part = Part(part.name, part.split, rows)
+        columns = _choose_by_content(rows)
+    text_column, label_column = columns
+    _check_columns(part, rows, text_column, label_column)
+    texts, places, labels, kept = [], [], [], []
+    without_text, without_label, problems = [], [], []
+    for row, place in zip(rows.objects, rows.places, strict=True):
+        value, label = row.get(text_column), read_label(row.get(label_column))
+        if _is_missing(value):
+            without_text.append(place)
+        elif not isinstance(value, str):
+            problems.append((place, f"{show_names([text_column])} is {show(value)}, not a text"))
+        elif not label:
+            without_label.append(place)
+        elif not clean_text(value):
+            without_text.append(place)
         else:
-            frame = read_table(path, text)
-    except (ValueError, csv.Error) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} could not be read: {error}. Remedy: mend that place.") from error
-    return _check_rows(frame, str(path)).assign(split="")
+            texts.append(clean_text(value))
+            labels.append(label)
+            places.append(place)
+            kept.append(row)
+    refuse_rows(problems, f"write a text into {show_names([text_column])}, or delete the row.")
+    if not texts and without_text:
+        raise _not_labelled("no texts", "has no text in any row.", part, "fill in the texts.")
+    if not texts or set(labels) == {"-1"}:
+        remedy = "fill in the labels, or give the file that has them."
+        raise _not_labelled("no labels", "has no label in any row.", part, remedy)
+    _check_words(texts, text_column, part)
+    frame = pd.DataFrame(
+        {
+            "text": texts,
+            "label": labels,
+            "place": places,
+            "document": _name_documents(kept, places, text_column),
+            "split": _name_splits(kept, part.split),
+        }
+    )
+    others = [name for name in _list_candidates(rows) if name not in columns]
+    return _Examples(part, columns, others, frame, without_text, without_label)
 
 
-def _read_lines(text: str, where: str) -> pd.DataFrame:
-    """Lines sentence@label, as Financial PhraseBank has them."""
-    rows = [line.rpartition("@")[::2] for line in text.strip().splitlines()]
-    return _check_rows(pd.DataFrame(rows, columns=["text", "label"]), where, "line {}").assign(split="")
+def _is_missing(value: object) -> bool:
+    """Whether a cell holds nothing: None, NaN, white space, or what programs write for nothing."""
+    if isinstance(value, str):
+        return not value.strip() or value.strip() in ("nan", "NaN", "null", "NULL", "<NA>")
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def _check_words(texts: list[str], column: str, part: Part) -> None:
+    """Raises DataError for a column of numbers."""
+    numbers = sum(1 for text in texts if re.fullmatch(r"[\d.,:/+-]+", text))
+    if numbers > len(texts) / 2:
+        raise DataError(
+            f"column {show_names([column])} holds numbers, such as {show(texts[0])}, not texts.",
+            where=part.name,
+            remedy='call the column that holds the texts "text".',
+        )
+
+
+def _name_documents(rows: Sequence[Mapping[str, object]], places: list[str], text_column: str) -> list[str]:
+    """What each row belongs to: the value of a column called document or group, else the row itself."""
+    groups = [name for name in rows[0] if _normalize(name) in GROUP_COLUMNS and name != text_column]
+    if not groups:
+        return places
+    return [str(row.get(groups[0])) for row in rows]
+
+
+def _name_splits(rows: Sequence[Mapping[str, object]], split_of_part: str) -> list[str]:
+    """The split of each row: of its file or folder; else of a column called split that names nothing else."""
+    columns = [name for name in rows[0] if _normalize(name) in SPLIT_COLUMNS]
+    if split_of_part or not columns:
+        return [split_of_part] * len(rows)
+    splits = [find_split(str(row.get(columns[0]))) for row in rows]
+    return splits if all(splits) else [""] * len(rows)
+
+
+# --- columns --------------------------------------------------------------------------------------
+
+
+def _normalize(name: object) -> str:
+    """A column's name as lists of names have it: "Review Text" and "reviewText" are "reviewtext"."""
+    return re.sub(r"[\W_]", "", re.split(r"[(\[]", str(name))[0].casefold())
+
+
+def _list_candidates(rows: Rows) -> list[str]:
+    """Columns that may hold texts or labels."""
+    known = (*TEXT_COLUMNS, *LABEL_COLUMNS, *RATING_COLUMNS)
+    return [name for name in list_columns(rows) if _normalize(name) in known]
+
+
+def _choose_columns(rows: Rows) -> tuple[str, str]:
+    """The columns of texts and of labels, "" where no name is known."""
+    columns = list_columns(rows)
+    texts = _sort_by_list(columns, TEXT_COLUMNS)
+    labels = _sort_by_list(columns, (*LABEL_COLUMNS, *RATING_COLUMNS))
+    return (texts[0] if texts else ""), _choose_label_column(rows, labels)
+
+
+def _sort_by_list(columns: list[str], names: tuple[str, ...]) -> list[str]:
+    known = [column for column in columns if _normalize(column) in names]
+    return sorted(known, key=lambda column: names.index(_normalize(column)))
+
+
+def _choose_label_column(rows: Rows, columns: list[str]) -> str:
+    """The first column of classes' names; else the first of 0 and 1; else the first."""
+    labels = {name: {read_label(row.get(name)) for row in rows.objects} - {""} for name in columns}
+    for known in (set(NAMES), set(LABELS)):
+        for name in columns:
+            if labels[name] and labels[name] <= known:
+                return name
+    return columns[0] if columns else ""
+
+
+def _has_no_header(rows: Rows) -> bool:
+    """Whether a table's first line is a row: its label stands among the labels of the rows below."""
+    return bool(rows.header) and len(rows.header) > 1 and all(_choose_by_content(rows, rows.header))
+
+
+def _choose_by_content(rows: Rows, header: Sequence[str] = ()) -> tuple[str, str]:
+    """The one column of labels (names of classes, or few numbers) and the one of the longest texts."""
+    columns = list_columns(rows)
+    firsts = header or [""] * len(columns)
+    if len(firsts) != len(columns):
+        return "", ""
+    labels = []
+    for name, first in zip(columns, firsts, strict=True):
+        values = {read_label(row.get(name)) for row in rows.objects}
+        few = len(values) <= min(MOST_RATINGS, len(rows.objects) / 2)
+        are_labels = all(value in NAMES or re.fullmatch(r"-?\d{1,2}", value) for value in values)
+        if few and are_labels and (not header or read_label(first) in values):
+            labels.append(name)
+    lengths = {name: sum(len(str(row.get(name))) for row in rows.objects) for name in columns}
+    longest = max(columns, key=lambda name: lengths[name])
+    if len(labels) != 1 or longest in labels:
+        return "", ""
+    return longest, labels[0]
+
+
+def _check_columns(part: Part, rows: Rows, text_column: str, label_column: str) -> None:
+    columns = list_columns(rows)
+    for column, names, holds in (
+        (text_column, TEXT_COLUMNS, "texts"),
+        (label_column, LABEL_COLUMNS, "labels"),
+    ):
+        if not column:
+            raise _not_labelled(
+                f"no {holds}",
+                f"has no column {' or '.join(names[:3])}; it has {show_names(columns)}.",
+                part,
+                _advise_on_columns(columns, holds, names[0]),
+            )
+
+
+def _advise_on_columns(columns: list[str], holds: str, name: str) -> str:
+    if any(read_label(column) in LABELS or len(str(column).split()) > 4 for column in columns):
+        return "write the columns' names into the first line, such as text,label."
+    return f'call the column that holds the {holds} "{name}".'
+
+
+def _read_mapping_in_name(column: str) -> dict[str, str]:
+    """The mapping that a column's name states, as in "label (0=positive, 1=negative)"."""
+    inside = re.search(r"[(\[](.*=.*)[)\]]", column)
+    try:
+        return parse_labels(inside.group(1)) if inside else {}
+    except ValueError:  # something else stands between the brackets
+        return {}
+
+
+# --- what was understood --------------------------------------------------------------------------
+
+
+def _short_name(part: Part) -> str:
+    return part.name.rsplit("/", 1)[-1]
+
+
+def _describe_reading(read: list[_Examples], where: str) -> list[str]:
+    """One line: the files with their splits, how they were read, and which columns were taken."""
+    notes: dict[str, None] = {}
+    others: dict[str, None] = {}
+    columns: dict[str, None] = {}
+    for examples in read:
+        notes.update(dict.fromkeys(examples.part.rows.notes))
+        others.update(dict.fromkeys(examples.other_columns))
+        text, label = examples.columns
+        columns[f'texts in "{show_names([text])}", labels in "{show_names([label])}"'] = None
+    also = f" (also there: {show_names(list(others))})" if others else ""
+    files = ""
+    if len(read) > 1:
+        names = [f"{_short_name(examples.part)} ({_describe_split(examples)})" for examples in read]
+        more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+        files = f"{', '.join(names[:5])}{more}; "
+    return [f"{where}: {files}{', '.join(notes)}; {'; '.join(columns)}{also}"]
+
+
+def _describe_split(examples: _Examples) -> str:
+    split = examples.part.split
+    return f"{split}, {len(examples.frame):,} rows" if split else f"{len(examples.frame):,} rows"
+
+
+def _describe_labels(classes: Mapping[str, str], uses: Mapping[str, LabelUse]) -> str:
+    """Each label with its class, how many rows it has and one of them."""
+    known = []
+    order = (*THREE_CLASSES, LEFT_OUT)
+    for label, name in sorted(classes.items(), key=lambda pair: order.index(pair[1])):
+        target = "left out" if name == LEFT_OUT else name
+        known.append(f"{show_names([label])} → {target} ({uses[label]})")
+    line = f"labels: {'; '.join(known)}"
+    if (classes.get("0"), classes.get("1")) == ("negative", "positive"):  # as most publishers have them
+        line += '. The other way round? LABELS="0=positive,1=negative"'
+    return line
+
+
+def _describe_missing(read: list[_Examples], where: str) -> list[str]:
+    lines = []
+    for name in ("text", "label"):
+        places = [place for examples in read for place in getattr(examples, f"without_{name}")]
+        if places:
+            lines.append(f"{count(len(places), 'row')} left out: no {name} ({show_places(places, where)})")
+    return lines
 
 
 # --- checking and splitting -----------------------------------------------------------------------
 
 
-def _check_rows(frame: pd.DataFrame, where: str, place: str = "row {} after the header") -> pd.DataFrame:
-    """The text, label and document of every row, or a DataError that names the first bad one."""
-    frame = frame.rename(columns=lambda name: str(name).strip().lower())
-    text, label = _pick(frame, TEXT_COLUMNS, where), _pick(frame, LABEL_COLUMNS, where)
-    for position, value in enumerate(frame[text]):
-        if not isinstance(value, str) or not value.strip():
-            raise DataError(
-                f"{where}, {place.format(position + 1)}: {text} is {value!r}, not a text. "
-                "Remedy: fill it in or delete the row."
-            )
-    labels = [LABELS.get(str(value).strip().lower().removesuffix(".0")) for value in frame[label]]
-    if None in labels:
-        position = labels.index(None)
-        raise DataError(
-            f"{where}, {place.format(position + 1)}: unknown {label} "
-            f"{frame[label].iloc[position]!r}. Remedy: use one of {', '.join(LABELS)}."
-        )
-    out = pd.DataFrame({"text": frame[text].map(clean_text), "label": labels})
-    group = next((name for name in GROUP_COLUMNS if name in frame), None)
-    return out.assign(document=frame[group].astype(str).values if group else _own_document(out, where))
+class _KeySigns(dict):
+    """For `str.translate`: letters, digits, vowel signs and emoji stay, all other signs become spaces."""
+
+    def __missing__(self, code: int) -> int | str | None:
+        char = chr(code)
+        is_word = char.isalnum() or char == "_" or unicodedata.category(char)[0] == "M"
+        is_emoji = code > 127 and unicodedata.category(char) in ("So", "Sk")  # with their skin colours
+        if "\ufe00" <= char <= "\ufe0f" or char == "\u200d":  # how an emoji is drawn or joined
+            self[code] = None
+        else:
+            self[code] = code if is_word or is_emoji else " "
+        return self[code]
 
 
-def _own_document(frame: pd.DataFrame, where: str | Path) -> list[str]:
-    return [f"{where} row {n}" for n in range(len(frame))]
+_KEY_SIGNS = _KeySigns()
 
 
-def _pick(frame: pd.DataFrame, names: tuple[str, ...], where: str) -> str:
-    for name in names:
-        if name in frame:
-            return name
-    raise DataError(
-        f"{where} has no column {' or '.join(names)}; it has {', '.join(map(str, frame.columns))}. "
-        f"Remedy: rename the column to {names[0]}."
-    )
+def _make_key(text: str) -> str:
+    """What equal texts share: their words and emoji, without case, punctuation and white space.
+
+    Of a text without any, the signs that are no mere punctuation, such as ":)".
+    """
+    plain = unicodedata.normalize("NFKC", text).lower().translate(_KEY_SIGNS)
+    return " ".join(plain.split()) or MERE_PUNCTUATION.sub("", text)
+
+
+def _find_contradictions(frame: pd.DataFrame) -> pd.Series:
+    """Whether each row's text stands elsewhere with another label."""
+    return frame.groupby("key")["label"].transform("nunique") > 1
+
+
+def _drop_contradictions(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Without texts that stand with two labels, and a phrase that counts them."""
+    contradicts = _find_contradictions(frame)
+    if not contradicts.any():
+        return frame, ""
+    texts = frame.loc[contradicts, "key"].nunique()
+    phrase = f"{count(texts, 'text')} with two labels left out ({count(int(contradicts.sum()), 'row')}), "
+    return frame[~contradicts].reset_index(drop=True), phrase
+
+
+def _note_contradictions(frame: pd.DataFrame) -> list[str]:
+    contradicts = _find_contradictions(frame)
+    texts = frame.loc[contradicts, "key"].nunique()
+    return [f"{count(texts, 'text')} with two labels: one of them counts"] if texts else []
 
 
 def _drop_duplicates(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Without rows whose words stand elsewhere; of two, the one in test stays, then validation's."""
-    key = frame["text"].str.lower().str.replace(r"\W+", " ", regex=True).str.strip()
     order = frame["split"].map({"test": 0, "validation": 1}).fillna(2)
-    first = frame.assign(key=key, order=order).sort_values("order", kind="stable").drop_duplicates("key")
+    first = frame.assign(order=order).sort_values("order", kind="stable").drop_duplicates("key")
     kept = frame.loc[first.index.sort_values()]
     return kept.reset_index(drop=True), len(frame) - len(kept)
 
 
-def _check_classes(frame: pd.DataFrame, names: list[str], source: str | Path, least: int) -> None:
+def _check_classes(
+    frame: pd.DataFrame,
+    names: list[str],
+    source: str | Path,
+    least: int,
+    remedy: str = "add rows (and documents) of the missing class.",
+) -> None:
     counts = {name: int((frame["label"] == name).sum()) for name in names}
     if min(counts.values()) < least:
         raise DataError(
-            f"{source} has {' and '.join(f'{n} {name}' for name, n in counts.items())} rows; each class "
-            f"needs at least {least}. Remedy: add rows (and documents) of the missing class."
+            f"{show_path(source)} has {' and '.join(f'{n} {name}' for name, n in counts.items())} rows; "
+            f"each class needs at least {least}.",
+            remedy=remedy,
         )
 
 
@@ -258,9 +590,15 @@ def _split(
             part = given[name]
             parts[name] = part.sample(min(rows or len(part), len(part)), random_state=seed)
         else:
-            _check_classes(rest, names, "What is left for training", least=2)
+            _check_classes(rest, names, "What is left for training", least=2, remedy=_advise(frame, rest))
             parts[name], rest = _cut(rest, max(2, min(rows or len(frame), len(frame) // 5)), seed)
     return {"train": rest, "validation": parts["validation"], "test": parts["test"]}
+
+
+def _advise(frame: pd.DataFrame, rest: pd.DataFrame) -> str:
+    if len(rest) < len(frame) / 2:
+        return "add a file of training rows, or call files and folders something else than test."
+    return "add rows (and documents) of the missing class."
 
 
 def _cut(frame: pd.DataFrame, rows: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -268,7 +606,14 @@ def _cut(frame: pd.DataFrame, rows: int, seed: int) -> tuple[pd.DataFrame, pd.Da
     if frame["document"].is_unique:
         rest, part = train_test_split(frame, test_size=rows, stratify=frame["label"], random_state=seed)
         return part, rest
-    folds = StratifiedGroupKFold(max(2, round(len(frame) / rows)), shuffle=True, random_state=seed)
+    documents = frame["document"].nunique()
+    if documents < 2:
+        raise DataError(
+            "all rows belong to one document, and rows of a document stay on one side.",
+            remedy="name several documents in the column document (or group), or leave it out.",
+        )
+    most = min(documents, int(frame["label"].value_counts().max()))
+    folds = StratifiedGroupKFold(min(most, max(2, round(len(frame) / rows))), shuffle=True, random_state=seed)
     keep, cut = next(folds.split(frame, frame["label"], frame["document"]))
     return frame.iloc[cut].sample(frac=1, random_state=seed), frame.iloc[keep]  # no document first
 

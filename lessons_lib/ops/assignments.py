@@ -26,9 +26,13 @@ from lessons_lib.ops.pairs import NOTEBOOKS, read_source
 
 FOLDER = NOTEBOOKS / "assignments"
 STEPS = (LockCells, ClearSolutions, ClearOutput, CheckCellMetadata, ClearHiddenTests, ComputeChecksums)
-CHECK = re.compile(r"# Check: (\w+)\n")
+CHECK = re.compile(r"^[^\S\n]*#[^\S\n]*Check:[^\S\n]*(\w+)[^\S\n]*$", re.MULTILINE)
 SECRET = re.compile(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)### END (?:SOLUTION|HIDDEN TESTS)", re.DOTALL)
 TELLING = 12  # shorter lines, such as a bracket or a return, give nothing away
+
+
+class AssignmentError(CourseError, ValueError):
+    """A source that breaks the contract of assignments."""
 
 
 class ReleaseError(CourseError):
@@ -66,21 +70,33 @@ def list_assignments() -> list[Path]:
 
 
 def read_assignment(path: Path) -> Assignment:
-    """An assignment from its source. ValueError names a graded cell that breaks the contract."""
+    """An assignment from its source. AssignmentError names a graded cell that breaks the contract."""
     cells = [cell for cell in read_source(path).cells if cell.cell_type == "code"]
     exercises, setup = [], []
     for number, cell in enumerate(cells):
-        settings, name = cell.metadata["nbgrader"], CHECK.match(cell.source)
+        settings, name = cell.metadata["nbgrader"], find_check(cell.source)
         if settings["grade"]:
             solution = cells[number - 1]
-            if not name or f"def {name[1]}(" not in solution.source:
-                raise ValueError(
-                    f"{path}: {settings['grade_id']} does not check the function of the cell before it."
+            if not name or f"def {name}(" not in solution.source:
+                raise AssignmentError(
+                    f"{settings['grade_id']} does not check the function of the cell before it.",
+                    where=str(path),
+                    remedy="begin it with `# Check: <function>`, after the cell that defines it.",
                 )
-            exercises.append(Exercise(name[1], settings["points"], solution.source, cell.source))
+            exercises.append(Exercise(name, settings["points"], solution.source, cell.source))
         elif not settings["solution"]:
             setup.append(cell.source)
     return Assignment(path.stem, "\n".join(setup), exercises, hash_source(path))
+
+
+def find_check(source: str) -> str | None:
+    """The function that a cell checks, wherever in it its mark stands; None for a cell that is no check.
+
+    >>> find_check("#%%\\n# Check: attention \\nassert True")
+    'attention'
+    """
+    match = CHECK.search(source)
+    return match[1] if match else None
 
 
 def hash_source(path: Path) -> str:
@@ -116,6 +132,7 @@ def write_release(folder: Path = FOLDER / "release") -> list[Path]:
         target = folder / path.stem / f"{path.stem}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(release, target)
-        print(f"{path.stem}: {sum(e.points for e in read_assignment(path).exercises)} points → {target}")
+        points = sum(exercise.points for exercise in read_assignment(path).exercises)
+        print(f"{path.stem}: {points} points, in {target}")
         written.append(target)
     return written

@@ -1,8 +1,8 @@
-"""What a lesson's first cell does in Colab: installs what is missing, beside what runs there already.
+"""What a lesson's first cell does in Colab and on Kaggle: installs what is missing, beside what runs there.
 
-Contract: torch, numpy and whatever else Colab has loaded keep their versions; the rest is installed by the
-ranges in pyproject.toml. It ends with an error that says what to do where going on would be wrong. It needs
-only the standard library, for it runs before anything is installed.
+Contract: torch, numpy and whatever else the host has loaded keep their versions; the rest is installed by
+the ranges in pyproject.toml. It ends with a ColabError where going on would be wrong. It needs only the
+standard library, because it runs before anything is installed. On Kaggle it is untried.
 """
 
 import importlib.metadata
@@ -12,16 +12,32 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lessons_lib.errors import CourseError  # which needs the standard library alone
+
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 KEPT = ("torch", "torchvision", "torchaudio", "numpy")  # the kernel, or its CUDA, depends on these
 TORCHAO = (0, 16)  # PEFT refuses an older one as soon as it adds LoRA; the course does without
+# what the menus are called, in Colab and on Kaggle
+RESTART = {
+    "colab": "Runtime → Restart session, then Runtime → Run all; nothing is installed twice.",
+    "kaggle": "Run → Restart & clear cell outputs, then Run → Run all; nothing is installed twice.",
+}
+AFRESH = {
+    "colab": "Runtime → Disconnect and delete runtime, then connect again; if it stays, report these lines.",
+    "kaggle": "Settings → Internet on, then Run → Factory reset; if it stays, report these lines.",
+}
+GPU_MENU = {"colab": "Runtime → Change runtime type", "kaggle": "Settings → Accelerator"}
+
+
+class ColabError(CourseError):
+    """The course cannot be set up in this session of Colab or Kaggle; the remedy names its menus."""
 
 
 def set_up() -> None:
     """Installs the package, compares loaded with installed versions, chooses the profile and goes to the
     notebooks' folder. The profile is LESSONS_PROFILE, else `gpu` where there is a GPU, else `laptop`.
 
-    Raises RuntimeError when the installation fails or the session must be restarted.
+    Raises ColabError when the installation fails or the session must be restarted.
     """
     before = read_versions()
     if "torchao" in before and tuple(map(int, _release(before["torchao"]).split(".")[:2])) < TORCHAO:
@@ -29,31 +45,35 @@ def set_up() -> None:
     install(before)
     stale = find_stale_modules(before, read_versions())
     if stale:
-        raise RuntimeError(
-            f"Loaded in another version than is now installed: {'; '.join(stale)}. Remedy: Runtime → Restart "
-            "session, then Runtime → Run all; nothing is installed twice."
-        )
+        what = f"Loaded in another version than is now installed: {'; '.join(stale)}."
+        raise ColabError(what, remedy=RESTART[find_host()])
     import torch
 
     found = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     profile = os.environ.setdefault("LESSONS_PROFILE", "gpu" if found else "laptop")
     os.chdir(REPOSITORY / "notebooks")
-    print(f"profile {profile}: {found or 'no GPU (Runtime → Change runtime type offers one)'}")
+    print(f"profile {profile}: {found or f'no GPU ({GPU_MENU[find_host()]} offers one)'}")
+
+
+def find_host() -> str:
+    """ "kaggle" on Kaggle, else "colab"."""
+    return "kaggle" if "KAGGLE_KERNEL_RUN_TYPE" in os.environ else "colab"
 
 
 def install(before: dict[str, str]) -> None:
-    """Installs the package by its ranges, with the versions in `before` of what is kept as constraints."""
+    """Installs the package by its ranges, with the versions in `before` of what is kept as constraints.
+
+    Raises ColabError with pip's last lines.
+    """
     constraints = REPOSITORY / "build" / "constraints.txt"
     constraints.parent.mkdir(exist_ok=True)
     constraints.write_text("".join(f"{name}=={before[name]}\n" for name in KEPT if name in before))
     command = [sys.executable, "-m", "pip", "install", "--quiet", "-e", REPOSITORY, "-c", constraints]
-    run = subprocess.run(command, capture_output=True, text=True)
+    run = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if run.returncode:
-        raise RuntimeError(
-            f"pip could not install the course beside what must stay:\n{constraints.read_text()}"
-            f"{run.stderr.strip()[-1500:]}\nRemedy: Runtime → Disconnect and delete runtime, then connect "
-            "again; if it stays, report these lines as an issue."
-        )
+        what = "pip could not install the course beside what must stay:"
+        lines = f"{constraints.read_text()}{run.stderr.strip()[-1500:]}"
+        raise ColabError(f"{what}\n{lines}\n", remedy=AFRESH[find_host()])
 
 
 def read_versions() -> dict[str, str]:

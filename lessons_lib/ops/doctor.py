@@ -1,26 +1,38 @@
 """What this machine can run, and what to do where it cannot.
 
 Contract: every look is a function that may fail without stopping the others, and imports what it looks at
-itself, so that a broken installation is diagnosed too. Nothing is installed, downloaded or changed.
+itself, so that a broken installation is diagnosed too. Packages with native code are first imported in
+processes of their own, which they may end, as on a processor without AVX2. Nothing is installed,
+downloaded or changed.
 """
 
 import importlib.metadata
 import json
+import os
 import shutil
+import subprocess
 import sys
 import webbrowser
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
+from http.client import HTTPException
 from pathlib import Path
 from urllib.request import Request, urlopen
 
+from lessons_lib.errors import CourseError
+from lessons_lib.ops import console
 from lessons_lib.ops.colab import REPOSITORY, read_versions
+from lessons_lib.ops.crashes import PROCESSOR_REMEDY, explain_death, list_missing_instructions
 
 BOTH = ("laptop", "gpu")
 SETUP = "rm -rf .venv && make setup"
 NEWER = "make PYTHON=/path/to/newer/python"
 GATED = "meta-llama/Llama-2-7b-chat-hf"
 MEMORY_GB, DISK_GB, GPU_GB = 4, 3, 14
+NATIVE = ("torch", "bitsandbytes", "faiss", "sklearn", "tokenizers", "pyarrow")  # slowest first
+IMPORT_SECONDS = 120  # a cold disk needs a while for torch's 700 MB
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,8 @@ def examine() -> Iterator[Check]:
     for look in LOOKS:
         try:
             yield from look()
+        except CourseError as error:
+            yield Check(look.__name__.removeprefix("look_at_"), error.what, error.remedy, BOTH)
         except Exception as error:  # whatever is broken here is what the reader came for
             found = f"{type(error).__name__}: {error}"
             yield Check(look.__name__.removeprefix("look_at_"), found, SETUP, BOTH)
@@ -93,8 +107,74 @@ def look_at_packages() -> Iterator[Check]:
         yield Check("packages", f"{found}; in their ranges, but not {', '.join(others)}" if others else found)
 
 
+def look_at_native_code() -> Iterator[Check]:
+    """Whether the packages with native code can be imported here."""
+    with ThreadPoolExecutor(2) as pool:
+        problems = dict(zip(NATIVE, pool.map(find_import_problem, NATIVE), strict=True))
+    for name, (what, remedy) in problems.items():
+        if what:
+            yield Check("import", f"{name}: {what}", remedy, BOTH)
+    if not any(what for what, _ in problems.values()):
+        yield Check("import", ", ".join(NATIVE))
+
+
+@cache
+def find_import_problem(name: str) -> tuple[str, str]:
+    """What happens when a process imports a package, and the remedy; ("", "") if all is well."""
+    command = [sys.executable, "-c", f"import {name}"]
+    options = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": IMPORT_SECONDS}
+    try:
+        run = subprocess.run(command, encoding="utf-8", errors="replace", **options)
+    except subprocess.TimeoutExpired:
+        return f"not imported after {IMPORT_SECONDS} s", "move the course to a faster disk."
+    if run.returncode == 0:
+        return "", ""
+    lines = run.stderr.strip().splitlines()
+    if run.returncode == 1 and lines:  # an exception
+        return lines[-1], _explain_import(lines[-1])
+    return explain_death(run.returncode)
+
+
+def _explain_import(line: str) -> str:
+    """The remedy for an exception at an import, from its last line."""
+    if os.environ.get("PYTHONPATH"):
+        return "unset PYTHONPATH, whose modules come before the installed ones."
+    if "GLIBC" in line or "CXXABI" in line:
+        return "unset LD_LIBRARY_PATH; if it is not set, this system is too old for the package."
+    if "libgomp" in line or "cannot open shared object" in line:
+        return "install the system's library that the line names (Debian, Ubuntu: sudo apt install libgomp1)."
+    return SETUP
+
+
+def need(*names: str) -> None:
+    """Raises CourseError where one of these packages cannot be imported, before that ends the doctor."""
+    for name in names:
+        what, remedy = find_import_problem(name)
+        if what:
+            raise CourseError(f"not looked at, as {name} cannot be imported: {what}", remedy=remedy)
+
+
+def look_at_home() -> Iterator[Check]:
+    """The home folder, in which tools write, and what is on PYTHONPATH."""
+    planned = [name for name in console.plan_home() if name not in console.READ]
+    moved = [*console.list_moved(), *planned]
+    if moved:
+        remedy = f"the course goes on there; to choose other folders, set {console.CHOICE}"
+        found = f"cannot be written to, or not everywhere: {console.REFUGE} for {', '.join(moved)}"
+        yield Check("home", found, remedy)
+    else:
+        yield Check("home", str(console.find_home()))
+    if os.environ.get("PYTHONPATH"):
+        yield Check("PYTHONPATH", os.environ["PYTHONPATH"], "unset it: its modules replace the course's")
+
+
 def look_at_processor() -> Iterator[Check]:
     """Instructions, the number format chosen for them, and cores."""
+    missing = list_missing_instructions()
+    if missing:
+        found = f"without {', '.join(missing)}: packages may end with an illegal instruction"
+        yield Check("processor", found, PROCESSOR_REMEDY)
+    need("torch")
     import torch
     from joblib import cpu_count
 
@@ -127,6 +207,7 @@ def look_at_memory() -> Iterator[Check]:
 
 def look_at_gpu() -> Iterator[Check]:
     """The GPU and its memory, and whether 4-bit weights work on the CPU and there."""
+    need("torch", "bitsandbytes")
     import torch
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
@@ -160,12 +241,15 @@ def look_at_hub() -> Iterator[Check]:
     from huggingface_hub import auth_check, constants, get_token
     from huggingface_hub.errors import GatedRepoError
 
+    from lessons_lib.assets import CERTIFICATE
+
     try:
         if constants.HF_HUB_OFFLINE:
             raise OSError("HF_HUB_OFFLINE is set")
         urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
-    except OSError as error:
-        yield Check("hub", f"not reached ({error})", "check network, proxy, HF_HUB_OFFLINE", ("gpu",))
+    except (OSError, HTTPException, ValueError) as error:  # no network, a proxy, an address badly written
+        remedy = CERTIFICATE if "CERTIFICATE_VERIFY" in str(error) else "check network, proxy, HF_HUB_OFFLINE"
+        yield Check("hub", f"not reached ({error})", remedy, ("gpu",))
         return
     try:
         found = "access granted" if get_token() and auth_check(GATED) is None else "no token"
@@ -194,6 +278,6 @@ def look_at_jupyter() -> Iterator[Check]:
 
 
 LOOKS = (
-    *(look_at_python, look_at_packages, look_at_processor, look_at_memory, look_at_gpu, look_at_assets),
-    *(look_at_hub, look_at_jupyter),
+    *(look_at_python, look_at_home, look_at_packages, look_at_native_code, look_at_processor, look_at_memory),
+    *(look_at_gpu, look_at_assets, look_at_hub, look_at_jupyter),
 )

@@ -66,7 +66,7 @@ class StudentValueError(StudentError, ValueError):
 def check_sandbox() -> None:
     """SandboxError with a remedy where bubblewrap is missing, or cannot run Python isolated."""
     if not shutil.which("bwrap"):
-        raise SandboxError(f"Grading needs bubblewrap, which is not installed.\n  Remedy: {REMEDY}")
+        raise SandboxError("grading needs bubblewrap, which is not installed.", remedy=REMEDY)
     with Sandbox([]) as box:
         box.start()
 
@@ -149,7 +149,7 @@ class Sandbox:
         except RuntimeError as problem:  # no thread to be had, or StudentError: it is not the student's yet
             self.close()
             said = make_printable(started.stderr.read(1000).decode(errors="replace").strip()) or problem
-            raise SandboxError(f"The sandbox does not start here: {said}\n  Remedy: {REMEDY}") from None
+            raise SandboxError(f"the sandbox does not start here: {said}", remedy=REMEDY) from None
 
     def watch(self, process: subprocess.Popen) -> None:
         """Ends the process when it has too many children, too much memory, or too little time."""

@@ -1,0 +1,228 @@
+"""Runs a notebook's cells in a kernel without a browser, and notices a kernel that has fallen silent.
+
+Contract: a cell may compute for hours; a run ends early only where the kernel has died, or where nothing
+more can come from it. It says on one line of the terminal which cell runs, for how long, and what that cell
+last printed. It writes no files.
+"""
+
+import asyncio
+import atexit
+import contextlib
+import re
+import signal
+import subprocess
+import time
+from queue import Empty
+
+import psutil
+from jupyter_client.asynchronous import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
+from traitlets import Type
+
+from lessons_lib.progress import StatusLine
+
+LOOK_AGAIN = 1.0  # seconds after which a channel is looked at, whether or not it has called
+IDLE_LIMIT = 60.0  # seconds that the reply of a cell may take once the kernel says that it is done
+SILENT_LIMIT = 600.0  # seconds in which the kernel must have printed or computed something
+SILENT_SHARE = 0.005  # of one core: a waiting kernel's own housekeeping takes a tenth of that
+DRAWN_BAR = re.compile(r"\s+\d+% \|[^|]*\|(?= )")
+CONTROL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+class SilentKernelError(Exception):
+    """Nothing more will come from the kernel, although it is alive; the message says what was seen."""
+
+
+class PatientChannel(AsyncZMQSocketChannel):
+    """A channel to the kernel that does not rely on being called.
+
+    The socket's file descriptor wakes the reader once for all that has arrived. Whoever touches the socket in
+    between takes that call away from the reader, who would wait for ever beside a message (nbclient's issue
+    312). So the socket itself is looked at again every LOOK_AGAIN seconds.
+    """
+
+    async def get_msg(self, timeout: float | None = None) -> dict:
+        """The next message; `queue.Empty` after `timeout` seconds, never for None."""
+        if timeout is not None:
+            return await super().get_msg(timeout)
+        while True:
+            with contextlib.suppress(Empty):
+                return await super().get_msg(LOOK_AGAIN)
+
+
+class PatientKernelClient(AsyncKernelClient):
+    """A client whose channels are patient."""
+
+    shell_channel_class = Type(PatientChannel)
+    iopub_channel_class = Type(PatientChannel)
+
+
+class PatientKernelManager(AsyncKernelManager):
+    """A kernel's manager that hands out patient clients."""
+
+    client_factory = Type(PatientKernelClient)
+
+
+class HeadlessClient(NotebookClient):
+    """Executes a notebook in place, as nbclient does.
+
+    Raises CellExecutionError for a failing cell, DeadKernelError, SilentKernelError, and KeyboardInterrupt
+    where the run is interrupted. `running` is the number of the cell that was run last, from 0.
+    """
+
+    kernel_manager_class = Type(PatientKernelManager)
+
+    def __init__(self, notebook: NotebookNode, name: str, folder: str) -> None:
+        super().__init__(
+            notebook,
+            timeout=None,
+            kernel_name="python3",
+            coalesce_streams=True,
+            record_timing=False,
+            resources={"metadata": {"path": folder}},
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        )
+        self.name = name
+        self.running = 0
+        self.interrupted = False
+        self.process: subprocess.Popen | None = None
+        self.printed = ""
+        self.idle_since: float | None = None
+        self.heard_at = 0.0
+        self.started_at = time.monotonic()
+        self.line = StatusLine()
+
+    def handle_comm_msg(self, outs: list[NotebookNode], msg: dict, cell_index: int) -> None:
+        """Leaves widgets alone.
+
+        nbclient would answer an Output widget on the shell socket while it waits at that socket for the
+        cell's reply, and could then miss the reply (see PatientChannel). What is shown inside a widget
+        becomes an ordinary output of the cell, so pages have it.
+        """
+
+    def process_message(self, msg: dict, cell: NotebookNode, cell_index: int) -> NotebookNode | None:
+        """Takes one message of the running cell in, and remembers when it came and what it printed."""
+        self.heard_at = time.monotonic()
+        if msg["msg_type"] == "stream":
+            self.printed = read_last_line(msg["content"]["text"]) or self.printed
+        elif msg["msg_type"] == "status" and msg["content"]["execution_state"] == "idle":
+            self.idle_since = self.heard_at
+        return super().process_message(msg, cell, cell_index)
+
+    @property
+    def exit_status(self) -> int | None:
+        """What the kernel's process ended with, negative for a signal; None where it runs or never ran."""
+        return self.process.poll() if self.process is not None else None
+
+    async def async_start_new_kernel(self, **options: object) -> None:
+        """Starts the kernel, and keeps hold of its process: its manager forgets it when it dies."""
+        await super().async_start_new_kernel(**options)
+        self.process = self.km.provisioner.process
+
+    async def async_start_new_kernel_client(self) -> AsyncKernelClient:
+        """Waits until the kernel answers; DeadKernelError where it dies before."""
+        try:
+            return await super().async_start_new_kernel_client()
+        except RuntimeError as error:  # nbclient has ended the kernel, and would do so again at exit
+            atexit.unregister(self._cleanup_kernel)
+            raise DeadKernelError(str(error)) from error
+
+    async def async_execute_cell(
+        self, cell: NotebookNode, cell_index: int, **options: object
+    ) -> NotebookNode:
+        """Executes one cell, and watches the kernel meanwhile."""
+        self.running = cell_index
+        self.printed = ""
+        self.idle_since = None
+        self.heard_at = time.monotonic()
+        tasks_before = asyncio.all_tasks()
+        execution = asyncio.ensure_future(super().async_execute_cell(cell, cell_index, **options))
+        watch = asyncio.ensure_future(self._watch())
+        self._cancel_when_interrupted(execution)
+        try:
+            await asyncio.wait({execution, watch}, return_when=asyncio.FIRST_COMPLETED)
+            if watch.done() and not execution.done():
+                await watch  # raises what it saw
+            return await execution
+        finally:
+            for task in asyncio.all_tasks() - tasks_before:  # nbclient's own too, where it was cut short
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task
+
+    def run(self) -> None:
+        """Executes all cells, in order, and ends the kernel."""
+        try:
+            self.execute()
+        except DeadKernelError:
+            if self.interrupted:
+                raise KeyboardInterrupt from None
+            raise
+        finally:
+            self.line.close()
+
+    def _cancel_when_interrupted(self, execution: asyncio.Task) -> None:
+        """Ends the cell at Ctrl-C; nbclient's own handler ends the kernel a second time, and stumbles."""
+
+        def interrupt() -> None:
+            """Remembers that it was the reader who ended the cell."""
+            self.interrupted = True
+            execution.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows; not the main thread
+                asyncio.get_running_loop().add_signal_handler(number, interrupt)
+
+    async def _watch(self) -> None:
+        """Shows that the cell lives, once a second; raises SilentKernelError where it no longer does."""
+        window_start = time.monotonic()
+        computed = self._read_cpu_seconds()
+        while True:
+            self._show()
+            await asyncio.sleep(1)
+            now = time.monotonic()
+            if self.idle_since is not None and now - self.idle_since > IDLE_LIMIT:
+                raise SilentKernelError(
+                    f"the kernel has finished the cell and sent no reply in {IDLE_LIMIT:.0f} seconds"
+                )
+            if now - window_start < SILENT_LIMIT:
+                continue
+            seconds = self._read_cpu_seconds()
+            is_idle = seconds - computed < SILENT_SHARE * (now - window_start)
+            if is_idle and self.heard_at < window_start:
+                raise SilentKernelError(
+                    f"the kernel has printed and computed nothing in {SILENT_LIMIT / 60:.0f} minutes"
+                )
+            window_start = now
+            computed = seconds
+
+    def _show(self) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - self.started_at), 60)
+        number = self.name.partition("_")[0]
+        place = f"{number}, cell {self.running + 1}/{len(self.nb.cells)}, {minutes}:{seconds:02d}"
+        self.line.show(f"{place} | {self.printed}")
+
+    def _read_cpu_seconds(self) -> float:
+        """What the kernel and the processes that it started have computed so far."""
+        try:
+            kernel = psutil.Process(self.process.pid)
+            processes = [kernel, *kernel.children(recursive=True)]
+            return sum(sum(process.cpu_times()[:4]) for process in processes)
+        except (AttributeError, psutil.Error):
+            return 0.0
+
+
+def read_last_line(text: str) -> str:
+    """The last line of printed text that is not blank, as a terminal would show it; of a progress bar its
+    numbers alone, which fit on a line of 80 columns.
+
+    >>> read_last_line("train:  10% |━   | 1/10 [00:01<00:09]\\rtrain:  20% |━━  | 2/10 [00:02<00:08]")
+    'train: 2/10 [00:02<00:08]'
+    """
+    lines = [line.strip() for line in re.split(r"[\r\n]", CONTROL_CODES.sub("", text))]
+    last = next((line for line in reversed(lines) if line), "")
+    return DRAWN_BAR.sub("", last)
