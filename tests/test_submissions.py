@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path, PurePath
 
 import pytest
-from mutations import count_mutations
+from mutations import count_mutations, mutate
 
 from lessons_lib.errors import CourseError
 from lessons_lib.ops import assignments, attempts, grading, overrides, owners, report, submissions
@@ -848,6 +848,20 @@ def test_damaged_notebooks_never_stop_reading(change, tmp_path):
         attempts.extract_answers(one)
         grading.list_preloads(one.cells)
     assert 0 < sum(outcomes) < tries  # some can be read
+
+
+def test_damaged_overrides_are_used_or_refused(tmp_path):
+    """Failing means a slip in one cell of a spreadsheet stops grading without a word on where."""
+    chance = random.Random(0)
+    file = tmp_path / "overrides.csv"
+    whole = "student,exercise,points,reason\nZoë Müller,bm25,1.5,oral exam\nben,masks,2,\n".encode()
+    for _ in range(count_mutations(150)):
+        file.write_bytes(mutate(whole, chance))
+        graded = [grading.Graded(name, "", [], []) for name in ("Zoë Müller", "ben")]
+        try:
+            grading.apply_overrides(graded, file)
+        except CourseError as error:
+            assert error.remedy, error
 
 
 def test_owner_of_any_path_is_found():

@@ -76,7 +76,8 @@ def read_overrides(file: Path) -> tuple[list[Override], dict[int, str]]:
     for number, cells in rows[1:]:
         if not any(cell.strip() for cell in cells):
             continue
-        fields = dict(zip(header, cells, strict=False))
+        padding = [""] * (len(header) - len(cells))  # spreadsheets leave the last empty cells out
+        fields = dict(zip(header, [*cells, *padding], strict=False))
         points = parse_points(fields.get("points", ""))
         if points is None:
             problems[number] = f"{fields.get('points', '')!r} is no number of points"
