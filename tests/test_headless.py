@@ -82,6 +82,7 @@ def test_what_a_widget_shows_is_an_output_of_its_cell():
     client = run_cells(WIDGET_CELL)
     texts = [output["data"]["text/plain"] for output in client.nb.cells[0].outputs if "data" in output]
     assert "'number 1'" in texts
+    assert "widgets" in client.nb.metadata  # so that JupyterLab can draw the sliders
 
 
 def withhold_wake_ups(monkeypatch):

@@ -96,8 +96,8 @@ class HeadlessClient(NotebookClient):
         self.started_at = time.monotonic()
         self.line = StatusLine()
 
-    def handle_comm_msg(self, outs: list[NotebookNode], msg: dict, cell_index: int) -> None:
-        """Leaves widgets alone.
+    def on_comm_open_jupyter_widget(self, msg: dict) -> None:
+        """Keeps a widget's state, as nbclient does, and never answers the widget.
 
         nbclient would answer an Output widget on the shell socket while it waits at that socket for the
         cell's reply, and could then miss the reply (see PatientChannel). What is shown inside a widget

@@ -42,7 +42,7 @@ import sys, nbformat
 from nbclient import NotebookClient
 notebook = nbformat.read(sys.argv[1], as_version=4)
 # answering a widget can make nbclient miss a reply: see lessons_lib/ops/headless.py
-NotebookClient.handle_comm_msg = lambda *message: None
+NotebookClient.on_comm_open_jupyter_widget = lambda *message: None
 NotebookClient(notebook, timeout=900, kernel_name="python3").execute()
 print(next(c for c in notebook.cells if c.cell_type == "code").outputs[-1].text)
 """
