@@ -3,6 +3,7 @@
 # make lab       open the lessons in JupyterLab
 # make notebooks run the lessons and publish their outputs and numbers
 # make study     the long runs behind the claims, resumable     (LESSON=04)
+# make stale     what has changed since each published number was measured
 # make bench     throughput against the plain Trainer           (LESSON=02: of the decoder, 05: of search, gpu: on a GPU)
 # make doctor    what this machine can run, and remedies
 # make site      the course as a web page, in build/site
@@ -31,7 +32,7 @@ LESSON_OPTION = $(if $(LESSON),--lesson $(call quote,$(LESSON))) $(call option,-
 	$(call option,--data,DATA) $(call option,--labels,LABELS) \
 	$(if $(filter environment,$(origin DATA)),$(warning DATA is read only behind make: make course LESSON=04 DATA=reviews.csv))
 
-.PHONY: course test lab doctor notebooks study bench site badges doors release grade setup
+.PHONY: course test lab doctor notebooks study stale bench site badges doors release grade setup
 course: setup
 	@$(PY) -m lessons_lib course $(LESSON_OPTION)
 test: setup
@@ -41,13 +42,15 @@ test: setup
 		$(PY) -m pytest -n 2 --dist loadscope --nbval-lax --nbval-cell-timeout 120 \
 		notebooks/*.ipynb notebooks/assignments/source
 lab: setup
-	@$(PY) -m lessons_lib.ops.lab
+	@$(PY) -m lessons_lib.course.lab
 notebooks: setup
 	@$(PY) -m lessons_lib notebooks $(LESSON_OPTION)
 study: setup
 	@$(PY) -m lessons_lib study $(LESSON_OPTION)
+stale: setup
+	@$(PY) -m lessons_lib stale
 bench: setup
-	@$(PY) tests/benchmarks/$(or $(BENCH_$(LESSON)),bench_training.py $(QUICK))
+	@$(PY) benchmarks/$(or $(BENCH_$(LESSON)),bench_training.py $(QUICK))
 doctor: setup
 	@$(PY) -m lessons_lib doctor
 site: $(SITE_READY)
@@ -55,7 +58,7 @@ site: $(SITE_READY)
 badges: setup
 	@$(PY) -m lessons_lib badges $(call quote,$(or $(REPO),$(error REPO= is missing: owner/name)))
 doors: site
-	$(PY) -m pytest -v -o pythonpath="tests tests/doors" tests/doors/web_page.py tests/doors/widgets.py tests/doors/fresh.py
+	$(PY) -m pytest -v -o pythonpath="tests tests/e2e" tests/e2e/web_page.py tests/e2e/widgets.py tests/e2e/fresh.py
 release: setup
 	@$(PY) -m lessons_lib release
 grade: setup

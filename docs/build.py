@@ -14,9 +14,8 @@ import nbformat
 from nbformat import NotebookNode
 from sphinx.cmd.build import main as sphinx_build
 
-from lessons_lib.ops.pairs import list_lessons
-from lessons_lib.ops.provenance import SETUP
-from lessons_lib.results import REPOSITORY
+from lessons_lib.lessons import SETUP, list_lessons
+from lessons_lib.paths import REPOSITORY
 
 STAGE, SITE = REPOSITORY / "build" / "site-source", REPOSITORY / "build" / "site"
 PAGES = (

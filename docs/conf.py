@@ -1,6 +1,6 @@
 """How Sphinx renders the course; `make site` stages the sources (build.py)."""
 
-from lessons_lib.ops.badges import read_address
+from lessons_lib.course.repo_address import read_address
 
 project = "Fine-tuning language models, measured"
 author = "the authors of the course"

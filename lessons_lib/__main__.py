@@ -1,4 +1,4 @@
-"""The command line, a thin door to `ops/` and `studies/`.
+"""The command line, a thin door to `course/`, `grading/` and `studies/`.
 
 Each command imports what it needs itself: some take seconds to import, and `doctor` must run where others
 cannot even be imported.
@@ -10,9 +10,9 @@ import os
 import sys
 from pathlib import Path
 
+from lessons_lib.course.console import prepare_process
 from lessons_lib.errors import CourseError
-from lessons_lib.ops.colab import REPOSITORY  # which needs the standard library alone
-from lessons_lib.ops.console import prepare_process
+from lessons_lib.paths import REPOSITORY
 
 # what the operating system refuses, and what the reader can do about it
 MENDABLE = {
@@ -49,9 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _course(options: argparse.Namespace) -> None:
-    from lessons_lib.models import quiet_libraries
-    from lessons_lib.ops.readme import update_readme
-    from lessons_lib.ops.runner import run_course
+    from lessons_lib.course.readme import update_readme
+    from lessons_lib.course.run import run_course
+    from lessons_lib.models.load import quiet_libraries
 
     quiet_libraries()
     publish = options.command == "notebooks"
@@ -61,8 +61,8 @@ def _course(options: argparse.Namespace) -> None:
 
 
 def _study(options: argparse.Namespace) -> None:
-    from lessons_lib.models import quiet_libraries
-    from lessons_lib.ops.readme import update_readme
+    from lessons_lib.course.readme import update_readme
+    from lessons_lib.models.load import quiet_libraries
     from lessons_lib.studies.study import run_study
 
     quiet_libraries()
@@ -71,33 +71,39 @@ def _study(options: argparse.Namespace) -> None:
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    from lessons_lib.models import quiet_libraries
-    from lessons_lib.ops import finetune
+    from lessons_lib.course import finetune
+    from lessons_lib.models.load import quiet_libraries
 
     quiet_libraries()
     finetune.run_finetune(options)
 
 
+def _stale(_: argparse.Namespace) -> None:
+    from lessons_lib.report.provenance import print_changes
+
+    print_changes()
+
+
 def _release(_: argparse.Namespace) -> None:
-    from lessons_lib.ops.assignments import write_release
+    from lessons_lib.grading.assignments import write_release
 
     write_release()
 
 
 def _grade(options: argparse.Namespace) -> None:
-    from lessons_lib.ops.grading import grade_folder
+    from lessons_lib.grading.grade import grade_folder
 
     grade_folder(options.submissions, options.grades, unsafe=options.unsafe)
 
 
 def _badges(options: argparse.Namespace) -> None:
-    from lessons_lib.ops.badges import write_badges
+    from lessons_lib.course.repo_address import write_badges
 
     print("\n".join(map(str, write_badges(options.address))) or "Nothing to change.")
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from lessons_lib.ops.doctor import run_doctor
+    from lessons_lib.course.doctor import run_doctor
 
     return run_doctor(options.profile, options.json)
 
@@ -126,6 +132,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     commands.add_parser("release", help="write the student version of the assignments").set_defaults(
         run=_release
     )
+    stale = commands.add_parser("stale", help="what has changed since the published numbers were measured")
+    stale.set_defaults(run=_stale)
     grade = commands.add_parser("grade", help="grade a folder of notebooks")
     grade.set_defaults(run=_grade)
     grade.add_argument("submissions", type=Path, help="a folder with one notebook a student, or one notebook")
@@ -151,9 +159,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _add_finetune_options(parser: argparse.ArgumentParser) -> None:
-    from lessons_lib.dialogs import TOO_LONG
-    from lessons_lib.ops.finetune import LORA, QUANTIZERS, SETTINGS  # lesson 02's are the defaults
-    from lessons_lib.training import TRACKERS
+    from lessons_lib.course.finetune import QUANTIZERS
+    from lessons_lib.training.conversations import TOO_LONG
+    from lessons_lib.training.recipe import FACTS_LORA, FACTS_SETTINGS  # the defaults
+    from lessons_lib.training.tracking import TRACKERS
 
     add = parser.add_argument
     add(
@@ -164,9 +173,10 @@ def _add_finetune_options(parser: argparse.ArgumentParser) -> None:
     add("--model", default="", help='a folder, a Hub name or "packaged:SmolLM2-135M-Instruct" (default)')
     add("--quantize", choices=tuple(QUANTIZERS), default="nf4", help="how frozen weights are kept")
     add("--epochs", type=int, default=5, help="how often each fact is met, in another phrasing each time")
-    add("--learning-rate", type=float, default=SETTINGS["learning_rate"])
-    add("--batch-size", type=int, default=SETTINGS["batch_size"], help="rows a step, over all processes")
-    add("--rank", type=int, default=LORA["r"], help="LoRA's rank; alpha is twice that")
+    add("--learning-rate", type=float, default=FACTS_SETTINGS["learning_rate"])
+    batch_size = FACTS_SETTINGS["batch_size"]
+    add("--batch-size", type=int, default=batch_size, help="rows per step, over all processes")
+    add("--rank", type=int, default=FACTS_LORA["r"], help="LoRA's rank; alpha is twice that")
     add("--max-tokens", type=int, default=512, help="what an example may have; a longer one is never cut")
     add("--too-long", choices=TOO_LONG, default="error", help="what happens to longer examples")
     add("--seed", type=int, default=0)

@@ -22,9 +22,10 @@ import platformdirs
 from filelock import FileLock
 
 from lessons_lib.errors import CourseError
+from lessons_lib.paths import REPOSITORY
 
 ASSET_TABLE = Path(__file__).with_name("assets.toml")
-ASSET_LIST = Path(__file__).resolve().parent.parent / "data" / "assets.txt"
+ASSET_LIST = REPOSITORY / "data" / "assets.txt"
 ROOM = "free about 1 GB; LESSONS_CACHE and TMPDIR move what is large to another disk."
 NETWORK = "connect to the network, then try again."
 CERTIFICATE = (

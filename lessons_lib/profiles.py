@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from lessons_lib.errors import SettingError
-from lessons_lib.machine import choose_precision
+from lessons_lib.hardware import choose_precision
 
 PROFILE_FILE = Path(__file__).with_name("profiles.toml")
 NARROWING = "without_fast_bf16"

@@ -24,9 +24,9 @@ import regex
 from bm25s.tokenization import Tokenized, Tokenizer, convert_tokenized_to_string_list
 
 from lessons_lib.data.documents import Passage, list_passages, read_documents
+from lessons_lib.data.sources.terms import ONTOLOGY, read_terms
 from lessons_lib.errors import DataError, SettingError
-from lessons_lib.evaluation import Embedder
-from lessons_lib.knowledge import ONTOLOGY, read_terms
+from lessons_lib.evaluation.inference import Embedder
 
 WORDS = 120  # the most in a passage: about what the embedder was trained on
 ABSTAIN = "The passages do not say."

@@ -49,7 +49,7 @@ if hosted and Path.cwd().name != "notebooks":
     if not Path("course").exists() and subprocess.run(clone).returncode:
         sys.exit(f"{address} was not reached. Kaggle: switch Internet on in Settings.")
     sys.path.insert(0, str(Path("course").resolve()))
-    from lessons_lib.ops.colab import set_up
+    from lessons_lib.course.colab import set_up
 
     set_up()
 elif importlib.util.find_spec("lessons_lib") is None:
@@ -60,7 +60,7 @@ import re
 import time
 from dataclasses import replace
 
-from lessons_lib import baselines, data, evaluation, models, plots, results
+from lessons_lib import data, evaluation, models, report, training
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -74,16 +74,15 @@ from peft import LoraConfig
 from torch import nn
 from transformers import BitsAndBytesConfig
 
-from lessons_lib import decoders
-from lessons_lib.machine import choose_precision
+from lessons_lib.hardware import choose_precision
 from lessons_lib.profiles import load_profile
-from lessons_lib.recipes import ATTENTION, FEED_FORWARD, Recipe, fine_tune
+from lessons_lib.training import ATTENTION, FEED_FORWARD, Recipe, fine_tune
 
 LESSON = "01_gpt_vs_bert"
 SEED = 0
 profile = load_profile(LESSON)
 models.quiet_libraries()
-plots.use_course_style()
+report.use_course_style()
 pd.set_option("display.precision", 3, "display.max_colwidth", 90)
 
 # %% [markdown]
@@ -95,9 +94,9 @@ pd.set_option("display.precision", 3, "display.max_colwidth", 90)
 # models, to test the code.
 
 # %%
-decoder_name = decoders.choose_decoder(profile.decoder, profile.stand_in)
-published = results.find_results(LESSON, "laptop")
-study = results.read_results(LESSON, "study")
+decoder_name = models.choose_decoder(profile.decoder, profile.stand_in)
+published = report.find_results(LESSON, "laptop")
+study = report.read_results(LESSON, "study")
 print(f"profile  {profile.name}")
 print(f"decoder  {decoder_name}")
 print(f"encoder  {profile.encoder}")
@@ -132,7 +131,7 @@ if profile.name == "gpu":  # 7 billion weights in 4 bit each (lesson 02 opens th
         bnb_4bit_quant_type="nf4",
         bnb_4bit_compute_dtype=choose_precision().torch_dtype,
     )
-decoder, decoder_tokenizer = decoders.load_decoder(decoder_name, **options)
+decoder, decoder_tokenizer = models.load_decoder(decoder_name, **options)
 classifier, encoder_tokenizer = models.load_classifier(profile.encoder, seed=SEED)
 encoder = classifier.base_model  # without the new, untrained head
 pair = {
@@ -250,7 +249,7 @@ def draw_attention(layer: int, head: int) -> plt.Figure:
     return plot_heatmaps(tables, "attention weight")
 
 
-plots.show_figure(
+report.show_figure(
     draw_attention(layer=2, head=3),
     "Attention weights of one head. In the decoder the cells above the diagonal are "
     "exactly zero; in the encoder every token reads every other.",
@@ -276,7 +275,7 @@ print(
 # Pick a layer and a head yourself (this needs a running kernel; draw_attention(…) does
 # the same).
 _ = ipywidgets.interact(
-    lambda layer, head: plots.show_figure(
+    lambda layer, head: report.show_figure(
         draw_attention(layer, head), f"Attention weights in layer {layer}, head {head}."
     ),
     layer=(0, max(len(a) for a in attention.values()) - 1),
@@ -314,7 +313,7 @@ for name, (model, tokenizer) in pair.items():
         pd.Index(list_tokens(tokenizer, text), name="position"),
     )
 figure = plot_heatmaps(changes, "largest change of the state", logarithmic=True)
-plots.show_figure(
+report.show_figure(
     figure,
     "How far each position's state moves, by layer, when one late word is changed. In "
     "the decoder only the changed word and what follows it move; in the encoder every "
@@ -460,7 +459,7 @@ def hide_tokens(texts: list[str], seed: int) -> list[tuple]:
     rows = encoder_tokenizer(sorted(texts, key=len), **cut)["input_ids"]
     for start in range(0, len(rows), 16):
         part = [{"input_ids": row} for row in rows[start : start + 16]]
-        batch = data.pad_batch(part, encoder_tokenizer.pad_token_id)
+        batch = training.pad_batch(part, encoder_tokenizer.pad_token_id)
         ids = batch["input_ids"]
         hidden = torch.tensor(random.random(ids.shape) < 0.15) & ~torch.isin(
             ids, SPECIAL
@@ -623,10 +622,10 @@ pd.DataFrame(cosines, index=pd.Index(trio[1:], name=f"cosine with “{trio[0]}�
 labels = {name: np.array(part["label"]) for name, part in splits.items()}
 probabilities = {}
 for name, fit in {
-    "majority": baselines.fit_majority,
-    "vader": baselines.fit_vader,
-    "tfidf": baselines.fit_tfidf,
-    "nbsvm": baselines.fit_nbsvm,
+    "majority": models.fit_majority,
+    "vader": models.fit_vader,
+    "tfidf": models.fit_tfidf,
+    "nbsvm": models.fit_nbsvm,
 }.items():
     probabilities[name] = fit(splits).predict_proba(splits["test"]["text"])
 print("fitted on", len(splits["train"]), "rows:", ", ".join(probabilities))
@@ -653,10 +652,10 @@ def put_question(row: dict) -> str:
 def ask(examples: list[tuple[str, str]]) -> np.ndarray:
     """The decoder's probabilities of "negative" and "positive" on the asked rows."""
     questions = [put_question(row) for row in asked]
-    prompts = [decoders.render_chat(decoder_tokenizer, q, examples) for q in questions]
+    prompts = [models.render_chat(decoder_tokenizer, q, examples) for q in questions]
     answers = [data.CLASS_NAMES] * len(prompts)
     size = 8 if profile.name == "gpu" else 16  # rows that read the examples once
-    scores = decoders.score_choices(
+    scores = evaluation.score_choices(
         decoder, decoder_tokenizer, prompts, answers, batch_size=size
     )
     return torch.tensor(scores).softmax(-1).numpy()
@@ -669,7 +668,7 @@ for name in ("zero-shot", "few-shot"):
 
 # %% tags=["nbval-check-output"]
 # Nothing hidden in it: for one row the same by hand, without batches or a cache.
-prompt = decoders.render_chat(decoder_tokenizer, put_question(asked[0]), examples)
+prompt = models.render_chat(decoder_tokenizer, put_question(asked[0]), examples)
 by_hand = []
 for answer in data.CLASS_NAMES:
     before, after = (
@@ -726,12 +725,12 @@ for name, recipe in {"bert_full": BERT_FULL, "bert_lora": BERT_LORA}.items():
     )
 
 # %%
-tokens = data.tokenize_reviews(splits, encoder_tokenizer, profile.max_tokens)
+tokens = training.tokenize_reviews(splits, encoder_tokenizer, profile.max_tokens)
 for name, run in tuned.items():
     probabilities[name] = evaluation.predict(
         run.model, tokens["test"], pad_id=encoder_tokenizer.pad_token_id
     )
-figure = plots.plot_curves(
+figure = report.plot_curves(
     {name: run.result.history for name, run in tuned.items()},
     "Loss and accuracy by epoch",
 )
@@ -739,7 +738,7 @@ last = {
     name: run.result.history.dropna(subset="validation_loss").iloc[-1]
     for name, run in tuned.items()
 }
-plots.show_figure(
+report.show_figure(
     figure,
     "Curves by epoch. Last validation accuracy, before the weights are averaged: "
     + ", ".join(
@@ -768,14 +767,14 @@ scores = pd.DataFrame(
         for name, p in probabilities.items()
     }
 ).T.sort_values("value", ascending=False)
-figure = plots.plot_intervals(
+figure = report.plot_intervals(
     scores,
     f"{len(splits['train']):,} training rows, one seed",
     "test accuracy (95 % Wilson interval)",
     float(intervals["majority"].value),
 )
-plots.show_figure(
-    figure, f"Test accuracy with 95 % intervals: {plots.list_rows(scores)}."
+report.show_figure(
+    figure, f"Test accuracy with 95 % intervals: {report.list_rows(scores)}."
 )
 scores = scores.astype({"n": int})
 scores[["accuracy", "low", "high", "n", "f1", "precision", "recall"]]
@@ -800,17 +799,17 @@ evaluation.tabulate_pairs("bert_lora", pairs)
 # resample seeds and rows together (as far as three seeds can show).
 
 # %%
-study_table = results.tabulate_metrics(study)
+study_table = report.tabulate_metrics(study)
 differences = study_table.index.str.contains("_minus_")
-figure = plots.plot_intervals(
+figure = report.plot_intervals(
     study_table[~differences],
     f"The study: {len(study.seeds)} seeds",
     "test accuracy (95 % interval)",
     0.5,
 )
-listed = plots.list_rows(study_table[~differences])
-plots.show_figure(figure, f"The study's test accuracies: {listed}.")
-few = results.read_predictions(LESSON)["test.few_shot"].argmax(-1).mean(-1)
+listed = report.list_rows(study_table[~differences])
+report.show_figure(figure, f"The study's test accuracies: {listed}.")
+few = report.read_predictions(LESSON)["test.few_shot"].argmax(-1).mean(-1)
 print("few-shot answers positive, by seed:", ", ".join(f"{p:.0%}" for p in few))
 (100 * study_table[differences][["value", "low", "high"]]).round(1).add_suffix(
     " (points)"
@@ -869,16 +868,16 @@ groups = pd.DataFrame(groups).T.astype({"n": int})
 groups[["n", "vader", "nbsvm", "bert_lora", "low", "high"]]
 
 # %%
-figure = plots.plot_intervals(
+figure = report.plot_intervals(
     groups,
     "bert_lora by kind of sentence",
     "test accuracy (95 % Wilson interval)",
     float(intervals["bert_lora"].value),
 )
-plots.show_figure(
+report.show_figure(
     figure,
     f"Accuracy of bert_lora by kind of sentence, the dashed line being all rows: "
-    f"{plots.list_rows(groups)}.",
+    f"{report.list_rows(groups)}.",
 )
 
 # %% [markdown]
@@ -906,7 +905,7 @@ print(dict(zip(range(4), counted["effect"].tolist(), strict=True)))
 def score_positive(texts: list[str]) -> np.ndarray:
     """The probability of "positive" by bert_lora."""
     rows = Dataset.from_dict({"text": texts, "label": [0] * len(texts)})
-    encoded = data.tokenize_reviews(rows, encoder_tokenizer, profile.max_tokens)
+    encoded = training.tokenize_reviews(rows, encoder_tokenizer, profile.max_tokens)
     return evaluation.predict(
         tuned["bert_lora"].model, encoded, pad_id=encoder_tokenizer.pad_token_id
     )[:, 1]
@@ -921,7 +920,7 @@ figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
 stories = []
 for axis, case in zip(axes, cases, strict=True):
     effects = attribute_words(score_positive, case)
-    colours = [plots.PALETTE[0 if e > 0 else 3] for e in effects["effect"]]
+    colours = [report.PALETTE[0 if e > 0 else 3] for e in effects["effect"]]
     axis.barh(range(len(effects)), effects["effect"], color=colours)
     axis.set(yticks=range(len(effects)), yticklabels=effects["word"])
     axis.set(xlabel="change of P(positive)", title=f"{score_positive([case])[0]:.2f}")
@@ -930,7 +929,7 @@ for axis, case in zip(axes, cases, strict=True):
     stories.append(
         f"in “{case}” it is “{strongest['word']}”, {strongest['effect']:+.2f}"
     )
-plots.show_figure(
+report.show_figure(
     figure,
     "What each word adds to P(positive), written above each panel. The strongest word: "
     + "; ".join(stories)
@@ -953,11 +952,11 @@ calibrations = {
     )
     for name in ("bert_lora", "nbsvm", "zero-shot")
 }
-figure = plots.plot_calibration(
+figure = report.plot_calibration(
     {name: c[0] for name, c in calibrations.items()}, "Confidence and accuracy"
 )
 gaps = {name: round(c[1], 3) for name, c in calibrations.items()}
-plots.show_figure(
+report.show_figure(
     figure,
     "Accuracy against confidence. Expected calibration error: "
     + ", ".join(f"{name} {gap}" for name, gap in gaps.items())
@@ -977,14 +976,14 @@ print(f"expected calibration error ({len(asked)} rows):", gaps)
 speed_texts = splits["test"]["text"][:24]
 
 
-def time_batches(model: nn.Module, batches: list[dict], training: bool) -> float:
+def time_batches(model: nn.Module, batches: list[dict], backward: bool) -> float:
     """Texts a second; the first batch warms up and is not counted."""
     for number, batch in enumerate(batches):
         if number == 1:
             began = time.perf_counter()
-        with torch.set_grad_enabled(training):
+        with torch.set_grad_enabled(backward):
             states = model(**batch)[0].float()
-            if training:
+            if backward:
                 states.pow(2).mean().backward()  # any loss: the cost is the same
         states.sum().item()  # waits for a GPU to finish
     texts = sum(len(batch["input_ids"]) for batch in batches[1:])
@@ -997,7 +996,9 @@ cut = {"truncation": True, "max_length": min(64, profile.max_tokens)}
 for name, (model, tokenizer) in pair.items():
     rows = [{"input_ids": row} for row in tokenizer(speed_texts, **cut)["input_ids"]]
     starts = range(0, len(rows), 4)
-    batches = [data.pad_batch(rows[n : n + 4], tokenizer.pad_token_id) for n in starts]
+    batches = [
+        training.pad_batch(rows[n : n + 4], tokenizer.pad_token_id) for n in starts
+    ]
     batches = [{k: v.to(model.device) for k, v in batch.items()} for batch in batches]
     reader = model.get_decoder() if name == "decoder" else model
     reading = time_batches(reader, batches, training=False)
@@ -1075,10 +1076,10 @@ metrics |= {
         ("commonest", "by_place", "head"), (*lazy.values(), right), strict=True
     )
 }
-run_results = results.collect_results(
+run_results = report.collect_results(
     LESSON, profile.name, [SEED], metrics, ("zero_shot.accuracy", "bert_lora.accuracy")
 )
-print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
+print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 
 # %% [markdown]
 # ## Recap

@@ -47,7 +47,7 @@ if hosted and Path.cwd().name != "notebooks":
     if not Path("course").exists() and subprocess.run(clone).returncode:
         sys.exit(f"{address} was not reached. Kaggle: switch Internet on in Settings.")
     sys.path.insert(0, str(Path("course").resolve()))
-    from lessons_lib.ops.colab import set_up
+    from lessons_lib.course.colab import set_up
 
     set_up()
 elif importlib.util.find_spec("lessons_lib") is None:
@@ -58,12 +58,13 @@ import gc
 import time
 from pathlib import Path
 
-from lessons_lib import decoders, dialogs, evaluation, knowledge, models, plots, results
+from lessons_lib import data, evaluation, models, report, training
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from datasets import Dataset
 import transformers
 from bitsandbytes import functional as bnb
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
@@ -72,17 +73,15 @@ from peft import LoraConfig, PeftModel, prepare_model_for_kbit_training
 from scipy.stats import norm
 from transformers import BitsAndBytesConfig
 
-from lessons_lib import widgets
-from lessons_lib.machine import choose_precision
+from lessons_lib.hardware import choose_precision
 from lessons_lib.profiles import load_profile
-from lessons_lib.speed import compute_in
-from lessons_lib.training import TrainSettings, train
+from lessons_lib.training import TrainSettings, compute_in, train
 
 LESSON = "02_llama2_knowledge_augmentation"
 SEED = 0
 profile = load_profile(LESSON)
 models.quiet_libraries()
-plots.use_course_style()
+report.use_course_style()
 pd.set_option("display.precision", 3, "display.max_colwidth", 90)
 
 # %% [markdown]
@@ -93,9 +92,9 @@ pd.set_option("display.precision", 3, "display.max_colwidth", 90)
 # random one, to test the code.
 
 # %%
-decoder_name = decoders.choose_decoder(profile.decoder, profile.stand_in)
-published = results.find_results(LESSON, "laptop")
-study = results.find_results(LESSON, "study")
+decoder_name = models.choose_decoder(profile.decoder, profile.stand_in)
+published = report.find_results(LESSON, "laptop")
+study = report.find_results(LESSON, "study")
 print(f"profile  {profile.name}")
 print(f"decoder  {decoder_name}")
 print(f"terms    {profile.terms}: {profile.trained_terms} to teach")
@@ -172,7 +171,7 @@ print("unpacked     ", dequantize(numbers, scales, example.shape)[:4].numpy().ro
 
 # %%
 stored = {"dtype": torch.bfloat16} if profile.name == "gpu" else {}
-decoder, tokenizer = decoders.load_decoder(decoder_name, **stored)
+decoder, tokenizer = models.load_decoder(decoder_name, **stored)
 weights = decoder.get_decoder().layers[1].mlp.up_proj.weight.detach().float().cpu()
 numbers, scales = quantize(weights)
 ours = dequantize(numbers, scales, weights.shape)
@@ -186,13 +185,13 @@ print(
 print(f"root mean square error: {error:.3f} standard deviations of the weights")
 used = 100 * torch.bincount(numbers.flatten(), minlength=16) / numbers.numel()
 print("% of weights on each level:", *(f"{share:.1f}" for share in used))
-figure, axis = plt.subplots(figsize=(plots.WIDTH, 3))
+figure, axis = plt.subplots(figsize=(report.WIDTH, 3))
 blocks = weights.reshape(-1, BLOCK)
 axis.hist((blocks / blocks.abs().amax(1, keepdim=True)).flatten().numpy(), 101)
 for level in LEVELS:
-    axis.axvline(float(level), color=plots.PALETTE[1], linewidth=1)
+    axis.axvline(float(level), color=report.PALETTE[1], linewidth=1)
 axis.set(xlabel="weight / scale of its block", ylabel="weights", title="NF4's levels")
-plots.show_figure(
+report.show_figure(
     figure,
     "Histogram of a layer's weights divided by their block's scale, a bell around zero "
     "with two spikes at minus and plus one; sixteen lines mark NF4's levels, dense "
@@ -259,20 +258,20 @@ for name in ("NF4", "NF4, double"):  # what the weights are unpacked to
     config.bnb_4bit_compute_dtype = choose_precision().torch_dtype
 if profile.name == "gpu":  # 27 GB for Llama-2-7B
     del FORMATS["fp32"]
-texts = knowledge.choose_texts(profile.texts, profile.text_rows)
+texts = evaluation.choose_texts(profile.texts, profile.text_rows)
 token_count = sum(len(tokenizer(text)["input_ids"]) for text in texts)
 
 # %%
 formats, kept, losses = {}, {}, {}
 for name, options in FORMATS.items():
-    candidate, _ = decoders.load_decoder(decoder_name, **options)
+    candidate, _ = models.load_decoder(decoder_name, **options)
     size = count_bytes(candidate) / 1e6
     layers = count_bytes(candidate.get_decoder().layers) / 1e6
     kept[name] = read_weights(candidate)
     first = next(iter(kept))
     moved = (kept[name] - kept[first]).pow(2).mean().sqrt() / kept[first].std()
     began = time.perf_counter()
-    losses[name] = decoders.score_texts(candidate, tokenizer, texts, progress=False)
+    losses[name] = evaluation.score_texts(candidate, tokenizer, texts, progress=False)
     added = evaluation.bootstrap_interval(losses[name] - losses[first])
     formats[name] = {
         "weights, MB": f"{size:.0f}",
@@ -349,7 +348,7 @@ needs.round(2)
 # %% tags=["nbval-check-output"]
 sample = Path("../data/samples/medical_terms.json")
 print(sample.read_text(encoding="utf-8")[:210], "…")
-facts = dialogs.read_dialogs(sample)
+facts = data.read_dialogs(sample)
 print(len(facts), "facts; the first is asked as:", facts[0].question)
 
 # %% tags=["nbval-check-output"]
@@ -358,8 +357,8 @@ broken = Path("../build/broken.json")
 broken.parent.mkdir(exist_ok=True)
 broken.write_text('[{"term": "Ataxia", "definition": "…"}, {"term": "Coma"}]')
 try:
-    dialogs.read_dialogs(broken)
-except dialogs.DataError as problem:
+    data.read_dialogs(broken)
+except data.DataError as problem:
     print(str(problem).replace(str(broken), broken.name))
 
 # %% [markdown]
@@ -374,14 +373,14 @@ except dialogs.DataError as problem:
 # raise them where the profile is loaded: `load_profile(LESSON, trained_terms=500)`.
 
 # %%
-terms = knowledge.read_terms(profile.terms)
-phrasings = knowledge.choose_phrasings(profile.terms)
-if profile.terms == knowledge.ONTOLOGY:
-    clear = knowledge.drop_giveaways(terms)
+terms = data.read_terms(profile.terms)
+phrasings = data.choose_phrasings(profile.terms)
+if profile.terms == data.ONTOLOGY:
+    clear = evaluation.drop_giveaways(terms)
 else:
-    clear = knowledge.drop_long_terms(terms, phrasings, tokenizer, profile.max_tokens)
+    clear = training.drop_long_terms(terms, phrasings, tokenizer, profile.max_tokens)
 sizes = {"trained": profile.trained_terms, "untrained": profile.untrained_terms}
-groups = knowledge.split_terms(clear, sizes, seed=SEED)
+groups = evaluation.split_terms(clear, sizes, seed=SEED)
 print(f"{len(terms):,} facts read, {len(clear):,} kept")
 if not all(fact.term for fact in clear):
     print(
@@ -403,7 +402,7 @@ pd.DataFrame(
 
 # %%
 fact = groups["trained"][0]
-row = dialogs.encode_dialogs([fact], tokenizer, profile.max_tokens)[0]
+row = training.encode_dialogs([fact], tokenizer, profile.max_tokens)[0]
 pairs = zip(row["input_ids"], row["labels"], strict=True)
 prompt = [token for token, label in pairs if label == -100]
 answer = [label for label in row["labels"] if label != -100]
@@ -416,10 +415,10 @@ twice = (
     tokenizer.bos_token_id is not None and prompt[:2] == [tokenizer.bos_token_id] * 2
 )
 print("a doubled beginning-of-text token:", twice)
-masked = dialogs.Dataset.from_list([{"input_ids": [5, 6], "labels": [-100, -100]}])
+masked = Dataset.from_list([{"input_ids": [5, 6], "labels": [-100, -100]}])
 try:
-    dialogs.check_labels(masked)
-except dialogs.DataError as problem:
+    training.check_labels(masked)
+except data.DataError as problem:
     print(problem)
 
 # %% [markdown]
@@ -435,7 +434,7 @@ tiny = [
     {"input_ids": [1, 2, 3, 4], "labels": [-100, -100, 3, 4]},
     {"input_ids": [1, 2, 7], "labels": [-100, -100, 7]},
 ]
-batch = dialogs.flatten_batch(tiny)
+batch = training.flatten_batch(tiny)
 print("tokens   ", batch["input_ids"][0].tolist())
 print("positions", batch["position_ids"][0].tolist())
 print(batch["attention_mask"][0, 0].int().numpy())
@@ -452,13 +451,13 @@ print(
 
 # %%
 TIMES = 5  # how often each fact is met
-taught = knowledge.phrase_terms(groups["trained"], phrasings.training, TIMES)
-rows = dialogs.encode_dialogs(taught, tokenizer, profile.max_tokens)
+taught = data.phrase_terms(groups["trained"], phrasings.training, TIMES)
+rows = training.encode_dialogs(taught, tokenizer, profile.max_tokens)
 lengths = [len(ids) for ids in rows["input_ids"]]
 print(f"{len(rows)} rows, {sum(lengths):,} tokens; in training:")
-for seen in knowledge.phrase_terms([fact], phrasings.training, times=4):
+for seen in data.phrase_terms([fact], phrasings.training, times=4):
     print("   ", seen.question)
-(asked,) = knowledge.phrase_terms([fact], [phrasings.evaluation], times=1)
+(asked,) = data.phrase_terms([fact], [phrasings.evaluation], times=1)
 print("in the exam:\n   ", asked.question)
 
 # %% [markdown]
@@ -483,7 +482,7 @@ print("in the exam:\n   ", asked.question)
 # away.
 
 # %%
-exam = knowledge.build_exam(
+exam = evaluation.build_exam(
     groups,
     profile.encoder,
     texts=texts,
@@ -499,9 +498,9 @@ for number, choice in enumerate(question.choices):
 rules = {}
 for name, questions in (("trained", exam.trained), ("untrained", exam.untrained)):
     group = groups[name]
-    named = [dialogs.ask("", fact.term or fact.question) for fact in group]
-    vectors = knowledge.embed_answers(group, profile.encoder)
-    terms_vectors = knowledge.embed_answers(named, profile.encoder)
+    named = [data.ask("", fact.term or fact.question) for fact in group]
+    vectors = evaluation.embed_answers(group, profile.encoder)
+    terms_vectors = evaluation.embed_answers(named, profile.encoder)
     at = {fact.answer: n for n, fact in enumerate(group)}
     right = {"most like the other three": [], "most like the term": []}
     for number, question in enumerate(questions):
@@ -534,12 +533,12 @@ QUANTIZE = {**NF4, "bnb_4bit_use_double_quant": True}
 quantize_config = BitsAndBytesConfig(
     **QUANTIZE, bnb_4bit_compute_dtype=choose_precision().torch_dtype
 )
-model, tokenizer = decoders.load_decoder(
+model, tokenizer = models.load_decoder(
     decoder_name, quantization_config=quantize_config
 )
-before = knowledge.sit_exam(model, tokenizer, exam)
-marks = {"base": knowledge.mark_sitting(exam, before)}
-metrics = knowledge.report_marks(marks)
+before = evaluation.sit_exam(model, tokenizer, exam)
+marks = {"base": evaluation.mark_sitting(exam, before)}
+metrics = evaluation.report_marks(marks)
 listed = {name: f"{metric}, n = {metric.n}" for name, metric in metrics.items()}
 pd.Series(listed, name="before training").to_frame()
 
@@ -605,9 +604,9 @@ print(f"peak memory of this notebook so far {first_run.peak_mb:,.0f} MB")
 # %%
 model.eval()
 with compute_in(model, choose_precision()):
-    after = knowledge.sit_exam(model, tokenizer, exam)
-marks["lora"] = knowledge.mark_sitting(exam, after)
-metrics = knowledge.report_marks(marks)
+    after = evaluation.sit_exam(model, tokenizer, exam)
+marks["lora"] = evaluation.mark_sitting(exam, after)
+metrics = evaluation.report_marks(marks)
 choices = ["choice_trained", "choice_untrained", "choice_blind", "choice_general"]
 shown = pd.DataFrame(
     {
@@ -616,12 +615,12 @@ shown = pd.DataFrame(
         for system in ("base", "lora")
     }
 ).T
-figure = plots.plot_intervals(
+figure = report.plot_intervals(
     shown, "Four-way choices", "share right (95 % interval)", 0.25
 )
-plots.show_figure(
+report.show_figure(
     figure,
-    f"Share of four-way choices right, chance dashed: {plots.list_rows(shown)}.",
+    f"Share of four-way choices right, chance dashed: {report.list_rows(shown)}.",
 )
 
 # %% [markdown]
@@ -718,13 +717,13 @@ if study:
     beside = study.metrics["lora_minus_search.choice_trained"]
     doses["3 of 10, minus search"] = vars(beside)
     doses = pd.DataFrame(doses).T
-    figure = plots.plot_intervals(
+    figure = report.plot_intervals(
         doses, "Gain by phrasings met", "gain in choices of trained terms", 0
     )
-    plots.show_figure(
+    report.show_figure(
         figure,
         "Gain in four-way choices of trained terms, in a phrasing never trained, by "
-        f"phrasings met, and paired differences: {plots.list_rows(doses)}.",
+        f"phrasings met, and paired differences: {report.list_rows(doses)}.",
     )
 
 # %% [markdown]
@@ -744,9 +743,7 @@ if study:
 # rate falls to zero.
 
 # %%
-second_model, _ = decoders.load_decoder(
-    decoder_name, quantization_config=quantize_config
-)
+second_model, _ = models.load_decoder(decoder_name, quantization_config=quantize_config)
 second_model = prepare_model_for_kbit_training(second_model, **SAVE)
 second_model = models.add_lora(second_model, LoraConfig(**LORA), seed=SEED)
 slow = {**SETTINGS, "learning_rate": SETTINGS["learning_rate"] / 10}
@@ -767,9 +764,9 @@ runs = {
     f"rate {SETTINGS['learning_rate']:g}": (first_run, "lora"),
     f"rate {slow['learning_rate']:g}": (second_run, "slow"),
 }
-figure, axis = plt.subplots(figsize=(plots.WIDTH, 3.4))
+figure, axis = plt.subplots(figsize=(report.WIDTH, 3.4))
 ends = []
-for (title, (run, name)), colour in zip(runs.items(), plots.PALETTE, strict=False):
+for (title, (run, name)), colour in zip(runs.items(), report.PALETTE, strict=False):
     logged = run.history.dropna(subset="loss")
     axis.plot(logged["step"], logged["loss"], color=colour, label=title)
     ends.append(
@@ -781,7 +778,7 @@ for (title, (run, name)), colour in zip(runs.items(), plots.PALETTE, strict=Fals
     )
 axis.set(xlabel="step", ylabel="training loss", title="Two tracked runs")
 axis.legend()
-plots.show_figure(
+report.show_figure(
     figure, f"Training loss by step, first to last value: {'; '.join(ends)}."
 )
 
@@ -801,12 +798,12 @@ plots.show_figure(
 adapter = folder / "adapter"
 model.save_pretrained(adapter)
 tokenizer.save_pretrained(adapter)
-fresh, _ = decoders.load_decoder(decoder_name, quantization_config=quantize_config)
+fresh, _ = models.load_decoder(decoder_name, quantization_config=quantize_config)
 fresh = prepare_model_for_kbit_training(fresh, use_gradient_checkpointing=False)
-without = knowledge.score_questions(fresh, tokenizer, exam.trained[:2], False)
+without = evaluation.score_questions(fresh, tokenizer, exam.trained[:2], False)
 reloaded = PeftModel.from_pretrained(fresh, adapter).eval()
-ours = knowledge.score_questions(model, tokenizer, exam.trained[:2], False)
-theirs = knowledge.score_questions(reloaded, tokenizer, exam.trained[:2], False)
+ours = evaluation.score_questions(model, tokenizer, exam.trained[:2], False)
+theirs = evaluation.score_questions(reloaded, tokenizer, exam.trained[:2], False)
 print("reloaded adapter scores as ours:", np.allclose(ours, theirs, atol=1e-5))
 print("so does the base without it:", np.allclose(ours, without, atol=1e-5))
 del fresh, reloaded
@@ -815,16 +812,16 @@ torch.cuda.empty_cache()
 
 # %%
 asked = exam.trained[:20]
-scores = {"4 bit + adapter": knowledge.score_questions(model, tokenizer, asked, False)}
+scores = {"4 bit + adapter": evaluation.score_questions(model, tokenizer, asked, False)}
 needed = 1e6 * models.estimate_memory(decoder_name, weight_bytes=2, **shape)["weights"]
 if profile.name == "gpu" and torch.cuda.mem_get_info()[0] < 1.1 * needed:
     print(
         f"Too little free memory to merge into {needed / 1e9:.1f} GB of weights here."
     )
 else:
-    full, _ = decoders.load_decoder(decoder_name, **stored)
+    full, _ = models.load_decoder(decoder_name, **stored)
     merged = PeftModel.from_pretrained(full, adapter).merge_and_unload()
-    scores["merged"] = knowledge.score_questions(merged, tokenizer, asked, False)
+    scores["merged"] = evaluation.score_questions(merged, tokenizer, asked, False)
     merged = merged.to(torch.bfloat16)
     merged.save_pretrained(folder / "merged", max_shard_size="2GB")
 for name, found in scores.items():
@@ -841,7 +838,7 @@ for name in ("adapter", "merged"):
 # A model card goes with the adapter: base, data and licence, numbers.
 
 # %%
-card = results.write_card(
+card = report.write_card(
     adapter,
     base=decoder_name,
     data=f"{len(groups['trained'])} facts of {profile.terms}",
@@ -860,16 +857,16 @@ print(card.read_text(encoding="utf-8")[:600])
 # %%
 def ask_both(question: str) -> str:
     """The answers without and with the adapter."""
-    prompt = [decoders.render_chat(tokenizer, question)]
+    prompt = [models.render_chat(tokenizer, question)]
     options = {"max_new_tokens": 48, "progress": False}
     with model.disable_adapter():
-        base = decoders.generate_answers(model, tokenizer, prompt, **options)[0]
-    tuned = decoders.generate_answers(model, tokenizer, prompt, **options)[0]
+        base = evaluation.generate_answers(model, tokenizer, prompt, **options)[0]
+    tuned = evaluation.generate_answers(model, tokenizer, prompt, **options)[0]
     return f"base     {base.text}\n\nadapter  {tuned.text}"
 
 
 example = f"What is {groups['trained'][0].term or 'that'}?"
-widgets.text_playground(ask_both, example, "Question")
+report.text_playground(ask_both, example, "Question")
 
 # %% [markdown]
 # The same without a notebook, with the same functions, on a file of your own:
@@ -881,7 +878,7 @@ widgets.text_playground(ask_both, example, "Question")
 # ## 13 · What was measured
 
 # %%
-run_results = results.collect_results(
+run_results = report.collect_results(
     LESSON,
     profile.name,
     [SEED],
@@ -893,7 +890,7 @@ run_results = results.collect_results(
     },
     ("base.choice_trained", "lora.choice_trained"),
 )
-print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
+print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 
 # %% [markdown]
 # ## Recap

@@ -47,7 +47,7 @@ if hosted and Path.cwd().name != "notebooks":
     if not Path("course").exists() and subprocess.run(clone).returncode:
         sys.exit(f"{address} was not reached. Kaggle: switch Internet on in Settings.")
     sys.path.insert(0, str(Path("course").resolve()))
-    from lessons_lib.ops.colab import set_up
+    from lessons_lib.course.colab import set_up
 
     set_up()
 elif importlib.util.find_spec("lessons_lib") is None:
@@ -61,8 +61,7 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
-from lessons_lib import baselines, data, decoders, dialogs, evaluation, models, plots
-from lessons_lib import results
+from lessons_lib import data, evaluation, models, report, training
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -77,12 +76,17 @@ from sklearn.metrics import classification_report
 from sklearn.utils.class_weight import compute_class_weight
 from transformers import BitsAndBytesConfig, TrainerCallback
 
-from lessons_lib import widgets
-from lessons_lib.machine import choose_precision
+from lessons_lib.hardware import choose_precision
 from lessons_lib.profiles import load_profile
-from lessons_lib.recipes import ATTENTION, FEED_FORWARD, Recipe, fine_tune
-from lessons_lib.speed import compute_in
-from lessons_lib.training import TrainSettings, train
+from lessons_lib.training import (
+    ATTENTION,
+    FEED_FORWARD,
+    Recipe,
+    TrainSettings,
+    compute_in,
+    fine_tune,
+    train,
+)
 
 # %% [markdown]
 # ## What runs here
@@ -98,11 +102,11 @@ SEED = 0
 profile = load_profile(LESSON)
 folder = Path(f"../build/runs/{LESSON}")
 models.quiet_libraries()
-plots.use_course_style()
+report.use_course_style()
 pd.set_option("display.precision", 3, "display.max_colwidth", 90)
-decoder_name = decoders.choose_decoder(profile.decoder, profile.stand_in)
-published = results.find_results(LESSON, "laptop")
-study = results.find_results(LESSON, "study")
+decoder_name = models.choose_decoder(profile.decoder, profile.stand_in)
+published = report.find_results(LESSON, "laptop")
+study = report.find_results(LESSON, "study")
 print(f"profile  {profile.name}")
 print(f"decoder  {decoder_name}")
 print(f"encoder  {profile.encoder}")
@@ -216,8 +220,8 @@ if rated:
         }
     ).T
     title = "A new panel gives the same label"
-    figure = plots.plot_intervals(groups, title, "share, by mean rating", kept.mean())
-    plots.show_figure(figure, f"{title}, by mean rating: {plots.list_rows(groups)}.")
+    figure = report.plot_intervals(groups, title, "share, by mean rating", kept.mean())
+    report.show_figure(figure, f"{title}, by mean rating: {report.list_rows(groups)}.")
 else:
     print("These sentences come without their raters' scores.")
 
@@ -236,10 +240,10 @@ else:
 # %%
 probabilities = {}
 fits = {
-    "majority": baselines.fit_majority,
-    "vader": baselines.fit_vader,
-    "tfidf": baselines.fit_tfidf,
-    "nbsvm": baselines.fit_nbsvm,
+    "majority": models.fit_majority,
+    "vader": models.fit_vader,
+    "tfidf": models.fit_tfidf,
+    "nbsvm": models.fit_nbsvm,
 }
 for name, fit in fits.items():
     probabilities[name] = fit(splits).predict_proba(splits["test"]["text"])
@@ -271,7 +275,7 @@ bert = fine_tune(
 def classify(run, texts: list[str]) -> np.ndarray:
     """Class probabilities (texts, classes) by a fine-tuned model with a head."""
     rows = Dataset.from_dict({"text": texts, "label": [0] * len(texts)})
-    tokens = data.tokenize_reviews(rows, run.tokenizer, profile.max_tokens)
+    tokens = training.tokenize_reviews(rows, run.tokenizer, profile.max_tokens)
     return evaluation.predict(run.model, tokens, pad_id=run.tokenizer.pad_token_id)
 
 
@@ -295,7 +299,7 @@ if profile.name == "gpu":  # 7 billion weights in 4 bit each (lesson 02 opens th
         bnb_4bit_quant_type="nf4",
         bnb_4bit_compute_dtype=choose_precision().torch_dtype,
     )
-decoder, tokenizer = decoders.load_decoder(decoder_name, **quantize)
+decoder, tokenizer = models.load_decoder(decoder_name, **quantize)
 
 
 # %%
@@ -309,17 +313,17 @@ def put_question(text: str) -> str:
 def ask(model, texts: list[str], examples=(), progress: bool = True) -> np.ndarray:
     """Probabilities (texts, classes) of the classes' names as the answer."""
     questions = [put_question(text) for text in texts]
-    prompts = [decoders.render_chat(tokenizer, q, list(examples)) for q in questions]
+    prompts = [models.render_chat(tokenizer, q, list(examples)) for q in questions]
     options = {"batch_size": 4 if quantize else 24, "progress": progress}
     choices = [names] * len(prompts)
-    scores = decoders.score_choices(model, tokenizer, prompts, choices, **options)
+    scores = evaluation.score_choices(model, tokenizer, prompts, choices, **options)
     return softmax(scores, axis=1)
 
 
 asked = splits["test"]["text"][: profile.decoder_rows]
 truth = labels["test"][: len(asked)]
 probabilities["zero_shot"] = ask(decoder, asked)
-print(decoders.render_chat(tokenizer, put_question(asked[0])))
+print(models.render_chat(tokenizer, put_question(asked[0])))
 
 # %% [markdown]
 # **A prompt's lean.** How often does it give each answer, and how often would it be right
@@ -439,13 +443,13 @@ if profile.name == "gpu":
 
 def encode(rows) -> Dataset:
     """Rows as question and answer, in tokens."""
-    turns = [dialogs.ask(put_question(r["text"]), names[r["label"]]) for r in rows]
-    return dialogs.encode_dialogs(turns, tokenizer, profile.max_tokens)
+    turns = [data.ask(put_question(r["text"]), names[r["label"]]) for r in rows]
+    return training.encode_dialogs(turns, tokenizer, profile.max_tokens)
 
 
 rows = {part: encode(seen_parts[part]) for part in ("train", "validation")}
 row = rows["train"][0]
-learned = [token for token in row["labels"] if token != dialogs.IGNORED]
+learned = [token for token in row["labels"] if token != training.IGNORED]
 print("learned:", repr(tokenizer.decode(learned)), "of", len(row["labels"]), "tokens")
 print("its end as well:", learned[-1] == tokenizer.eos_token_id)
 
@@ -531,13 +535,13 @@ label_history = label_run.history.assign(
     validation_accuracy=label_run.history["step"].map(by_step.seen)
 )
 histories = {"label": label_history, "head": head.result.history}
-figure = plots.plot_curves(histories, "Loss and accuracy by step", by="step")
+figure = report.plot_curves(histories, "Loss and accuracy by step", by="step")
 last = {n: h.dropna(subset="validation_loss").iloc[-1] for n, h in histories.items()}
 ends = (
     f"{n} loss {h['validation_loss']:.2f}, accuracy {h['validation_accuracy']:.2f}"
     for n, h in last.items()
 )
-plots.show_figure(figure, f"Curves by step. Last validation: {'; '.join(ends)}.")
+report.show_figure(figure, f"Curves by step. Last validation: {'; '.join(ends)}.")
 print(f"validation accuracy on {len(watched)} rows: one row is {1 / len(watched):.3f}")
 
 # %% [markdown]
@@ -565,14 +569,14 @@ table = pd.DataFrame(
         for name, p in judged.items()
     }
 ).T.sort_values("value", ascending=False)
-figure = plots.plot_intervals(
+figure = report.plot_intervals(
     table,
     f"{len(splits['train']):,} training rows, one seed",
     "test accuracy (95 % Wilson interval)",
     float(table.loc["majority", "value"]),
 )
-plots.show_figure(
-    figure, f"Test accuracy with 95 % intervals: {plots.list_rows(table)}."
+report.show_figure(
+    figure, f"Test accuracy with 95 % intervals: {report.list_rows(table)}."
 )
 table[["accuracy", "low", "high", "n", "macro-F1", "precision", "recall", "loss"]]
 
@@ -599,20 +603,20 @@ evaluation.tabulate_pairs(ours, pairs)
 
 # %%
 if study:
-    shown = results.tabulate_metrics(study)
+    shown = report.tabulate_metrics(study)
     differences = shown.index.str.contains("_minus_")
-    figure = plots.plot_intervals(
+    figure = report.plot_intervals(
         shown[~differences],
         f"The study: {len(study.seeds)} seeds",
         "test accuracy (95 % interval)",
         float(shown.loc["majority", "value"]),
     )
-    listed = plots.list_rows(shown[~differences])
-    plots.show_figure(figure, f"The study's test accuracies: {listed}.")
+    listed = report.list_rows(shown[~differences])
+    report.show_figure(figure, f"The study's test accuracies: {listed}.")
     ahead = [name for name in shown.index[differences] if "lora_label_minus" in name]
     points = 100 * shown.loc[ahead, ["value", "low", "high"]].astype(float)
     display(points.round(1).add_suffix(" (points)"))
-    f1 = results.tabulate_metrics(study, "macro_f1")["value"].astype(float)
+    f1 = report.tabulate_metrics(study, "macro_f1")["value"].astype(float)
     print("macro-F1:", ", ".join(f"{n} {v:.3f}" for n, v in f1.head(6).items()))
     print("halves of raters agree:", study.metrics["raters.agreement"])
 else:
@@ -632,7 +636,7 @@ else:
 # One row a class: precision, recall, F1, and how many rows there are.
 
 # %%
-report = classification_report(
+by_class = classification_report(
     truth,
     probabilities["lora_label"].argmax(1),
     labels=range(len(names)),
@@ -640,14 +644,14 @@ report = classification_report(
     output_dict=True,
     zero_division=0,
 )
-pd.DataFrame(report).T.loc[names].astype({"support": int})
+pd.DataFrame(by_class).T.loc[names].astype({"support": int})
 
 # %%
 for name in ("tfidf", "lora_label"):
     confusion = evaluation.tabulate_confusion(truth, judged[name].argmax(1), names)
-    figure = plots.plot_confusion(confusion, f"{name}, {len(asked)} test rows")
+    figure = report.plot_confusion(confusion, f"{name}, {len(asked)} test rows")
     most = confusion.where(~np.eye(len(names), dtype=bool)).stack().idxmax()
-    plots.show_figure(
+    report.show_figure(
         figure,
         f"Confusion of {name}: {np.trace(confusion)} of {len(asked)} rows right; "
         f"the commonest error is {most[0]} taken for {most[1]}.",
@@ -661,7 +665,7 @@ for name in ("tfidf", "lora_label"):
 # %%
 by_band = None
 if study and rated:
-    kept = results.read_predictions(LESSON)
+    kept = report.read_predictions(LESSON)
     full = data.load_reviews(
         profile.reviews, validation_rows=600, test_rows=1000, neutral=True
     )["test"]
@@ -683,7 +687,7 @@ by_band
 
 # %%
 if by_band is not None:
-    figure, axis = plt.subplots(figsize=(plots.WIDTH, 3.4))
+    figure, axis = plt.subplots(figsize=(report.WIDTH, 3.4))
     for name, mark in zip(said, "os^", strict=True):
         axis.plot(by_band.index.astype(str), by_band[name], marker=mark, label=name)
     axis.set(xlabel="distance of the mean rating from 0", ylabel="gives the label")
@@ -692,7 +696,7 @@ if by_band is not None:
     spans = "; ".join(
         f"{name} {', '.join(f'{v:.2f}' for v in by_band[name])}" for name in said
     )
-    plots.show_figure(figure, f"Share right, from near 0 to far: {spans}.")
+    report.show_figure(figure, f"Share right, from near 0 to far: {spans}.")
 
 # %% [markdown]
 # Does the model err most where the raters themselves are least sure? As much as a new
@@ -723,7 +727,7 @@ weights = compute_class_weight(
     "balanced", classes=np.arange(len(names)), y=labels["train"]
 )
 print("weights:", dict(zip(names, weights.round(2).tolist(), strict=True)))
-words, plain = baselines.fit_tfidf(splits)  # word weights, and what was fitted on them
+words, plain = models.fit_tfidf(splits)  # word weights, and what was fitted on them
 compared = {}
 for title, weight in {"as they come": None, "balanced": "balanced"}.items():
     line = LogisticRegression(C=plain.C, max_iter=2000, class_weight=weight)
@@ -780,11 +784,11 @@ calibrations = {
     name: evaluation.calibrate(truth, judged[name], bins=5)
     for name in ("tfidf", "zero_shot", "lora_label", "lora_head")
 }
-figure = plots.plot_calibration(
+figure = report.plot_calibration(
     {name: c[0] for name, c in calibrations.items()}, "Confidence and accuracy"
 )
 gaps = {name: round(c[1], 3) for name, c in calibrations.items()}
-plots.show_figure(
+report.show_figure(
     figure,
     "Accuracy against confidence. Expected calibration error: "
     + ", ".join(f"{name} {gap}" for name, gap in gaps.items())
@@ -970,7 +974,7 @@ for text in ["The committee will meet on Tuesday.", "Profits fell by half."]:
     print(text, judge(text), sep="\n")
 
 # %%
-widgets.text_playground(judge, "The reform helps nobody but its authors.", "sentence")
+report.text_playground(judge, "The reform helps nobody but its authors.", "sentence")
 
 # %% [markdown]
 # ## 15 · What was measured
@@ -985,14 +989,14 @@ for name, pair in pairs.items():
     metrics[f"{ours}_minus_{name}.accuracy"] = pair.difference
 speed = label_run.tokens_per_second
 metrics["lora_label.tokens_per_second"] = evaluation.Metric(speed, speed, speed, 1)
-run_results = results.collect_results(
+run_results = report.collect_results(
     LESSON,
     profile.name,
     [SEED],
     metrics,
     ("zero_shot.accuracy", "lora_label.accuracy"),
 )
-print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
+print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 
 # %% [markdown]
 # ## Recap

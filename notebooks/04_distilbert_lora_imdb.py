@@ -46,7 +46,7 @@ if hosted and Path.cwd().name != "notebooks":
     if not Path("course").exists() and subprocess.run(clone).returncode:
         sys.exit(f"{address} was not reached. Kaggle: switch Internet on in Settings.")
     sys.path.insert(0, str(Path("course").resolve()))
-    from lessons_lib.ops.colab import set_up
+    from lessons_lib.course.colab import set_up
 
     set_up()
 elif importlib.util.find_spec("lessons_lib") is None:
@@ -60,7 +60,7 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
-from lessons_lib import baselines, data, evaluation, models, plots, results
+from lessons_lib import data, evaluation, models, report, training
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -70,16 +70,22 @@ from datasets import Dataset
 from peft import LoraConfig
 from torch import nn
 
-from lessons_lib.machine import Precision, choose_precision
+from lessons_lib.hardware import Precision, choose_precision
 from lessons_lib.profiles import load_profile
-from lessons_lib.recipes import ATTENTION, FEED_FORWARD, Recipe, fine_tune
-from lessons_lib.training import TrainSettings, train
+from lessons_lib.training import (
+    ATTENTION,
+    FEED_FORWARD,
+    Recipe,
+    TrainSettings,
+    fine_tune,
+    train,
+)
 
 LESSON = "04_distilbert_lora_imdb"
 SEED = 0
 profile = load_profile(LESSON)
 models.quiet_libraries()
-plots.use_course_style()
+report.use_course_style()
 pd.set_option("display.precision", 3, "display.max_colwidth", 90)
 
 # %% [markdown]
@@ -90,8 +96,8 @@ pd.set_option("display.precision", 3, "display.max_colwidth", 90)
 # IMDB from the Hugging Face Hub; `smoke` takes a tiny random model, to test the code.
 
 # %%
-published = results.find_results(LESSON, "laptop")
-study = results.read_results(LESSON, "study")
+published = report.find_results(LESSON, "laptop")
+study = report.read_results(LESSON, "study")
 print(f"profile  {profile.name}")
 print(f"encoder  {profile.encoder}")
 print(f"reviews  {profile.reviews}, {profile.train_rows or 'all'} for training")
@@ -170,9 +176,9 @@ print("texts on two sides:", sum(len(texts[a] & texts[b]) for a, b in two_sides)
 validation_accuracy, test_probabilities = {}, {}
 labels = {name: np.array(part["label"]) for name, part in splits.items()}
 fits = {
-    "majority": baselines.fit_majority,
-    "tfidf": baselines.fit_tfidf,
-    "nbsvm": baselines.fit_nbsvm,
+    "majority": models.fit_majority,
+    "tfidf": models.fit_tfidf,
+    "nbsvm": models.fit_nbsvm,
 }
 for name, fit in fits.items():
     model = fit(splits)
@@ -188,12 +194,12 @@ pd.Series(validation_accuracy, name="validation accuracy").to_frame()
 
 # %%
 encoder, tokenizer = models.load_classifier(profile.encoder, seed=SEED, dropout=0.0)
-tokens = data.tokenize_reviews(splits, tokenizer, profile.max_tokens)
+tokens = training.tokenize_reviews(splits, tokenizer, profile.max_tokens)
 features = {
     name: evaluation.embed(encoder.base_model, part, pad_id=tokenizer.pad_token_id)
     for name, part in tokens.items()
 }
-probe = baselines.fit_linear_probe(features, labels)
+probe = models.fit_linear_probe(features, labels)
 validation_accuracy["frozen encoder"] = probe.score(
     features["validation"], labels["validation"]
 )
@@ -213,8 +219,8 @@ print(f"frozen encoder: {validation_accuracy['frozen encoder']:.3f} on validatio
 figure, axes = plt.subplots(figsize=(7, 2.6))
 boxes = {
     "W\nfrozen\n384 × 384": (1.6, 1.35, 1.5, 1.2, "0.8"),
-    "A\nr × 384": (1.1, 0.15, 1.3, 0.7, plots.PALETTE[1]),
-    "B\n384 × r": (2.9, 0.15, 1.3, 0.7, plots.PALETTE[2]),
+    "A\nr × 384": (1.1, 0.15, 1.3, 0.7, report.PALETTE[1]),
+    "B\n384 × r": (2.9, 0.15, 1.3, 0.7, report.PALETTE[2]),
 }
 for text, (x, y, width, height, colour) in boxes.items():
     axes.add_patch(
@@ -234,7 +240,7 @@ axes.text(0.5, 1.35, "x", ha="center", va="center", size=14)
 axes.text(5.1, 1.35, "W x + (alpha / r) · B A x", va="center", size=12)
 axes.set(xlim=(0, 7.6), ylim=(0, 2.7))
 axes.axis("off")
-plots.show_figure(
+report.show_figure(
     figure,
     "The input x goes two ways: through the frozen matrix W, and through the thin "
     "matrices A and then B; the two results are added.",
@@ -391,8 +397,8 @@ rows = [
 ]
 sweep = pd.DataFrame(rows).sort_values(["series", "learning rate"], ignore_index=True)
 readings = {}
-figure, axis = plt.subplots(figsize=(plots.WIDTH, 3.6))
-for colour, (title, part) in zip(plots.PALETTE, sweep.groupby("series"), strict=False):
+figure, axis = plt.subplots(figsize=(report.WIDTH, 3.6))
+for colour, (title, part) in zip(report.PALETTE, sweep.groupby("series"), strict=False):
     axis.plot(part["learning rate"], part["value"], "o-", color=colour, label=title)
     spread = {"color": colour, "alpha": 0.18, "linewidth": 0}
     axis.fill_between(part["learning rate"], part["low"], part["high"], **spread)
@@ -401,7 +407,7 @@ for colour, (title, part) in zip(plots.PALETTE, sweep.groupby("series"), strict=
 axis.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy")
 axis.set_title("Accuracy by learning rate")
 axis.legend()
-plots.show_figure(
+report.show_figure(
     figure,
     "Validation accuracy against learning rate. LoRA: "
     f"{readings['LoRA']}. Full fine-tuning: {readings['full fine-tuning']}.",
@@ -442,11 +448,11 @@ changes = pd.DataFrame(
         if name.startswith("sweep_change=") and name.endswith(suffix)
     }
 ).T.sort_values("value", ascending=False)
-figure = plots.plot_intervals(
+figure = report.plot_intervals(
     changes, "One thing changed", "difference in validation accuracy (95 % interval)", 0
 )
-plots.show_figure(
-    figure, f"Paired differences from the tuned recipe: {plots.list_rows(changes)}."
+report.show_figure(
+    figure, f"Paired differences from the tuned recipe: {report.list_rows(changes)}."
 )
 
 # %% [markdown]
@@ -490,13 +496,13 @@ tuned = fine_tune(
 
 # %%
 histories = {"classic": classic_result.history, "tuned": tuned.result.history}
-figure = plots.plot_curves(histories, "Loss and accuracy by epoch")
+figure = report.plot_curves(histories, "Loss and accuracy by epoch")
 seen = {name: h.dropna(subset="validation_loss") for name, h in histories.items()}
 spans = "; ".join(
     f"{name} {h['validation_loss'].iloc[0]:.3f} to {h['validation_loss'].iloc[-1]:.3f}"
     for name, h in seen.items()
 )
-plots.show_figure(figure, f"Validation loss from first to last evaluation: {spans}.")
+report.show_figure(figure, f"Validation loss from first to last evaluation: {spans}.")
 tuned_validation = evaluation.predict(tuned.model, tokens["validation"]).argmax(1)
 validation_accuracy["tuned"] = float((tuned_validation == labels["validation"]).mean())
 pd.Series(validation_accuracy, name="validation accuracy").sort_values().to_frame()
@@ -581,14 +587,14 @@ scores = pd.DataFrame(
         for name, p in test_probabilities.items()
     }
 ).T.sort_values("value", ascending=False)
-figure = plots.plot_intervals(
+figure = report.plot_intervals(
     scores,
     "Before and after, on rows never seen",
     "test accuracy (95 % Wilson interval)",
     0.5,
 )
-plots.show_figure(
-    figure, f"Test accuracy with 95 % intervals: {plots.list_rows(scores)}."
+report.show_figure(
+    figure, f"Test accuracy with 95 % intervals: {report.list_rows(scores)}."
 )
 scores[["accuracy", "low", "high", "f1", "precision", "recall", "loss"]]
 
@@ -632,16 +638,16 @@ evaluation.tabulate_pairs("tuned", pairs)
 # alone.
 
 # %%
-study_table = results.tabulate_metrics(study)
+study_table = report.tabulate_metrics(study)
 study_table = study_table[~study_table.index.str.startswith("sweep_")]
 differences = study_table.index.str.contains("_minus_")
-figure = plots.plot_intervals(
+figure = report.plot_intervals(
     study_table[~differences],
     f"The study: {len(study.seeds)} seeds",
     "test accuracy (95 % interval)",
 )
-listed = plots.list_rows(study_table[~differences])
-plots.show_figure(figure, f"The study's test accuracies: {listed}.")
+listed = report.list_rows(study_table[~differences])
+report.show_figure(figure, f"The study's test accuracies: {listed}.")
 (100 * study_table[differences][["value", "low", "high"]]).round(1).add_suffix(
     " (points)"
 )
@@ -655,8 +661,8 @@ plots.show_figure(figure, f"The study's test accuracies: {listed}.")
 # %%
 predicted = test_probabilities["tuned"].argmax(1)
 confusion = evaluation.tabulate_confusion(labels["test"], predicted, data.CLASS_NAMES)
-figure = plots.plot_confusion(confusion, "Tuned LoRA on the test rows")
-plots.show_figure(
+figure = report.plot_confusion(confusion, "Tuned LoRA on the test rows")
+report.show_figure(
     figure,
     f"Right: {confusion.iloc[0, 0]} negative and {confusion.iloc[1, 1]} positive rows; "
     f"{confusion.iloc[0, 1]} negative ones taken for positive, "
@@ -669,11 +675,11 @@ calibrations = {
     name: evaluation.calibrate(labels["test"], test_probabilities[name])
     for name in ("classic", "tuned")
 }
-figure = plots.plot_calibration(
+figure = report.plot_calibration(
     {name: c[0] for name, c in calibrations.items()}, "Confidence and accuracy"
 )
 errors = {name: round(c[1], 3) for name, c in calibrations.items()}
-plots.show_figure(
+report.show_figure(
     figure,
     "Accuracy against confidence. Expected calibration error: classic "
     f"{errors['classic']}, tuned {errors['tuned']}; points below the diagonal are "
@@ -708,7 +714,7 @@ for row in worst:
 def classify(text: str) -> str:
     """The tuned model's verdict on one text, with its probability."""
     row = Dataset.from_dict({"text": [text], "label": [0]})
-    encoded = data.tokenize_reviews(row, tuned.tokenizer, profile.max_tokens)
+    encoded = training.tokenize_reviews(row, tuned.tokenizer, profile.max_tokens)
     probability = evaluation.predict(tuned.model, encoded)[0]
     best = int(probability.argmax())
     return f"{data.CLASS_NAMES[best]} ({probability[best]:.2f})"
@@ -722,7 +728,7 @@ for text in [
 
 # %%
 # Your own sentence: the box needs a running kernel; classify("…") does the same.
-from lessons_lib.widgets import text_playground
+from lessons_lib.report import text_playground
 
 text_playground(classify, "Not bad at all, and better than its trailer.", "review")
 
@@ -810,10 +816,10 @@ metrics |= {
     f"lora_minus_{rename.get(name, name)}.accuracy": pair.difference
     for name, pair in pairs.items()
 }
-run_results = results.collect_results(
+run_results = report.collect_results(
     LESSON, profile.name, [SEED], metrics, ("classic.accuracy", "lora.accuracy")
 )
-print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
+print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 
 # %% [markdown]
 # ## Recap

@@ -44,7 +44,7 @@ if hosted and Path.cwd().name != "notebooks":
     if not Path("course").exists() and subprocess.run(clone).returncode:
         sys.exit(f"{address} was not reached. Kaggle: switch Internet on in Settings.")
     sys.path.insert(0, str(Path("course").resolve()))
-    from lessons_lib.ops.colab import set_up
+    from lessons_lib.course.colab import set_up
 
     set_up()
 elif importlib.util.find_spec("lessons_lib") is None:
@@ -57,8 +57,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from lessons_lib import decoders, dialogs, evaluation, knowledge, models, plots, results
-from lessons_lib import retrieval, widgets
+from lessons_lib import data, evaluation, models, report, retrieval, training
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -69,10 +68,9 @@ from IPython.display import display
 from peft import LoraConfig, prepare_model_for_kbit_training
 from transformers import BitsAndBytesConfig
 
-from lessons_lib.machine import choose_precision
+from lessons_lib.hardware import choose_precision
 from lessons_lib.profiles import load_profile
-from lessons_lib.speed import compute_in
-from lessons_lib.training import TrainSettings, train
+from lessons_lib.training import TrainSettings, compute_in, train
 
 # %% [markdown]
 # ## What runs here
@@ -87,12 +85,12 @@ SEED = 0
 profile = load_profile(LESSON)
 folder = Path(f"../build/runs/{LESSON}")
 models.quiet_libraries()
-plots.use_course_style()
+report.use_course_style()
 pd.set_option("display.precision", 3, "display.max_colwidth", 90)
-decoder_name = decoders.choose_decoder(profile.decoder, profile.stand_in)
-published = results.find_results(LESSON, "laptop")
-study = results.find_results(LESSON, "study")
-bench = results.find_results(LESSON, "bench")
+decoder_name = models.choose_decoder(profile.decoder, profile.stand_in)
+published = report.find_results(LESSON, "laptop")
+study = report.find_results(LESSON, "study")
+bench = report.find_results(LESSON, "bench")
 print(f"profile  {profile.name}")
 print(f"decoder  {decoder_name}")
 print(f"embedder {profile.encoder}")
@@ -125,7 +123,7 @@ if published:
 
 # %% tags=["nbval-check-output"]
 source = Path("../data/samples/invented_facts.json")
-invented = dialogs.read_dialogs(source)
+invented = data.read_dialogs(source)
 others = {row["term"]: row["wordings"] for row in json.loads(source.read_text())}
 for fact in invented[:2]:
     print(f"{fact.term}: {fact.answer}\n   also worded: {others[fact.term][0]}")
@@ -143,8 +141,8 @@ print(len(invented), "facts")
 
 # %% tags=["nbval-check-output"]
 circle = np.array([[np.cos(a), np.sin(a)] for a in np.arange(8)])
-eight = [dialogs.ask("", f"definition {n}", f"name {n}") for n in range(8)]
-quiz = knowledge.build_choices(eight, circle, seed=0, quartets=True)
+eight = [data.ask("", f"definition {n}", f"name {n}") for n in range(8)]
+quiz = evaluation.build_choices(eight, circle, seed=0, quartets=True)
 picks = [q.choices.index(max(q.choices)) for q in quiz]  # the last by alphabet
 hits = sum(pick == q.right for pick, q in zip(picks, quiz, strict=True))
 print(f"a guesser with a taste of its own: {hits} of {len(quiz)}")
@@ -277,7 +275,7 @@ with tempfile.TemporaryDirectory() as place:
         print(f"{passage.name}: {passage.text}")
     try:
         retrieval.read_passages(mine / "nowhere")
-    except retrieval.DataError as problem:
+    except data.DataError as problem:
         print(str(problem).replace(place, "…"))
 
 # %% [markdown]
@@ -308,15 +306,15 @@ print(f"{index.vectors.ntotal * vectors.shape[1] * 4 / 1e6:.1f} MB of vectors")
 # [interval](glossary.md#interval):
 
 # %%
-ASKED = knowledge.HELD_OUT
+ASKED = data.HELD_OUT
 random = np.random.default_rng(SEED)
 queries = {"invented names": [(fact.term, {fact.term}) for fact in invented]}
-if profile.terms == knowledge.ONTOLOGY:
-    lay = knowledge.read_lay_names()
-    pairs = [dialogs.ask("", term, word) for word in lay for term in lay[word]]
-    clear = {(p.term, p.answer) for p in knowledge.drop_giveaways(pairs, least=1)}
+if profile.terms == data.ONTOLOGY:
+    lay = data.read_lay_names()
+    pairs = [data.ask("", term, word) for word in lay for term in lay[word]]
+    clear = {(p.term, p.answer) for p in evaluation.drop_giveaways(pairs, least=1)}
     hard = sorted(w for w in lay if all((w, term) in clear for term in lay[w]))
-    terms = sorted(term.term for term in knowledge.read_terms(profile.terms))
+    terms = sorted(term.term for term in data.read_terms(profile.terms))
     queries["terms by name"] = [(t, {t}) for t in random.permutation(terms)[:500]]
     for kind, words in (("by lay name", sorted(lay)), ("by hard lay name", hard)):
         some = random.permutation(words)[:500]
@@ -351,9 +349,9 @@ table
 # %%
 at3 = {f"{kind}, {by}": vars(hit[kind, by]["hit@3"]) for kind, by in hit}
 at3 = pd.DataFrame(at3).T
-figure = plots.plot_intervals(at3, "Is it among the first three?", "hit@3")
-plots.show_figure(
-    figure, f"hit@3 by kind of question and search: {plots.list_rows(at3)}."
+figure = report.plot_intervals(at3, "Is it among the first three?", "hit@3")
+report.show_figure(
+    figure, f"hit@3 by kind of question and search: {report.list_rows(at3)}."
 )
 
 # %% [markdown]
@@ -374,7 +372,7 @@ plots.show_figure(
 READ = 3  # passages
 facts = invented[: profile.trained_terms]
 fact_vectors = embedder.embed([fact.answer for fact in facts])
-questions = knowledge.build_choices(facts, fact_vectors, SEED, ASKED, quartets=True)
+questions = evaluation.build_choices(facts, fact_vectors, SEED, ASKED, quartets=True)
 right = np.array([question.right for question in questions])
 closed = [question.question for question in questions]
 found = [[p for p, _ in row] for row in index.search(closed, READ)]
@@ -392,7 +390,7 @@ print("closed-book prompts that hold their answer:", sum(told))
 print("wrong choices that are not taught facts:", end=" ")
 answers = {fact.answer for fact in facts}
 print(sum(choice not in answers for q in questions for choice in q.choices))
-print("trained phrasings among those asked:", ASKED in knowledge.PHRASINGS)
+print("trained phrasings among those asked:", ASKED in data.PHRASINGS)
 
 # %% [markdown]
 # ## 7 · Base, reading, ceiling, floor
@@ -411,13 +409,13 @@ if profile.name == "gpu":  # on a CPU the small model is faster unpacked
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=choose_precision().torch_dtype,
     )
-model, tokenizer = decoders.load_decoder(decoder_name, **quantized)
+model, tokenizer = models.load_decoder(decoder_name, **quantized)
 
 
 def choose(texts: list[str]) -> np.ndarray:
     """Whether the model's likeliest choice is right (questions), asked in `texts`."""
     asked = [replace(q, question=t) for q, t in zip(questions, texts, strict=True)]
-    return knowledge.score_questions(model, tokenizer, asked, True).argmax(1) == right
+    return evaluation.score_questions(model, tokenizer, asked, True).argmax(1) == right
 
 
 own = retrieval.list_passages(facts)
@@ -453,8 +451,8 @@ SETTINGS = {"learning_rate": 1.5e-3, "epochs": 1, "batch_size": 12, "warmup": 0.
 if profile.name == "gpu":  # lesson 02's for 7 billion weights
     SETTINGS |= {"learning_rate": 2e-4, "batch_size": 4}
 TIMES = 8  # how often each fact is met
-taught = knowledge.phrase_terms(facts, knowledge.PHRASINGS[:1], TIMES)
-rows = dialogs.encode_dialogs(taught, tokenizer, profile.max_tokens)
+taught = data.phrase_terms(facts, data.PHRASINGS[:1], TIMES)
+rows = training.encode_dialogs(taught, tokenizer, profile.max_tokens)
 if quantized:
     model = prepare_model_for_kbit_training(
         model, gradient_checkpointing_kwargs={"use_reentrant": False}
@@ -476,17 +474,18 @@ print(f"{run.rows} rows, {run.tokens:,} tokens in {run.seconds:.0f} s")
 # questions here, not the model.
 
 # %%
-blind = [ASKED.format(knowledge.BLIND)] * len(facts)
+blind = [ASKED.format(data.BLIND)] * len(facts)
 with torch.inference_mode(), compute_in(model, choose_precision()):
     correct["tuned"] = choose(closed)
     correct["tuned, blind"] = choose(blind)
     correct["tuned + retrieved"] = choose(opened)
 scores = {name: vars(evaluation.wilson_interval(m)) for name, m in correct.items()}
 scores = pd.DataFrame(scores).T
-figure = plots.plot_intervals(scores, "Invented facts", "right of four choices", 0.25)
-plots.show_figure(
+figure = report.plot_intervals(scores, "Invented facts", "right of four choices", 0.25)
+report.show_figure(
     figure,
-    f"Share of right choices among four, chance .25 dashed: {plots.list_rows(scores)}.",
+    "Share of right choices among four, chance .25 dashed: "
+    f"{report.list_rows(scores)}.",
 )
 
 # %% [markdown]
@@ -557,11 +556,11 @@ def look_up(facts: str, metric: str, ways: list[str] = WAYS) -> pd.DataFrame:
 def show_study(facts: str) -> None:
     """The figure of one set of facts."""
     table = look_up(facts, "choice").rename(name_way)
-    figure = plots.plot_intervals(table, f"Study: {facts}", "right of four", 0.25)
-    plots.show_figure(
+    figure = report.plot_intervals(table, f"Study: {facts}", "right of four", 0.25)
+    report.show_figure(
         figure,
         f"Right choices among four on the {facts} facts by way of answering, chance "
-        f".25 dashed: {plots.list_rows(table)}.",
+        f".25 dashed: {report.list_rows(table)}.",
     )
 
 
@@ -596,7 +595,7 @@ else:
 
 # %%
 if study:
-    kept = results.read_predictions(LESSON)
+    kept = report.read_predictions(LESSON)
 
     def first(way: str) -> np.ndarray:
         """Right or not on the invented facts: seed 0, first phrasing."""
@@ -711,10 +710,10 @@ if study:
 # %%
 unknown = "What is Zorbelane?"  # a name from nowhere
 near = [p for p, _ in index.search([unknown], READ)[0]]
-asked = decoders.render_chat(tokenizer, retrieval.ground_question(unknown, near))
+asked = models.render_chat(tokenizer, retrieval.ground_question(unknown, near))
 with model.disable_adapter():
     short = {"max_new_tokens": 32, "progress": False}
-    said = decoders.generate_answers(model, tokenizer, [asked], **short)
+    said = evaluation.generate_answers(model, tokenizer, [asked], **short)
 print("reads: ", "; ".join(passage.name for passage in near))
 print("writes:", said[0].text)
 
@@ -747,8 +746,8 @@ print(f"update {updated:.2f} s, with a search {time.perf_counter() - began:.2f} 
 read = [passage for passage, _ in index.search([asked], READ)[0]]
 prompts_now = {"from memory": asked, "reading": retrieval.ground_question(asked, read)}
 for name, text in prompts_now.items():
-    picks = knowledge.ChoiceQuestion(text, (new_answer, old.answer), 0)
-    scored = knowledge.score_questions(model, tokenizer, [picks], False)[0]
+    picks = evaluation.ChoiceQuestion(text, (new_answer, old.answer), 0)
+    scored = evaluation.score_questions(model, tokenizer, [picks], False)[0]
     print(f"trained model, {name}: {'new' if scored.argmax() == 0 else 'old'} answer")
 index.update(passages)  # back to what was
 
@@ -828,8 +827,8 @@ for name in ("from memory", "reading"):
             read = [passage for passage, _ in index.search([asked], READ)[0]]
             searched = time.perf_counter() - began
             asked = retrieval.ground_question(asked, read)
-        asked = [decoders.render_chat(tokenizer, asked)]
-        said = decoders.generate_answers(
+        asked = [models.render_chat(tokenizer, asked)]
+        said = evaluation.generate_answers(
             model, tokenizer, asked, max_new_tokens=24, progress=False
         )
         seconds.append(time.perf_counter() - began)
@@ -864,10 +863,10 @@ else:
 
 # %%
 if bench:
-    figure, axis = plt.subplots(figsize=(plots.WIDTH, 3.4))
+    figure, axis = plt.subplots(figsize=(report.WIDTH, 3.4))
     ends = []
     for (kind, part), colour in zip(
-        grown.groupby(level=0), plots.PALETTE, strict=False
+        grown.groupby(level=0), report.PALETTE, strict=False
     ):
         counts = part.index.get_level_values(1)
         axis.loglog(counts, part["ms"], marker="o", color=colour, label=kind)
@@ -876,7 +875,7 @@ if bench:
         xlabel="vectors", ylabel="ms a query", title="Search, by size of the index"
     )
     axis.legend()
-    plots.show_figure(
+    report.show_figure(
         figure,
         "Milliseconds a query against the number of vectors, both logarithmic, from "
         f"the smallest to the largest index: {'; '.join(ends)}.",
@@ -985,16 +984,16 @@ def ask_all(question: str) -> str:
     lines = [f"{score:.4f}  {passage.text[:90]}" for passage, score in hits]
     lines += ["", "The prompt:", read, ""]
     for way, text in {"from memory": question, "reading": read}.items():
-        prompt = [decoders.render_chat(tokenizer, text)]
+        prompt = [models.render_chat(tokenizer, text)]
         short = {"max_new_tokens": 40, "progress": False}
         with model.disable_adapter():
-            base = decoders.generate_answers(model, tokenizer, prompt, **short)[0]
-        tuned = decoders.generate_answers(model, tokenizer, prompt, **short)[0]
+            base = evaluation.generate_answers(model, tokenizer, prompt, **short)[0]
+        tuned = evaluation.generate_answers(model, tokenizer, prompt, **short)[0]
         lines += [f"base, {way}: {base.text}", f"trained, {way}: {tuned.text}"]
     return "\n".join(lines)
 
 
-widgets.text_playground(ask_all, ASKED.format(facts[0].term), "Question")
+report.text_playground(ask_all, ASKED.format(facts[0].term), "Question")
 
 # %% [markdown]
 # ## 17 · What was measured
@@ -1011,14 +1010,14 @@ for (kind, by), scored in hit.items():
 for name, value in latency.items():
     label = "base" if name == "from memory" else "retrieved"
     metrics[f"{label}.seconds_an_answer"] = evaluation.Metric(value, value, value, 3)
-run_results = results.collect_results(
+run_results = report.collect_results(
     LESSON,
     profile.name,
     [SEED],
     metrics,
     ("invented.base.choice", "invented.retrieved.choice"),
 )
-print(results.write_results(run_results).name, f"{run_results.seconds:.0f} s")
+print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 
 # %% [markdown]
 # ## Recap

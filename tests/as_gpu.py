@@ -15,14 +15,14 @@ def pretend() -> None:
 
     import torch
 
-    from lessons_lib import profiles, results
+    from lessons_lib import profiles, report
 
     os.environ["LESSONS_PRECISION"] = "bfloat16"
     torch.cuda.mem_get_info = lambda: (80e9, 80e9)  # bytes, free and in all
     load = profiles.load_profile
     profiles.load_profile = lambda *place, **changes: dataclasses.replace(load(*place, **changes), name="gpu")
     # a reader with a GPU has results of that profile which these must not replace
-    results.write_results = functools.partial(results.write_results, folder=Path("../build/results"))
+    report.write_results = functools.partial(report.write_results, folder=Path("../build/results"))
 
 
 pretend()

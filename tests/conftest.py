@@ -13,8 +13,8 @@ import socket
 import pytest
 from datasets import DatasetDict
 
-from lessons_lib import data, models
-from lessons_lib.machine import PRECISIONS
+from lessons_lib import data, models, training
+from lessons_lib.hardware import PRECISIONS
 
 models.quiet_libraries()
 _connect = socket.socket.connect
@@ -51,4 +51,4 @@ def reviews() -> DatasetDict:
 
 @pytest.fixture(scope="session")
 def tokens(reviews) -> DatasetDict:
-    return data.tokenize_reviews(reviews, models.load_tokenizer("tiny"), 48)
+    return training.tokenize_reviews(reviews, models.load_tokenizer("tiny"), 48)

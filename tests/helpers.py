@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from wandb.proto.wandb_internal_pb2 import Record
 
-from lessons_lib.ops.pairs import NOTEBOOKS
+from lessons_lib.paths import NOTEBOOKS
 
 LOG_BLOCK = 32768  # bytes, in W&B's offline files
 

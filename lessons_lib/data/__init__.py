@@ -1,37 +1,55 @@
-"""Texts, facts and documents: read, checked, cleaned and split, then made into batches."""
+"""Texts, facts and documents: read, checked, cleaned and split."""
 
-from lessons_lib.data.batches import FlatRows, flatten_rows, pad_batch, tokenize_reviews
 from lessons_lib.data.facts import ASK_TERM, Dialog, ask, read_dialogs
-from lessons_lib.data.files import SAMPLES, clean_text, decode_file
+from lessons_lib.data.files import clean_text, decode_file
 from lessons_lib.data.labels import CLASS_NAMES, LABELS, THREE_CLASSES
+from lessons_lib.data.phrasings import (
+    BLIND,
+    HELD_OUT,
+    MEDICAL,
+    NEUTRAL,
+    PHRASINGS,
+    Phrasings,
+    choose_phrasings,
+    phrase_terms,
+)
 from lessons_lib.data.reviews import count_classes, load_reviews, take_rows
 from lessons_lib.data.sources.hub import PHRASEBANK, PHRASEBANK_FILES
 from lessons_lib.data.sources.snippets import MIN_RATING, label_ratings, read_ratings, read_snippets
+from lessons_lib.data.sources.terms import ONTOLOGY, read_lay_names, read_terms
 from lessons_lib.errors import DataError
+from lessons_lib.paths import SAMPLES
 
 __all__ = [
     "ASK_TERM",
+    "BLIND",
     "CLASS_NAMES",
+    "HELD_OUT",
     "LABELS",
+    "MEDICAL",
     "MIN_RATING",
+    "NEUTRAL",
+    "ONTOLOGY",
     "PHRASEBANK",
     "PHRASEBANK_FILES",
+    "PHRASINGS",
     "SAMPLES",
     "THREE_CLASSES",
     "DataError",
     "Dialog",
-    "FlatRows",
+    "Phrasings",
     "ask",
+    "choose_phrasings",
     "clean_text",
     "count_classes",
     "decode_file",
-    "flatten_rows",
     "label_ratings",
     "load_reviews",
-    "pad_batch",
+    "phrase_terms",
     "read_dialogs",
+    "read_lay_names",
     "read_ratings",
     "read_snippets",
+    "read_terms",
     "take_rows",
-    "tokenize_reviews",
 ]

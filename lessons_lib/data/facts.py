@@ -14,19 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lessons_lib.data.chats import (
-    EmptyText,
-    Turns,
-    is_missing,
-    read_field,
-    read_messages,
-    read_rendered,
-)
+from lessons_lib.data.chats import EmptyText, Turns, is_missing, read_field, read_messages, read_rendered
 from lessons_lib.data.columnar import is_saved_dataset
 from lessons_lib.data.encodings import count
-from lessons_lib.data.files import SAMPLES, Rows, list_files, open_path, read_rows, refuse_rows
+from lessons_lib.data.files import Rows, list_files, open_path, read_rows, refuse_rows
 from lessons_lib.data.rows import read_without_header, show, show_names, show_path, show_places, show_text
 from lessons_lib.errors import DataError
+from lessons_lib.paths import SAMPLES
 
 ASK_TERM = "What is {}?"
 

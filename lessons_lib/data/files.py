@@ -32,6 +32,7 @@ from lessons_lib.data.kinds import (
 from lessons_lib.data.rows import SHOWN_PROBLEMS, Rows, refuse_rows, show, show_path
 from lessons_lib.data.tables import find_separator, read_table
 from lessons_lib.errors import DataError
+from lessons_lib.paths import SAMPLES
 
 __all__ = [
     "ENDINGS",
@@ -52,7 +53,6 @@ __all__ = [
     "refuse_rows",
 ]
 
-SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
 JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
 TABLE_ENDINGS = (".csv", ".tsv", ".tab", *JSON_ENDINGS, ".parquet", ".arrow", ".feather")
 ENDINGS = (*TABLE_ENDINGS, ".txt")

@@ -21,7 +21,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from lessons_lib.data.encodings import count
-from lessons_lib.data.files import ENDINGS, SAMPLES, clean_text
+from lessons_lib.data.files import ENDINGS, clean_text
 from lessons_lib.data.labels import (
     CLASS_NAMES,
     LABELS,
@@ -51,6 +51,7 @@ from lessons_lib.data.sources.hub import read_hub
 from lessons_lib.data.sources.snippets import MIN_RATING, label_ratings, read_snippets
 from lessons_lib.data.splits import find_split
 from lessons_lib.errors import DataError
+from lessons_lib.paths import SAMPLES
 
 # Names of columns as `_normalize` writes them, the most telling first.
 TEXT_COLUMNS = (

@@ -1,1 +1,1 @@
-"""What runs the course rather than teaches it: runner, pairs, pages, studies. Notebooks never import this."""
+"""The former address of `course/`, kept for the first cells of lessons saved in people's drives."""

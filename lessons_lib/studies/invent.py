@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 
-from lessons_lib.data import SAMPLES
+from lessons_lib.paths import SAMPLES
 
 PARTS = SAMPLES / "invented_parts.json"
 FACTS = SAMPLES / "invented_facts.json"

@@ -21,16 +21,20 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from lessons_lib.data import tokenize_reviews
-from lessons_lib.dialogs import Dialog, encode_dialogs
-from lessons_lib.evaluation import Metric, bootstrap_interval, compare_paired, predict, score_classifier
-from lessons_lib.machine import peak_memory_mb
-from lessons_lib.models import quiet_libraries
-from lessons_lib.ops.pairs import list_lessons
-from lessons_lib.ops.provenance import hash_sources
-from lessons_lib.recipes import FineTuned
-from lessons_lib.results import PUBLISHED, REPOSITORY, collect_results, write_results
-from lessons_lib.training import TrainSettings, train
+from lessons_lib.data.facts import Dialog
+from lessons_lib.evaluation.inference import predict
+from lessons_lib.evaluation.intervals import Metric, bootstrap_interval, compare_paired
+from lessons_lib.evaluation.metrics import score_classifier
+from lessons_lib.hardware import peak_memory_mb
+from lessons_lib.lessons import list_lessons
+from lessons_lib.models.load import quiet_libraries
+from lessons_lib.paths import PUBLISHED, REPOSITORY
+from lessons_lib.report.provenance import read_commit
+from lessons_lib.report.results import collect_results, write_results
+from lessons_lib.training.batches import tokenize_reviews
+from lessons_lib.training.conversations import encode_dialogs
+from lessons_lib.training.recipe import FineTuned
+from lessons_lib.training.trainer import TrainSettings, train
 
 WORK = REPOSITORY / "build" / "study"
 
@@ -107,7 +111,7 @@ def _run_arms(study: ModuleType) -> None:
 def _run_one_arm(module: str, arm: str, seeds: list[int]) -> None:
     quiet_libraries()
     study = importlib.import_module(module)
-    sources = hash_sources(Path(study.__file__))
+    commit = read_commit()
     for seed in seeds:
         run = study.run_arm(arm, seed)
         cost = {"peak_mb": peak_memory_mb(), **run.cost} if run.cost else {}
@@ -120,7 +124,7 @@ def _run_one_arm(module: str, arm: str, seeds: list[int]) -> None:
             **{f"common {name}": array for name, array in run.common.items()},
             cost=json.dumps(cost),
             description=str(study.ARMS[arm]),
-            sources=json.dumps(sources),
+            commit=commit,
         )
         partial.replace(path)
 
@@ -157,17 +161,10 @@ def publish_study(study: ModuleType) -> None:
         collect_results(study.LESSON, "study", list(study.SEEDS), metrics, study.HEADLINE),
         seconds=round(sum(cost.get("seconds", 0) for cost in costs)),  # training, over all sittings
         peak_rss_mb=max(cost.get("peak_mb", 0) for cost in costs),
-        sources=_merge_sources(list(runs.values())),
+        commits=sorted({str(run["commit"]) for run in runs.values() if "commit" in run}),
     )
     path = write_results(results, PUBLISHED)
     print(f"{path}: {len(metrics)} metrics from {len(study.ARMS)} arms × {len(study.SEEDS)} seeds")
-
-
-def _merge_sources(runs: list[dict]) -> dict[str, str]:
-    """The hashes that the arms were run with; "several" where they differ, which makes the study stale."""
-    each = [json.loads(str(run["sources"])) if "sources" in run else {} for run in runs]
-    merged = {name: {sources.get(name, "none") for sources in each} for name in set().union(*each)}
-    return {name: hashes.pop() if len(hashes) == 1 else "several" for name, hashes in sorted(merged.items())}
 
 
 def spread_seeds(values: list[float], n: int) -> Metric:

@@ -14,15 +14,17 @@ import numpy as np
 from datasets import DatasetDict
 from scipy.special import softmax
 
-from lessons_lib import baselines
+from lessons_lib import models
 from lessons_lib.data import CLASS_NAMES, take_rows
-from lessons_lib.decoders import load_decoder, render_chat, score_choices
 from lessons_lib.errors import DataError
+from lessons_lib.evaluation.likelihood import score_choices
+from lessons_lib.models.decoder import load_decoder, render_chat
+from lessons_lib.paths import PUBLISHED
 from lessons_lib.profiles import load_profile
-from lessons_lib.recipes import Recipe
-from lessons_lib.results import PUBLISHED, read_predictions, read_results
+from lessons_lib.report.results import read_predictions, read_results
 from lessons_lib.studies.study import ArmRun, keep_probabilities, recompute_metrics
 from lessons_lib.studies.study_04 import load_splits, run_recipe
+from lessons_lib.training.recipe import Recipe
 
 LESSON, OTHER = "01_gpt_vs_bert", "04_distilbert_lora_imdb"
 SEEDS = (0, 1, 2)
@@ -60,7 +62,7 @@ def run_arm(name: str, seed: int) -> ArmRun:
     if name in SAME:
         return _read_arm(SAME[name], seed, labels)
     if name == "vader":
-        return keep_probabilities(baselines.fit_vader(splits).predict_proba(splits["test"]["text"]), labels)
+        return keep_probabilities(models.fit_vader(splits).predict_proba(splits["test"]["text"]), labels)
     if name == "gpt_lora_2000":
         small = DatasetDict({**splits, "train": take_rows(splits["train"], 2000, seed)})
         return run_recipe(GPT_LORA, load_profile(LESSON, "laptop").decoder, small, seed)

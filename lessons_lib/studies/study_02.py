@@ -12,28 +12,30 @@ import torch
 from peft import LoraConfig, prepare_model_for_kbit_training
 from transformers import BitsAndBytesConfig
 
-from lessons_lib import knowledge
-from lessons_lib.decoders import load_decoder
-from lessons_lib.evaluation import Embedder, Metric, compare_paired
-from lessons_lib.machine import choose_precision
-from lessons_lib.models import add_lora
+from lessons_lib import data, evaluation
+from lessons_lib.evaluation.inference import Embedder
+from lessons_lib.evaluation.intervals import Metric, compare_paired
+from lessons_lib.hardware import choose_precision
+from lessons_lib.models.decoder import load_decoder
+from lessons_lib.models.lora import add_lora
 from lessons_lib.profiles import load_profile
-from lessons_lib.speed import compute_in
 from lessons_lib.studies.study import ArmRun, teach
+from lessons_lib.training.precision import compute_in
+from lessons_lib.training.recipe import FACTS_LORA, FACTS_SETTINGS, NF4
 
 LESSON = "02_llama2_knowledge_augmentation"
 SEEDS = (0, 1, 2)
 HEADLINE = ("base.choice_trained", "lora.choice_trained")
 TERMS, UNTRAINED, TIMES, WRITTEN, TEXTS = 300, 150, 3, 60, 100
-QUANTIZE = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
-LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
-SETTINGS = {"learning_rate": 1.5e-3, "epochs": 1, "batch_size": 12, "warmup": 0.06}
+QUANTIZE = NF4
+LORA = FACTS_LORA
+SETTINGS = FACTS_SETTINGS
 
 # name → phrasings, how often each term is met
 ARMS: dict[str, tuple[int, int]] = {
     "base": (0, 0),
     "search": (0, 1),  # no decoder: the definition whose embedding is most like the term's
-    "lora": (len(knowledge.PHRASINGS), TIMES),
+    "lora": (len(data.PHRASINGS), TIMES),
     "lora_dose1": (1, TIMES),
     "lora_dose3": (3, TIMES),
 }
@@ -46,7 +48,7 @@ def recompute(kept: dict[str, np.ndarray]) -> dict[str, Metric]:
     for key, values in kept.items():
         name, arm = key.split(".", 1)
         marks.setdefault(arm, {})[name] = values
-    metrics = knowledge.report_marks(marks)
+    metrics = evaluation.report_marks(marks)
     for a, b in COMPARISONS:
         difference = compare_paired(marks[a]["choice_trained"], marks[b]["choice_trained"]).difference
         metrics[f"{a}_minus_{b}.choice_trained"] = difference
@@ -57,17 +59,15 @@ def recompute(kept: dict[str, np.ndarray]) -> dict[str, Metric]:
 def load_groups() -> dict[str, list]:
     """The study's terms; "tuning" is what its settings were chosen on."""
     sizes = {"trained": TERMS, "untrained": UNTRAINED, "tuning": 400}
-    return knowledge.split_terms(
-        knowledge.drop_giveaways(knowledge.read_terms(knowledge.ONTOLOGY)), sizes, seed=0
-    )
+    return evaluation.split_terms(evaluation.drop_giveaways(data.read_terms(data.ONTOLOGY)), sizes, seed=0)
 
 
 @functools.cache
-def load_exam() -> knowledge.Exam:
+def load_exam() -> evaluation.Exam:
     """The study's exam, the same for every arm and seed."""
     encoder = load_profile(LESSON, "laptop").encoder
-    return knowledge.build_exam(
-        load_groups(), encoder, texts=knowledge.choose_texts("snippets:news", TEXTS), written=WRITTEN
+    return evaluation.build_exam(
+        load_groups(), encoder, texts=evaluation.choose_texts("snippets:news", TEXTS), written=WRITTEN
     )
 
 
@@ -101,7 +101,9 @@ def ask_base() -> ArmRun:
     """What the quantised model knows before any training."""
     model, tokenizer = load_quantized()
     return ArmRun(
-        knowledge.mark_sitting(load_exam(), knowledge.sit_exam(model, tokenizer, load_exam(), progress=False))
+        evaluation.mark_sitting(
+            load_exam(), evaluation.sit_exam(model, tokenizer, load_exam(), progress=False)
+        )
     )
 
 
@@ -116,8 +118,8 @@ def train_arm(dose: int, times: int, seed: int) -> ArmRun:
     model, tokenizer = load_quantized()
     model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     model = add_lora(model, LoraConfig(**LORA), seed=seed)
-    dialogs = knowledge.phrase_terms(load_groups()["trained"], knowledge.PHRASINGS[:dose], times)
+    dialogs = data.phrase_terms(load_groups()["trained"], data.PHRASINGS[:dose], times)
     cost = teach(model, tokenizer, dialogs, {**SETTINGS, "seed": seed}, max_tokens=256)
     with torch.inference_mode(), compute_in(model, choose_precision()):
-        sitting = knowledge.sit_exam(model, tokenizer, load_exam(), progress=False)
-    return ArmRun(knowledge.mark_sitting(load_exam(), sitting), cost=cost)
+        sitting = evaluation.sit_exam(model, tokenizer, load_exam(), progress=False)
+    return ArmRun(evaluation.mark_sitting(load_exam(), sitting), cost=cost)

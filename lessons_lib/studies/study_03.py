@@ -16,15 +16,14 @@ from scipy.special import softmax
 from sklearn.utils.class_weight import compute_class_weight
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lessons_lib import baselines, data
-from lessons_lib.decoders import load_decoder, render_chat, score_choices
-from lessons_lib.dialogs import ask
-from lessons_lib.evaluation import Metric, bootstrap_interval, bootstrap_macro_f1
-from lessons_lib.machine import choose_precision
-from lessons_lib.models import add_lora
+from lessons_lib import data, models
+from lessons_lib.data.facts import ask
+from lessons_lib.evaluation.intervals import Metric, bootstrap_interval, bootstrap_macro_f1
+from lessons_lib.evaluation.likelihood import score_choices
+from lessons_lib.hardware import choose_precision
+from lessons_lib.models.decoder import load_decoder, render_chat
+from lessons_lib.models.lora import add_lora
 from lessons_lib.profiles import load_profile
-from lessons_lib.recipes import Recipe, fine_tune
-from lessons_lib.speed import compute_in
 from lessons_lib.studies.study import (
     ArmRun,
     classify_rows,
@@ -34,6 +33,8 @@ from lessons_lib.studies.study import (
     teach,
 )
 from lessons_lib.studies.study_04 import TUNED
+from lessons_lib.training.precision import compute_in
+from lessons_lib.training.recipe import Recipe, fine_tune
 
 LESSON = "03_llama2_sentiment"
 SEEDS = (0, 1, 2)
@@ -53,10 +54,10 @@ HEAD = Recipe(
     averaging=0.98,
 )
 FITS = {
-    "majority": baselines.fit_majority,
-    "vader": baselines.fit_vader,
-    "tfidf": baselines.fit_tfidf,
-    "nbsvm": baselines.fit_nbsvm,
+    "majority": models.fit_majority,
+    "vader": models.fit_vader,
+    "tfidf": models.fit_tfidf,
+    "nbsvm": models.fit_nbsvm,
 }
 DOMAINS = {"test": "snippets:news", "movie": "snippets:movie", "product": "snippets:product"}
 

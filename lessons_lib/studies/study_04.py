@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 from datasets import DatasetDict
 
-from lessons_lib import baselines
-from lessons_lib.data import load_reviews, take_rows, tokenize_reviews
-from lessons_lib.evaluation import embed, predict
-from lessons_lib.models import load_classifier
+from lessons_lib import models
+from lessons_lib.data import load_reviews, take_rows
+from lessons_lib.evaluation.inference import embed, predict
+from lessons_lib.models.classifier import load_classifier
 from lessons_lib.profiles import load_profile
-from lessons_lib.recipes import ATTENTION, FEED_FORWARD, Recipe, fine_tune
 from lessons_lib.studies.study import ArmRun, classify_rows, keep_probabilities, recompute_metrics
+from lessons_lib.training.batches import tokenize_reviews
+from lessons_lib.training.recipe import ATTENTION, FEED_FORWARD, Recipe, fine_tune
 
 LESSON = "04_distilbert_lora_imdb"
 SEEDS = (0, 1, 2)
@@ -47,7 +48,7 @@ TUNED = Recipe(
 )
 FULL = replace(TUNED, rank=0, learning_rate=5e-5)
 LONGER = {"learning_rate": 1e-3, "averaging": 0.99}  # four times the steps: a gentler rate, a longer average
-FITS = {"majority": baselines.fit_majority, "tfidf": baselines.fit_tfidf, "nbsvm": baselines.fit_nbsvm}
+FITS = {"majority": models.fit_majority, "tfidf": models.fit_tfidf, "nbsvm": models.fit_nbsvm}
 CHANGES = {  # the tuned recipe with one thing changed
     "head reads the first token": {"pooling": "cls"},
     "no weight averaging": {"averaging": 0.0},
@@ -103,7 +104,7 @@ def run_arm(name: str, seed: int) -> ArmRun:
     if method == "untrained":
         return keep_probabilities(predict(model, tokens["test"]), labels)
     features = {part: embed(model.base_model, tokens[part]) for part in tokens}
-    probe = baselines.fit_linear_probe(features, {part: tokens[part]["labels"] for part in tokens})
+    probe = models.fit_linear_probe(features, {part: tokens[part]["labels"] for part in tokens})
     return keep_probabilities(probe.predict_proba(features["test"]), labels)
 
 

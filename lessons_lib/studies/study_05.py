@@ -16,21 +16,22 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lessons_lib import evaluation, knowledge, retrieval
-from lessons_lib.decoders import generate_answers, load_decoder, render_chat, score_texts
-from lessons_lib.dialogs import Dialog, ask, read_dialogs
-from lessons_lib.machine import choose_precision
-from lessons_lib.models import add_lora
+from lessons_lib import data, evaluation, retrieval
+from lessons_lib.data.facts import Dialog, ask, read_dialogs
+from lessons_lib.evaluation.likelihood import generate_answers, score_texts
+from lessons_lib.hardware import choose_precision
+from lessons_lib.models.decoder import load_decoder, render_chat
+from lessons_lib.models.lora import add_lora
 from lessons_lib.profiles import load_profile
-from lessons_lib.speed import compute_in
 from lessons_lib.studies.invent import FACTS, PUBLISHED, invent_facts
 from lessons_lib.studies.study import WORK, ArmRun, teach
 from lessons_lib.studies.study_02 import LORA, SETTINGS, load_groups
+from lessons_lib.training.precision import compute_in
 
 LESSON = "05_rag_vs_finetuning"
 SEEDS = (0, 1, 2)
 HEADLINE = ("invented.base.choice", "invented.retrieved.choice")
-ASKED = (knowledge.HELD_OUT, "A friend came across {} and asks what it is.")
+ASKED = (data.HELD_OUT, "A friend came across {} and asks what it is.")
 TIMES, LONGER, RAFT_TIMES = 8, 24, 2  # meetings of each fact; RAFT's rows are longer
 READ, WRITTEN, TEXTS, CHANGED = 3, 60, 100, 15  # passages, answers, texts, facts that change
 Model = PreTrainedModel | PeftModel
@@ -58,13 +59,13 @@ WAYS = {
     "ceiling": {"reads": "right"},
     "floor": {"reads": "random"},
     "tuned": {"phrasings": 1},
-    "paraphrased": {"phrasings": len(knowledge.PHRASINGS)},
+    "paraphrased": {"phrasings": len(data.PHRASINGS)},
 }
 ARMS = {
     f"{facts}.{way}": Arm(facts, **how) for facts in ("invented", "ontology") for way, how in WAYS.items()
 }
 ARMS["invented.paraphrased"] = replace(ARMS["invented.paraphrased"], wordings=True)
-ARMS["invented.raft"] = Arm("invented", "search", len(knowledge.PHRASINGS), RAFT_TIMES, raft=True)
+ARMS["invented.raft"] = Arm("invented", "search", len(data.PHRASINGS), RAFT_TIMES, raft=True)
 ARMS["invented.raft_elsewhere"] = replace(ARMS["invented.raft"], taught="ontology")
 ARMS["invented.misled"] = Arm("invented", "mate")
 ARMS["invented.four"] = Arm("invented", "four")
@@ -87,7 +88,7 @@ class Testbed:
     """Facts, and the questions about them: all in the first phrasing of `ASKED`, then all in the second."""
 
     facts: list[Dialog]
-    questions: list[knowledge.ChoiceQuestion]
+    questions: list[evaluation.ChoiceQuestion]
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -217,14 +218,14 @@ def load_testbed(name: str) -> Testbed:
     vectors = load_embedder().embed([fact.answer for fact in facts])
     questions = []
     for seed, phrasing in enumerate(ASKED):
-        questions += knowledge.build_choices(facts, vectors, seed, phrasing, quartets=True)
+        questions += evaluation.build_choices(facts, vectors, seed, phrasing, quartets=True)
     return Testbed(facts, questions)
 
 
 @functools.cache
 def open_index() -> retrieval.PassageIndex:
     """Every definition of the ontology and every invented fact, embedded once for all arms."""
-    facts = [*load_testbed("invented").facts, *knowledge.read_terms(knowledge.ONTOLOGY)]
+    facts = [*load_testbed("invented").facts, *data.read_terms(data.ONTOLOGY)]
     file = WORK / LESSON / "index.npz"
     index = retrieval.load_index(file, load_embedder())
     if index.update(retrieval.list_passages(facts))["embedded"]:
@@ -310,9 +311,9 @@ def write_rows(arm: Arm, seed: int) -> list[Dialog]:
     facts = load_testbed(arm.taught or arm.facts).facts
     if arm.raft:
         asked = {fact.term for fact in load_testbed(arm.facts).facts} if arm.taught else set()
-        rows = knowledge.phrase_terms(facts, knowledge.PHRASINGS, arm.times)
+        rows = data.phrase_terms(facts, data.PHRASINGS, arm.times)
         return add_distractors(rows, seed, unseen=asked)
-    rows = knowledge.phrase_terms(facts, knowledge.PHRASINGS[: arm.phrasings], arm.times)
+    rows = data.phrase_terms(facts, data.PHRASINGS[: arm.phrasings], arm.times)
     if not arm.wordings:
         return rows
     said = [[row["definition"], *row["wordings"][:-1]] for row in invent_facts(PUBLISHED)]
@@ -349,10 +350,10 @@ def add_distractors(rows: list[Dialog], seed: int, unseen: Collection[str] = ())
 
 
 def pick(
-    model: Model, tokenizer: PreTrainedTokenizerBase, questions: list[knowledge.ChoiceQuestion]
+    model: Model, tokenizer: PreTrainedTokenizerBase, questions: list[evaluation.ChoiceQuestion]
 ) -> np.ndarray:
     """The number of the likeliest choice (questions)."""
-    return knowledge.score_questions(model, tokenizer, questions, False).argmax(1).astype(np.int8)
+    return evaluation.score_questions(model, tokenizer, questions, False).argmax(1).astype(np.int8)
 
 
 def sit(model: Model, tokenizer: PreTrainedTokenizerBase, facts: str, reads: str) -> dict[str, np.ndarray]:
@@ -367,13 +368,12 @@ def sit(model: Model, tokenizer: PreTrainedTokenizerBase, facts: str, reads: str
     if reads == "search":
         terms = [fact.term for fact in bed.facts] * len(ASKED)
         hits = [term in {p.name for p in found} for term, found in zip(terms, passages, strict=True)]
-        unknown = [knowledge.HELD_OUT.format(fact.term) for fact in invent_spare()[:WRITTEN]]
+        unknown = [data.HELD_OUT.format(fact.term) for fact in invent_spare()[:WRITTEN]]
         unknown = ground(unknown, search_passages(unknown))
         arrays |= {"hit": np.array(hits), "said_unknown": say(model, tokenizer, unknown)}
     elif not reads:
         blind = [
-            replace(q, question=knowledge.HELD_OUT.format(knowledge.BLIND))
-            for q in bed.questions[: len(bed.facts)]
+            replace(q, question=data.HELD_OUT.format(data.BLIND)) for q in bed.questions[: len(bed.facts)]
         ]
         arrays["blind"] = pick(model, tokenizer, blind)
     if facts == "invented" and reads in ("", "search", "four"):
@@ -383,7 +383,7 @@ def sit(model: Model, tokenizer: PreTrainedTokenizerBase, facts: str, reads: str
     return arrays
 
 
-def reword_choices(questions: list[knowledge.ChoiceQuestion]) -> list[knowledge.ChoiceQuestion]:
+def reword_choices(questions: list[evaluation.ChoiceQuestion]) -> list[evaluation.ChoiceQuestion]:
     """Questions about invented facts, answers worded as nothing that is trained or can be found."""
     worded = {row["definition"]: row["wordings"][-1] for row in invent_facts(PUBLISHED)}
     return [replace(q, choices=tuple(worded[choice] for choice in q.choices)) for q in questions]
@@ -397,9 +397,9 @@ def say(model: Model, tokenizer: PreTrainedTokenizerBase, questions: list[str]) 
 
 
 @functools.cache
-def load_general() -> knowledge.Exam:
+def load_general() -> evaluation.Exam:
     """Lesson 02's general questions and texts."""
-    return knowledge.build_exam({}, "", texts=knowledge.choose_texts("snippets:news", TEXTS), written=0)
+    return evaluation.build_exam({}, "", texts=evaluation.choose_texts("snippets:news", TEXTS), written=0)
 
 
 def sit_general(model: Model, tokenizer: PreTrainedTokenizerBase) -> dict[str, np.ndarray]:
@@ -431,19 +431,19 @@ def change_answers() -> list[Dialog]:
     return [ask(old.question, new.answer, old.term) for old, new in pairs]
 
 
-def ask_about_changes() -> list[knowledge.ChoiceQuestion]:
+def ask_about_changes() -> list[evaluation.ChoiceQuestion]:
     """The questions about changed facts: choice 0 is the new answer, 1 the old one."""
     bed, new, questions = load_testbed("invented"), change_answers(), []
     for number, question in enumerate(bed.questions):
         if number % PUBLISHED < CHANGED:
             wrong = [choice for place, choice in enumerate(question.choices) if place != question.right]
             choices = (new[number % PUBLISHED].answer, question.choices[question.right], *wrong[:2])
-            questions.append(knowledge.ChoiceQuestion(question.question, choices, 0))
+            questions.append(evaluation.ChoiceQuestion(question.question, choices, 0))
     return questions
 
 
 @functools.cache  # all seeds ask the same
-def ask_updated_index() -> tuple[list[knowledge.ChoiceQuestion], dict[str, float]]:
+def ask_updated_index() -> tuple[list[evaluation.ChoiceQuestion], dict[str, float]]:
     """These questions with what is found once the index has the changed facts; the seconds it took."""
     index, questions = open_index(), ask_about_changes()
     before = list(index.passages.values())
@@ -467,7 +467,7 @@ def change_facts(
     updated, _ = ask_updated_index()
     memory = pick(model, tokenizer, ask_about_changes())
     read = pick(model, tokenizer, updated)
-    taught = knowledge.phrase_terms(change_answers(), knowledge.PHRASINGS, TIMES)
+    taught = data.phrase_terms(change_answers(), data.PHRASINGS, TIMES)
     cost = teach(model, tokenizer, taught, {**SETTINGS, "seed": seed}, max_tokens=1024)
     others = load_testbed("invented").questions[CHANGED : CHANGED + WRITTEN]
     retrained = pick(model, tokenizer, ask_about_changes())

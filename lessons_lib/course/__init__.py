@@ -1,0 +1,1 @@
+"""Runs and publishes the course, and what a reader needs beside the lessons."""

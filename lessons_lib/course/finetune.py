@@ -1,0 +1,218 @@
+"""The command `finetune`: lesson 02 on a file of one's own, without a notebook.
+
+Contract: the notebook's own functions in its order. Options, file and the examples' lengths are checked
+before any weights are loaded. What an interrupted run has trained stays, and `--resume` goes on from it.
+Unchanged under `accelerate launch`, where the batch is shared out and the first process alone saves, asks
+and prints.
+"""
+
+import argparse
+import contextlib
+import math
+import os
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, prepare_model_for_kbit_training
+from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from lessons_lib import data, evaluation, training
+from lessons_lib.data import DataError
+from lessons_lib.data.chats import replace_surrogates
+from lessons_lib.data.facts import Dialog, read_dialogs
+from lessons_lib.errors import SettingError
+from lessons_lib.evaluation.intervals import Metric
+from lessons_lib.evaluation.likelihood import generate_answers
+from lessons_lib.hardware import choose_precision, join_processes
+from lessons_lib.models.decoder import choose_decoder, load_decoder, render_chat
+from lessons_lib.models.load import ModelError, load_tokenizer
+from lessons_lib.models.lora import add_lora
+from lessons_lib.paths import REPOSITORY
+from lessons_lib.profiles import Profile, load_profile
+from lessons_lib.report.model_card import write_card
+from lessons_lib.training.conversations import encode_dialogs
+from lessons_lib.training.precision import compute_in
+from lessons_lib.training.recipe import FACTS_LORA, FACTS_SETTINGS, NF4
+from lessons_lib.training.trainer import TrainSettings, train
+
+LESSON = "02_llama2_knowledge_augmentation"  # whose profile and recipe these are
+ASKED = 60  # facts in the exam, at most
+QUANTIZERS = {"nf4": NF4, "int8": {"load_in_8bit": True}, "none": {}}
+LEAST = {"epochs": 1, "batch_size": 1, "rank": 1, "max_tokens": 1, "seed": 0}  # of whole numbers
+LARGEST_SEED = 2**32 - 1  # NumPy's
+SHORTEN = "shorten them, or leave them out with --too-long leave-out, or allow more: --max-tokens."
+
+
+def run_finetune(options: argparse.Namespace) -> dict[str, Metric]:
+    """Trains, saves, examines and asks; returns the metrics (none in processes but the first)."""
+    state = join_processes()  # first: it gives each process its own GPU
+    _check_options(options)
+    output = _choose_output(options)
+    profile = load_profile(LESSON)
+    with contextlib.nullcontext() if state.is_main_process else contextlib.redirect_stdout(None):
+        facts = read_dialogs(options.data)
+        phrasings = data.choose_phrasings(options.data)
+        name = _choose_model(options, profile)
+        tokenizer = _load_chat_tokenizer(name)
+        lengths = {"too_long": options.too_long, "remedy": SHORTEN}
+        facts = training.drop_long_terms(facts, phrasings, tokenizer, options.max_tokens, **lengths)
+        taught = data.phrase_terms(facts, phrasings.training, options.epochs)
+        rows = encode_dialogs(taught, tokenizer, options.max_tokens, **lengths)
+    model = _load(name, options)
+    batch_size = min(options.batch_size, len(rows))
+    warmup = FACTS_SETTINGS["warmup"]
+    settings = TrainSettings(options.learning_rate, 1, batch_size, options.seed, warmup=warmup)
+    if state.is_main_process:
+        print(f"{name}: {len(facts)} facts, {len(rows)} rows; {choose_precision().reason}", flush=True)
+    result = train(
+        model,
+        rows,
+        None,
+        settings,
+        output_dir=output,
+        checkpoint_steps=max(1, len(rows) // batch_size // 10),
+        resume=options.resume,
+        report_to=options.report_to,
+    )
+    if not state.is_main_process:
+        return {}
+    result.history.to_csv(output / "history.csv", index=False)
+    model.save_pretrained(output)
+    tokenizer.save_pretrained(output)
+    print(
+        f"{result.seconds:.0f} s, {result.tokens_per_second:,.0f} tokens/s; adapter in {output}", flush=True
+    )
+    metrics = _examine(model, tokenizer, facts, phrasings, profile.encoder)
+    licence = "that of the base model and of the data"
+    write_card(
+        output, base=name, data=f"{len(facts)} facts of {options.data}", licence=licence, metrics=metrics
+    )
+    for metric, value in metrics.items():
+        print(f"  {metric:28} {value}  (n = {value.n})")
+    if options.ask:
+        print(ask_both(model, tokenizer, options.ask))
+    return metrics
+
+
+def ask_both(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, question: str) -> str:
+    """A question's answers without and with the adapter."""
+    prompt = [render_chat(tokenizer, question)]
+    with model.disable_adapter():
+        base = generate_answers(model, tokenizer, prompt, progress=False)[0]
+    tuned = generate_answers(model, tokenizer, prompt, progress=False)[0]
+    return f"base     {base.text}\n\nadapter  {tuned.text}"
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Raises SettingError for an option that nothing can be trained with."""
+    for name, least in LEAST.items():
+        if getattr(options, name) < least:
+            raise SettingError(
+                f"{getattr(options, name)} is too small.",
+                where=f"--{name.replace('_', '-')}",
+                remedy=f"{least} or more.",
+            )
+    if options.seed > LARGEST_SEED:
+        raise SettingError(f"{options.seed} is too large.", where="--seed", remedy="a smaller number.")
+    if not (math.isfinite(options.learning_rate) and options.learning_rate > 0):
+        raise SettingError(
+            f"{options.learning_rate} is no learning rate.", where="--learning-rate", remedy="such as 0.001."
+        )
+    if options.ask != replace_surrogates(options.ask):  # the shell's bytes were no text
+        raise SettingError(
+            "the question is no text in this terminal's encoding.",
+            where="--ask",
+            remedy="set LC_ALL=C.UTF-8, or write it with plain letters.",
+        )
+
+
+def _choose_model(options: argparse.Namespace, profile: Profile) -> str:
+    """The decoder's name, or that of the open model in its stead. Raises SettingError where a folder is
+    meant and there is no model in it."""
+    name = options.model or profile.decoder
+    remedy = 'give a folder with config.json, a Hub name, or "packaged:SmolLM2-135M-Instruct".'
+    path = _expand(name, "--model")
+    if name.startswith("~"):
+        name = str(path)
+    if path.is_file():
+        raise SettingError(f"{name} is a file.", where="--model", remedy=remedy)
+    if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+        raise SettingError(f"{name} is an adapter.", where="--model", remedy="give the model it belongs to.")
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise SettingError(f"{name} holds no config.json.", where="--model", remedy=remedy)
+    is_path = name.startswith((".", "/")) or name.count("/") > 1 or "\\" in name
+    if is_path and not path.is_dir():
+        raise SettingError(f"{name}: there is no such folder.", where="--model", remedy=remedy)
+    return choose_decoder(name, profile.stand_in)
+
+
+def _choose_output(options: argparse.Namespace) -> Path:
+    """The folder for adapter and checkpoints, named after the file unless the reader names it."""
+    if not options.output:
+        return REPOSITORY / "build" / "finetune" / Path(options.data).stem
+    folder = _expand(options.output, "--output")
+    if folder.is_file():
+        raise SettingError(f"{folder} is a file.", where="--output", remedy="name a folder.")
+    return folder
+
+
+def _expand(path: str, option: str) -> Path:
+    """A path with its ~, which the shell leaves in --model=~/models/x."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:  # there is no such user
+        raise SettingError(f"{path}: {error}", where=option, remedy="write the path in full.") from error
+
+
+def _load_chat_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The decoder's tokenizer. Raises ModelError for a model that was never taught to chat."""
+    tokenizer = load_tokenizer("tiny:decoder" if name == "tiny" else name)
+    if tokenizer.chat_template is None:
+        raise ModelError(
+            "this model has no chat template.",
+            where=name,
+            remedy='take one made for chat, often called "…-Instruct" or "…-chat".',
+        )
+    return tokenizer
+
+
+def _load(name: str, options: argparse.Namespace) -> PreTrainedModel:
+    chosen, arguments = dict(QUANTIZERS[options.quantize]), {}
+    if chosen:
+        if options.quantize == "nf4":
+            chosen["bnb_4bit_compute_dtype"] = choose_precision().torch_dtype
+        if os.environ.get("ACCELERATE_USE_FSDP") == "true":  # it shards tensors of one floating type only
+            chosen["bnb_4bit_quant_storage"] = arguments["dtype"] = torch.bfloat16
+        arguments["quantization_config"] = BitsAndBytesConfig(**chosen)
+    model, _ = load_decoder(name, **arguments)
+    if chosen:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    lora = LoraConfig(**{**FACTS_LORA, "r": options.rank, "lora_alpha": 2 * options.rank})
+    return add_lora(model, lora, seed=options.seed)
+
+
+def _examine(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    facts: list[Dialog],
+    phrasings: data.Phrasings,
+    encoder: str,
+) -> dict[str, Metric]:
+    """The metrics of the model without ("base") and with its adapter ("lora") on the facts it was taught."""
+    try:
+        groups = evaluation.split_terms(facts, {"trained": ASKED}, seed=0)
+    except DataError as error:
+        print(f"No exam: {error}")
+        return {}
+    exam = evaluation.build_exam(
+        groups,
+        encoder,
+        texts=evaluation.choose_texts("samples", 40),
+        written=12,
+        phrasings=phrasings,
+    )
+    with compute_in(model, choose_precision()), model.disable_adapter():
+        marks = {"base": evaluation.mark_sitting(exam, evaluation.sit_exam(model, tokenizer, exam))}
+    with compute_in(model, choose_precision()):
+        marks["lora"] = evaluation.mark_sitting(exam, evaluation.sit_exam(model, tokenizer, exam))
+    return evaluation.report_marks(marks)

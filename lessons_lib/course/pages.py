@@ -1,0 +1,68 @@
+"""HTML pages of executed lessons, and the index page that lists them.
+
+Contract: pages stand alone (nothing is loaded from the network) and carry every figure's alt text, which
+nbconvert's own template leaves out.
+"""
+
+import re
+from pathlib import Path
+
+import nbformat
+from jinja2 import FileSystemLoader
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell, new_notebook
+
+from lessons_lib.paths import NOTEBOOKS
+
+
+def write_page(notebook: NotebookNode, path: Path) -> None:
+    """Writes an executed notebook as a page of its own, with links to the glossary's page beside it."""
+    path.write_text(_render_page(notebook), encoding="utf-8")
+
+
+def _render_page(notebook: NotebookNode) -> str:
+    exporter = HTMLExporter(
+        embed_images=True,
+        extra_loaders=[FileSystemLoader(Path(__file__).with_name("templates"))],
+        template_file="lesson.html.j2",
+        mathjax_url="",
+        require_js_url="",
+        jquery_url="",
+    )
+    notebook = nbformat.from_dict(notebook)
+    notebook.metadata.pop("widgets", None)  # their renderer would be fetched from the network
+    about = {"name": read_title(notebook), "path": str(NOTEBOOKS)}
+    body, _ = exporter.from_notebook_node(notebook, resources={"metadata": about})
+    body = body.replace('href="glossary.md#', 'href="glossary.html#')
+    return re.sub(r'<script src="">\s*</script>', "", body)
+
+
+def write_glossary(folder: Path) -> None:
+    """The glossary as a page, `glossary.html`, with the anchors that lessons link to."""
+    text = (NOTEBOOKS / "glossary.md").read_text(encoding="utf-8")
+    body = _render_page(new_notebook(cells=[new_markdown_cell(text)]))
+    body = re.sub(r'<h2 id="([^"]*)"', lambda found: f'<h2 id="{slugify(found[1])}"', body)
+    (folder / "glossary.html").write_text(body, encoding="utf-8")
+
+
+def slugify(heading: str) -> str:
+    """A heading's anchor, as code hosts write it: lower case, hyphens for spaces, no other signs."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def read_title(notebook: NotebookNode) -> str:
+    """The lesson's first heading."""
+    return next(c.source for c in notebook.cells if c.cell_type == "markdown").splitlines()[0].lstrip("# ")
+
+
+def write_index(rows: list[dict[str, str]], folder: Path, profile: str) -> None:
+    """The index page: a row a lesson with keys lesson, headline, seconds, memory."""
+    lines = [f"# Fine-tuning lessons\n\nExecuted on this machine in the {profile} profile.\n"]
+    lines += ["| lesson | result | seconds | peak memory |", "|---|---|---|---|"]
+    lines += [
+        f"| [{r['lesson']}]({r['lesson']}.html) | {r['headline']} | {r['seconds']} | {r['memory']} |"
+        for r in rows
+    ]
+    lines += ["\nThe words of the field: [glossary](glossary.html)."]
+    write_page(new_notebook(cells=[new_markdown_cell("\n".join(lines))]), folder / "index.html")

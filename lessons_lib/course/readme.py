@@ -1,0 +1,85 @@
+"""The README's table of results, generated from the published files.
+
+Contract: what stands between the two marks is written here and by nobody's hand; `readme.toml` says which
+numbers, under which words.
+"""
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lessons_lib.paths import REPOSITORY
+from lessons_lib.report.results import Results, find_results, read_results
+
+README = REPOSITORY / "README.md"
+PICTURE = REPOSITORY / "docs" / "static" / "results.png"
+SHOWN = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+START, END = "<!-- results: generated -->", "<!-- results: end -->"
+
+
+def render_results() -> str:
+    """Two tables as Markdown: what a run takes, and what the studies measured."""
+    runs = {lesson: find_results(lesson, "laptop") for lesson in SHOWN}
+    runs = {lesson: run for lesson, run in runs.items() if run}
+    machine = next(iter(runs.values())).machine
+    where = f"{machine['cpu']}, {machine['threads']} threads, {machine['precision']}, {machine['system']}"
+    lines = [f"| one CPU run, one seed ({where}) | reference → result, 95 % interval | minutes | memory |"]
+    lines += ["|---|---|---|---|", *(_render_run(lesson, run) for lesson, run in runs.items())]
+    minutes, most = (
+        sum(run.seconds for run in runs.values()) / 60,
+        max(run.peak_rss_mb for run in runs.values()),
+    )
+    lines += [f"| all {len(runs)} | | {minutes:.0f} | at most {most / 1000:.1f} GB |", ""]
+    lines += ["| study, 3 seeds | value | 95 % interval | n |", "|---|---|---|---|"]
+    for lesson, shown in SHOWN.items():
+        study = find_results(lesson, "study")
+        lines += [f"| **{shown['title']}**: {shown['measure']} | | | |"] if study else []
+        lines += [_render_metric(study, *row) for row in shown["rows"]] if study else []
+    return "\n".join(lines)
+
+
+def _render_run(lesson: str, run: Results) -> str:
+    before, after = (run.metrics[name] for name in run.headline)
+    change = f"`{run.headline[0]}` {before.value:.3f} → `{run.headline[1]}` {after}, n = {after.n:,}"
+    link = f"[{SHOWN[lesson]['title']}](notebooks/{lesson}.ipynb)"
+    return f"| {link} | {change} | {run.seconds / 60:.1f} | {run.peak_rss_mb / 1000:.1f} GB |"
+
+
+def _render_metric(study: Results, words: str, name: str) -> str:
+    metric, sign = study.metrics[name], "+" if _is_difference(name) else ""
+    interval = f"{metric.low:{sign}.3f} to {metric.high:{sign}.3f}"
+    return f"| {words} | {metric.value:{sign}.3f} | {interval} | {metric.n:,} |"
+
+
+def _is_difference(name: str) -> bool:
+    return any(mark in name for mark in ("_minus_", "gain_", "_change"))
+
+
+def draw_results(path: Path) -> None:
+    """The studies' values with their intervals, a panel a lesson, as a picture."""
+    figure = Figure(figsize=(8, 9), layout="constrained")
+    for axis, (lesson, shown) in zip(figure.subplots(len(SHOWN), sharex=True), SHOWN.items(), strict=True):
+        study = read_results(lesson, "study")
+        kind = study.headline[0].rpartition(".")[2]  # such as accuracy: what a panel has one axis for
+        rows = {
+            words: study.metrics[name]
+            for words, name in shown["rows"]
+            if name.endswith(f".{kind}") and not _is_difference(name)
+        }
+        found = np.array([[m.value, m.value - m.low, m.high - m.value] for m in rows.values()])
+        axis.errorbar(found[:, 0], list(rows), xerr=found[:, 1:].T, fmt="o", color="#0b57a4", capsize=3)
+        axis.set_title(f"{shown['title']}\n{shown['measure']}", loc="right", fontsize=9)
+        axis.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.02))
+        axis.grid(axis="x", color="#ddd")
+    figure.savefig(path, dpi=110)
+
+
+def update_readme() -> None:
+    """Writes the tables between the two marks of README.md, and the picture above them."""
+    draw_results(PICTURE)
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(START)
+    after = rest.split(END)[1]
+    README.write_text(f"{before}{START}\n{render_results()}\n{END}{after}", encoding="utf-8")

@@ -1,0 +1,36 @@
+"""The repository's address: it stands in pyproject.toml, and here it is carried to all that name it.
+
+Contract: links, badges and the lessons' first cells name the same repository; nothing else changes.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+
+from lessons_lib.errors import SettingError
+from lessons_lib.paths import REPOSITORY
+
+FILES = ("pyproject.toml", "*.md", "CITATION.cff", "notebooks/[0-9]*.*", "notebooks/*.md", "docs/*")
+PLACES = ("//github.com/", "/github/", "/gh/")  # a code host's address, Colab's, Binder's
+
+
+def read_address(root: Path = REPOSITORY) -> str:
+    """ "owner/name" of the repository, as pyproject.toml has it."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project["urls"]["Repository"].removeprefix("https://github.com/")
+
+
+def write_badges(address: str, root: Path = REPOSITORY) -> list[Path]:
+    """Puts `address` ("owner/name") wherever the old one stands; returns the files changed. ValueError for
+    what is no address."""
+    if not re.fullmatch(r"[\w-]+/[\w.-]+(?<!\.git)", address):
+        raise SettingError("is no address.", where=f"REPO={address!r}", remedy="make badges REPO=owner/name")
+    old, changed = read_address(root), []
+    for path in sorted({path for pattern in FILES for path in root.glob(pattern) if path.is_file()}):
+        before = after = path.read_text(encoding="utf-8")
+        for place in PLACES:
+            after = re.sub(re.escape(place + old) + r"(?![\w-])", place + address, after)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+            changed.append(path)
+    return changed

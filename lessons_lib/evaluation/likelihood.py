@@ -1,0 +1,130 @@
+"""What a decoder says: log-likelihoods of given answers and texts, and answers that it writes itself.
+
+Contract: choices are scored by log-probability at token positions that are counted, never searched for.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lessons_lib.hardware import choose_precision
+from lessons_lib.progress import progress_bar
+from lessons_lib.training.packing import flatten_rows
+
+
+def score_choices(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    choices: list[list[str]],
+    **options: object,
+) -> np.ndarray:
+    """Log-probability of every choice as the continuation of its prompt, summed over the choice's tokens:
+    (prompts, choices); `options` go to `score_tokens`. Choices are tokenized apart from their prompt, so
+    their first token is counted, not searched for."""
+    pairs = []
+    for before, some in zip(tokenizer(prompts, add_special_tokens=False)["input_ids"], choices, strict=True):
+        pairs += [(before, after) for after in tokenizer(some, add_special_tokens=False)["input_ids"]]
+    return score_tokens(model, pairs, **options).reshape(len(prompts), -1)
+
+
+def score_texts(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: object
+) -> np.ndarray:
+    """Mean negative log-likelihood a token (texts) of running text after its first token, which is the
+    beginning-of-text token where the tokenizer writes one; `options` go to `score_tokens`."""
+    rows = [tokenizer(text)["input_ids"] for text in texts]
+    sums = score_tokens(model, [(row[:1], row[1:]) for row in rows], **options)
+    return -sums / [len(row) - 1 for row in rows]
+
+
+@torch.inference_mode()
+def score_tokens(
+    model: PreTrainedModel,
+    pairs: list[tuple[list[int], list[int]]],
+    *,
+    batch_size: int = 16,
+    progress: bool = True,
+) -> np.ndarray:
+    """Log-probability (pairs) of the second tokens of each pair after its first ones, summed.
+
+    Inputs of a batch are laid out as a tree (`flatten_rows`): what they begin with is read once, and so are
+    equal inputs.
+    """
+    inputs: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
+    for number, (before, after) in enumerate(pairs):
+        inputs.setdefault(tuple((before + after)[:-1]), []).append((number, after))
+    core = model.get_base_model() if hasattr(model, "get_base_model") else model
+    reader, head, device = core.get_decoder(), core.get_output_embeddings(), core.device
+    precision = choose_precision()
+    scores = np.zeros(len(pairs))
+    order = sorted(inputs)  # neighbours begin alike
+    bar = progress_bar(len(order), "score", "row", disable=not progress)
+    for start in range(0, len(order), batch_size):
+        keys = order[start : start + batch_size]
+        flat = flatten_rows(keys)
+        batch = {name: value.to(device) for name, value in flat.inputs().items()}
+        with torch.autocast(device.type, precision.torch_dtype, enabled=precision.dtype == "bfloat16"):
+            states = reader(**batch, use_cache=False).last_hidden_state[0]
+        rows = zip(flat.paths, keys, strict=True)
+        asked = [(number, path[-len(said) :], said) for path, key in rows for number, said in inputs[key]]
+        places = torch.tensor([place for _, path, _ in asked for place in path])
+        right = torch.tensor([token for *_, said in asked for token in said], device=device)
+        logits = head(states[places].to(head.weight.dtype)).float()  # in bf16 their sum would be rounded
+        found = logits.gather(1, right[:, None])[:, 0] - logits.logsumexp(-1)
+        parts = found.split([len(said) for *_, said in asked])
+        scores[[number for number, *_ in asked]] = [float(part.sum()) for part in parts]
+        bar.update(len(keys))
+    bar.close()
+    return scores
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A generated answer, whether it ended by itself, and how many tokens it took."""
+
+    text: str
+    stopped: bool
+    tokens: int
+
+
+@torch.inference_mode()
+def generate_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    *,
+    max_new_tokens: int = 64,
+    batch_size: int = 16,
+    progress: bool = True,
+) -> list[Answer]:
+    """The likeliest continuation of every rendered prompt, token by token, until the model ends it."""
+    answers, end = [], tokenizer.eos_token_id
+    # within `compute_in` the output layer is in bf16, and the states it reads are in fp32
+    mixed = model.get_output_embeddings().weight.dtype == torch.bfloat16
+    bar = progress_bar(len(prompts), "answer", "prompt", disable=not progress)
+    tokenizer.padding_side = "left"  # so that every row's answer begins at the same place
+    for start in range(0, len(prompts), batch_size):
+        batch = tokenizer(
+            prompts[start : start + batch_size],
+            padding=True,
+            add_special_tokens=False,
+            return_token_type_ids=False,
+            return_tensors="pt",
+        ).to(model.device)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):
+            written = model.generate(
+                **batch,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                eos_token_id=end,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        for row in written[:, batch["input_ids"].shape[1] :].tolist():
+            said = row[: row.index(end)] if end in row else row
+            answers.append(Answer(tokenizer.decode(said).strip(), end in row, len(said)))
+        bar.update(len(batch["input_ids"]))
+    bar.close()
+    return answers

@@ -1,0 +1,1 @@
+"""Hands assignments out and grades what comes back."""

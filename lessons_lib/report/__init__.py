@@ -1,0 +1,50 @@
+"""What was measured, as files, tables and figures."""
+
+from lessons_lib.report.model_card import CARD, write_card
+from lessons_lib.report.plots import (
+    PALETTE,
+    WIDTH,
+    list_rows,
+    plot_calibration,
+    plot_confusion,
+    plot_curves,
+    plot_intervals,
+    show_figure,
+    use_course_style,
+)
+from lessons_lib.report.results import (
+    VERSIONS,
+    Results,
+    ResultsError,
+    collect_results,
+    find_results,
+    read_predictions,
+    read_results,
+    tabulate_metrics,
+    write_results,
+)
+from lessons_lib.report.widgets import text_playground
+
+__all__ = [
+    "CARD",
+    "PALETTE",
+    "VERSIONS",
+    "WIDTH",
+    "Results",
+    "ResultsError",
+    "collect_results",
+    "find_results",
+    "list_rows",
+    "plot_calibration",
+    "plot_confusion",
+    "plot_curves",
+    "plot_intervals",
+    "read_predictions",
+    "read_results",
+    "show_figure",
+    "tabulate_metrics",
+    "text_playground",
+    "use_course_style",
+    "write_card",
+    "write_results",
+]

@@ -1,0 +1,72 @@
+"""Texts as token rows, and rows as batches: tokenized, padded, grouped by length.
+
+Contract: rows keep their order unless they are sampled for training; padding is masked. It reads no files.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from datasets import Dataset, DatasetDict
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Sampler
+from transformers import PreTrainedTokenizerBase
+
+
+def tokenize_reviews(
+    dataset: Dataset | DatasetDict, tokenizer: PreTrainedTokenizerBase, max_tokens: int
+) -> Dataset | DatasetDict:
+    """The same rows as `input_ids` (at most `max_tokens` each, unpadded) and `labels`."""
+
+    def encode(batch: dict) -> dict:
+        """A batch of rows, tokenized."""
+        ids = tokenizer(batch["text"], truncation=True, max_length=max_tokens)["input_ids"]
+        return {"input_ids": ids, "labels": batch["label"]}
+
+    columns = dataset["train"].column_names if isinstance(dataset, DatasetDict) else dataset.column_names
+    return dataset.map(encode, batched=True, remove_columns=columns, desc=None)
+
+
+def pad_batch(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
+    """Rows of `input_ids` (and `labels`) as tensors (batch, tokens), padded to the longest."""
+    ids = [torch.as_tensor(row["input_ids"]) for row in rows]
+    batch = {
+        "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_id),
+        "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+    }
+    if "labels" in rows[0]:
+        batch["labels"] = torch.tensor([row["labels"] for row in rows])
+    return batch
+
+
+CHUNK_BATCHES = 32  # rows are sorted by length within chunks of this many batches
+
+
+class LengthBucketSampler(Sampler[int]):
+    """Row numbers in an order whose consecutive batches hold rows of like length.
+
+    The order depends on seed and epoch alone, so a run resumed in mid-epoch continues in it. Only for
+    training: evaluation keeps the order of its rows.
+    """
+
+    def __init__(self, lengths: list[int], batch_size: int, seed: int) -> None:
+        self.lengths = np.asarray(lengths)
+        self.batch_size, self.seed, self.epoch = batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer at the start of every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng((self.seed, self.epoch))
+        order = random.permutation(len(self.lengths))
+        chunk = self.batch_size * CHUNK_BATCHES
+        chunks = [order[start : start + chunk] for start in range(0, len(order), chunk)]
+        order = np.concatenate([c[np.argsort(self.lengths[c], kind="stable")] for c in chunks])
+        whole = len(order) - len(order) % self.batch_size
+        batches = order[:whole].reshape(-1, self.batch_size)
+        yield from random.permutation(batches).ravel().tolist()
+        yield from order[whole:].tolist()  # the short batch stays last

@@ -1,0 +1,248 @@
+"""One `train`, built on the Hugging Face Trainer.
+
+Contract: the same seed gives the same weights; a run that was killed and resumed gives the weights of
+the uninterrupted one; frozen weights come back bit-identical. What it adds to the plain Trainer: batches
+of like length, bf16 where the CPU is fast at it, and a bar with loss and tokens/s. The Trainer's own
+arguments are built in `build_arguments` and nowhere else. It does not choose a recipe.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import wandb
+from datasets import Dataset
+from torch import nn
+from torch.utils.data import Sampler
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from lessons_lib.errors import SettingError
+from lessons_lib.hardware import Precision, choose_precision, join_processes, peak_memory_mb, pick_device
+from lessons_lib.progress import progress_bar
+from lessons_lib.training.batches import LengthBucketSampler, pad_batch
+from lessons_lib.training.checkpoints import describe_run, prepare_checkpoints
+from lessons_lib.training.conversations import check_labels
+from lessons_lib.training.ema import WeightAverage
+from lessons_lib.training.packing import answer_loss, flatten_batch
+from lessons_lib.training.precision import compute_in
+from lessons_lib.training.settings import TrainSettings
+from lessons_lib.training.tracking import prepare_tracking
+
+FIRST_STEPS = 3  # after which it is told how long the others will take
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run cost. `history` has one row a logged step: step, epoch, loss and, where validation was
+    evaluated, validation_loss and validation_accuracy; `peak_mb` is the process's peak in 10⁶ bytes."""
+
+    steps: int
+    seconds: float
+    rows: int
+    tokens: int
+    peak_mb: float
+    precision: Precision
+    history: pd.DataFrame
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Real tokens a second: padding does not count."""
+        return self.tokens / max(self.seconds, 1e-9)
+
+
+def train(
+    model: nn.Module,
+    train_rows: Dataset,
+    validation_rows: Dataset | None,
+    settings: TrainSettings,
+    *,
+    output_dir: str | Path,
+    pad_id: int = 0,
+    evaluations: int = 3,
+    checkpoint_steps: int = 0,
+    resume: bool = False,
+    report_to: str = "none",
+    precision: Precision | None = None,
+    class_weights: list[float] | None = None,
+    callbacks: tuple[TrainerCallback, ...] = (),
+    progress: bool = True,
+) -> TrainResult:
+    """Trains `model` in place on tokenized rows (`input_ids`, `labels`) and says what it cost. Where a row's
+    `labels` are a list (see `encode_dialogs`), batches are flattened and the loss is that of the answers.
+
+    evaluations: how often validation is looked at. checkpoint_steps: 0 keeps no checkpoints; otherwise
+    `resume=True` continues from the last whole one in `output_dir` (ValueError when its settings were
+    others). report_to: "none", "wandb" (offline unless WANDB_API_KEY is set), "trackio" or
+    "tensorboard". class_weights: what a row of each class counts in the loss. Seconds leave evaluation out.
+    """
+    output_dir, precision = Path(output_dir), precision or choose_precision()
+    answers = isinstance(train_rows[0]["labels"], list)
+    if answers:
+        check_labels(train_rows)
+    with join_processes().main_process_first():
+        run = describe_run(model, train_rows, settings, dtype=precision.dtype, class_weights=class_weights)
+        checkpoint = prepare_checkpoints(output_dir, run, resume)
+    prepare_tracking(report_to, output_dir)
+    steps = _count_steps(len(train_rows), settings)
+    evaluate_every = max(1, steps // evaluations) if validation_rows and evaluations else 0
+    more = {"output_dir": str(output_dir), "report_to": report_to, "prediction_loss_only": answers}
+    arguments = build_arguments(settings, precision, steps, evaluate_every, checkpoint_steps, **more)
+    loss = answer_loss if answers else _weigh_loss(class_weights) if class_weights is not None else None
+    lengths = [len(ids) for ids in train_rows["input_ids"]]
+    watch = _Watch(steps, settings.batch_size, lengths, progress and join_processes().is_main_process)
+    average = (WeightAverage(settings.averaging, checkpoint),) if settings.averaging else ()
+    trainer = _BucketTrainer(
+        LengthBucketSampler(lengths, settings.batch_size, settings.seed),
+        model=model,
+        args=arguments,
+        train_dataset=train_rows,
+        eval_dataset=validation_rows,
+        data_collator=flatten_batch if answers else lambda rows: pad_batch(rows, pad_id),
+        compute_loss_func=loss,
+        compute_metrics=None if answers else _accuracy,
+        callbacks=[watch, *average, *callbacks],
+    )
+    trainer.remove_callback(PrinterCallback)
+    with compute_in(model, precision):
+        trainer.train(resume_from_checkpoint=checkpoint)
+    # accelerate has wrapped `forward` in autocast: left so, the model would answer in bf16 ever after
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False).eval()
+    if report_to == "wandb":
+        wandb.finish()  # or the next training would go on in this run
+    return _summarise(trainer.state, watch, lengths, precision)
+
+
+def _summarise(state: TrainerState, watch: "_Watch", lengths: list[int], precision: Precision) -> TrainResult:
+    share = state.epoch * watch.steps / max(1, state.global_step)  # epochs done here, not before a resume
+    return TrainResult(
+        state.global_step,
+        watch.seconds,
+        round(share * len(lengths)),
+        round(share * sum(lengths)),
+        peak_memory_mb(),
+        precision,
+        tabulate_history(state.log_history),
+    )
+
+
+def _weigh_loss(class_weights: list[float]) -> Callable:
+    """A classifier's mean cross entropy in which a row counts what its class's weight says."""
+    loss = nn.CrossEntropyLoss(torch.tensor(class_weights, dtype=torch.float32, device=pick_device()))
+    return lambda outputs, labels, num_items_in_batch=None: loss(outputs.logits.float(), labels)
+
+
+def build_arguments(
+    settings: TrainSettings,
+    precision: Precision,
+    steps: int,
+    evaluate_every: int,
+    save_every: int,
+    **more: str | bool,
+) -> TrainingArguments:
+    """The one place that names the Trainer's arguments, which change between versions. Both `every` count
+    steps; 0 is never. Raises ValueError when a batch cannot be shared out evenly to the processes."""
+    processes = join_processes().num_processes
+    if settings.batch_size % processes:
+        raise SettingError(
+            f"a batch of {settings.batch_size} rows cannot be shared out to {processes} processes.",
+            remedy="a batch size that they divide.",
+        )
+    arguments = TrainingArguments(
+        **more,
+        learning_rate=settings.learning_rate,
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps,
+        per_device_train_batch_size=settings.batch_size // processes,
+        per_device_eval_batch_size=settings.batch_size if more.get("prediction_loss_only") else 64,
+        warmup_steps=round(settings.warmup * steps),
+        optim="adamw_torch_fused",
+        seed=settings.seed,
+        bf16=precision.dtype == "bfloat16",
+        use_cpu=pick_device() == "cpu",
+        eval_strategy="steps" if evaluate_every else "no",
+        eval_steps=evaluate_every or None,
+        logging_steps=max(1, steps // 50),
+        save_strategy="steps" if save_every else "no",
+        save_steps=save_every or 500,
+        save_total_limit=2,
+        disable_tqdm=True,  # `_Watch` draws the bar
+        dataloader_pin_memory=pick_device() == "cuda",
+    )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # else the Trainer would spread batches over all GPUs it sees
+    return arguments
+
+
+def tabulate_history(log: list[dict]) -> pd.DataFrame:
+    """The Trainer's log as a table with a row a step, columns as in TrainResult."""
+    names = {"eval_loss": "validation_loss", "eval_accuracy": "validation_accuracy"}
+    keep = ["step", "epoch", "loss", "learning_rate", "validation_loss", "validation_accuracy"]
+    by_step = pd.DataFrame(log).rename(columns=names).groupby("step", as_index=False).first()
+    return by_step.reindex(columns=keep)
+
+
+class _BucketTrainer(Trainer):
+    def __init__(self, sampler: Sampler, **arguments: object) -> None:
+        self.sampler = sampler  # before super(), which may ask for it
+        super().__init__(**arguments)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
+        return self.sampler
+
+
+class _Watch(TrainerCallback):
+    """Draws the bar and counts seconds, evaluation left out."""
+
+    def __init__(self, steps: int, batch_size: int, lengths: list[int], progress: bool) -> None:
+        self.seconds, self.started, self.steps = 0.0, None, 0
+        self.tokens_per_step = batch_size * sum(lengths) / max(1, len(lengths))
+        self.bar = progress_bar(steps, "train", "step", disable=not progress)
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:  # noqa: ANN001
+        """Starts the clock, if it stands."""
+        self.started = self.started or time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:  # noqa: ANN001
+        """Adds the step's seconds and moves the bar."""
+        now = time.perf_counter()
+        self.seconds, self.started = self.seconds + now - self.started, now
+        self.steps += 1
+        self.bar.update(state.global_step - self.bar.n)
+        if self.steps == FIRST_STEPS and os.environ.get("LESSONS_DATA"):
+            self._say_how_long(state.max_steps - state.global_step)
+
+    def _say_how_long(self, steps_left: int) -> None:
+        """Tells the reader of a file of their own, whose rows nobody has timed, what to expect."""
+        minutes = self.seconds / self.steps * steps_left / 60
+        if minutes >= 1:
+            self.bar.write(f"about {minutes:.0f} minutes for {steps_left:,} more steps", sys.stdout)
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:  # noqa: ANN001
+        """Shows loss and tokens per second."""
+        if "loss" in (logs or {}) and self.seconds:
+            speed = self.steps * self.tokens_per_step / self.seconds
+            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}, {speed:,.0f} tokens/s", refresh=False)
+
+    def on_evaluate(self, args, state, control, **kwargs) -> None:  # noqa: ANN001
+        """Stops the clock: evaluation is no training."""
+        self.started = None
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:  # noqa: ANN001
+        """Closes the bar."""
+        self.bar.close()
+
+
+def _accuracy(prediction) -> dict[str, float]:  # noqa: ANN001
+    return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
+
+
+def _count_steps(rows: int, settings: TrainSettings) -> int:
+    if settings.max_steps > 0:
+        return settings.max_steps
+    return int(np.ceil(np.ceil(rows / settings.batch_size) * settings.epochs))

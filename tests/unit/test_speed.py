@@ -1,0 +1,128 @@
+"""What makes training faster must not change what is computed."""
+
+import pytest
+import torch
+from helpers import hash_weights
+from peft import LoraConfig, prepare_model_for_kbit_training
+from torch import nn
+from transformers import BitsAndBytesConfig
+
+from lessons_lib import models, training
+from lessons_lib.evaluation.likelihood import generate_answers
+from lessons_lib.hardware import Precision
+from lessons_lib.models.decoder import load_decoder
+from lessons_lib.studies.study_02 import LORA, QUANTIZE
+from lessons_lib.training import precision
+from lessons_lib.training.recipe import Recipe
+
+pytestmark = pytest.mark.usefixtures("each_precision")
+
+BF16, FP32 = Precision("bfloat16", "the test says so"), Precision("float32", "the test says so")
+
+
+def build(**changes):
+    model = models.load_classifier("tiny", seed=3, dropout=0.0)[0]
+    model = models.add_lora(model, Recipe(0.01, **changes).lora_config(), seed=3)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.1)  # zero would hide what B does
+    return model
+
+
+def gradients(model):
+    torch.manual_seed(0)
+    ids = torch.randint(5, 300, (4, 12))
+    model(
+        input_ids=ids, attention_mask=torch.ones_like(ids), labels=torch.tensor([0, 1, 1, 0])
+    ).loss.backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_lora_product_gives_pefts_gradients():
+    """Failing means the faster LoRA layer trains something else than PEFT's."""
+    expected = gradients(build())
+    model = build()
+    with training.compute_in(model, FP32):
+        found = gradients(model)
+    assert len(found) == 2 * 2 * 6 + 4  # A and B of six layers in two blocks, and the head's
+    assert found.keys() == expected.keys()
+    for name in found:
+        assert torch.allclose(found[name], expected[name], rtol=1e-4, atol=1e-7), name
+
+
+def test_lora_product_is_used_and_taken_out_again():
+    """Failing means training is slow again, or PEFT's own layer stays replaced after it."""
+    model = build()
+    layer = model.get_base_model().distilbert.transformer.layer[0].ffn.lin1
+    with training.compute_in(model, FP32):
+        assert "LoraProduct" in str(layer(torch.ones(2, 3, 32, requires_grad=True)).grad_fn.next_functions)
+    assert "forward" not in vars(layer)
+
+
+def test_adapter_can_be_disabled_while_computing_fast():
+    """Failing means the base's answers are the adapter's: before and after look equal."""
+    model = build()
+    ids = torch.arange(5, 13)[None]
+    with torch.inference_mode(), model.disable_adapter():
+        expected = model(input_ids=ids).logits
+        with training.compute_in(model, FP32):
+            assert torch.equal(model(input_ids=ids).logits, expected)
+
+
+@pytest.mark.parametrize(
+    "config", [{"lora_dropout": 0.1}, {"use_dora": True}, {"lora_bias": True}, {"lora_alpha": 0}]
+)
+def test_other_kinds_of_lora_keep_pefts_layer(config):
+    """Failing means dropout, DoRA or a bias is silently dropped from training."""
+    plain = config == {"lora_alpha": 0}
+    model = models.add_lora(
+        nn.Sequential(nn.Linear(8, 8)), LoraConfig(r=2, target_modules=["0"], **config), seed=0
+    )
+    assert [precision._is_plain_lora(module) for module in model.modules()].count(True) == plain
+
+
+def test_frozen_weights_return_bit_identical():
+    """Failing means bf16 training rounds the weights that were to stay as they were."""
+    model = build()
+    before = hash_weights(model)
+    with training.compute_in(model, BF16):
+        lin1 = model.get_base_model().distilbert.transformer.layer[0].ffn.lin1
+        assert lin1.base_layer.weight.dtype == torch.bfloat16
+        assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    assert hash_weights(model) == before
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_bf16_gradients_are_near_those_of_fp32():
+    """Failing means bf16 training runs but learns something else."""
+    expected, model = gradients(build()), build()
+    with training.compute_in(model, BF16), torch.autocast("cpu", torch.bfloat16):
+        found = gradients(model)
+    for name in found:
+        assert found[name].dtype == torch.float32
+        assert nn.functional.cosine_similarity(found[name].ravel(), expected[name].ravel(), 0) > 0.98, name
+
+
+def test_attention_in_fp32_equals_the_librarys():
+    """Failing means the faster attention computes something else, such as reading padding."""
+    model = models.load_classifier("tiny", seed=0)[0]
+    ids = torch.randint(5, 300, (3, 16))
+    mask = (torch.arange(16) < torch.tensor([[16], [7], [3]])).long()
+    with torch.no_grad():
+        expected = model(input_ids=ids, attention_mask=mask).logits
+        model.set_attn_implementation(training.FP32_ATTENTION)
+        assert torch.allclose(model(input_ids=ids, attention_mask=mask).logits, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_a_decoder_answers_while_computing_in_bf16(quantized):
+    """Failing means lesson 02 ends in an error after its training, wherever bf16 is fast."""
+    config = BitsAndBytesConfig(**QUANTIZE, bnb_4bit_compute_dtype=torch.bfloat16)
+    options = {"quantization_config": config} if quantized else {}
+    model, tokenizer = load_decoder("tiny", **options)
+    if quantized:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    model = models.add_lora(model, LoraConfig(**LORA), seed=0)
+    with training.compute_in(model, BF16):
+        answers = generate_answers(model, tokenizer, ["one", "two words"], max_new_tokens=4, progress=False)
+    assert [answer.tokens > 0 for answer in answers] == [True, True]
