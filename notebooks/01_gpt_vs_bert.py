@@ -1001,11 +1001,11 @@ for name, (model, tokenizer) in pair.items():
     ]
     batches = [{k: v.to(model.device) for k, v in batch.items()} for batch in batches]
     reader = model.get_decoder() if name == "decoder" else model
-    reading = time_batches(reader, batches, training=False)
+    reading = time_batches(reader, batches, backward=False)
     adapted = models.add_lora(
         reader, LoraConfig(r=8, target_modules="all-linear"), seed=SEED
     )
-    speeds[name] = (reading, time_batches(adapted, batches[:3], training=True))
+    speeds[name] = (reading, time_batches(adapted, batches[:3], backward=True))
     adapted.unload()
 pd.DataFrame(speeds, index=["reading, texts/s", "learning, texts/s"]).round(1)
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -73,14 +74,15 @@ def test_killed_run_resumes_to_the_same_weights(tokens, tmp_path):
     """Failing means a lost connection costs the run, or quietly changes its result."""
     whole, _ = run(tokens, tmp_path / "whole", checkpoint_steps=2)
     code = (
-        "import sys; sys.path.insert(0, sys.argv[2]); import test_training as t\n"
-        "from lessons_lib import data\n"
+        "import sys; sys.path += sys.argv[2:]; import test_training as t\n"
+        "from lessons_lib import data, training\n"
         "s = data.load_reviews('samples', train_rows=48, validation_rows=16, test_rows=24)\n"
-        "tokens = data.tokenize_reviews(s, t.models.load_tokenizer('tiny'), 48)\n"
+        "tokens = training.tokenize_reviews(s, t.models.load_tokenizer('tiny'), 48)\n"
         "t.run(tokens, sys.argv[1], checkpoint_steps=2, callbacks=(t.KillAt(9),))"  # epochs have 6 steps
     )
-    here = os.path.dirname(__file__)  # noqa: PTH120
-    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "cut"), here], capture_output=True)
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", code, str(tmp_path / "cut"), str(here), str(here.parent)]
+    killed = subprocess.run(command, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
     (tmp_path / "cut" / "checkpoint-10").mkdir()  # killed while writing: no state in it
     resumed, result = run(tokens, tmp_path / "cut", checkpoint_steps=2, resume=True)
