@@ -1,13 +1,15 @@
-"""Throughput of lesson 02's training: the plain Trainer in fp32 against this course's `train`, in one run.
+"""Throughput of lesson 02's training: the plain Trainer in fp32 against this course's `train`, in
+one run.
 
     make bench LESSON=02
 
-The same model, the same LoRA on all linear layers, the same rows in the same batches. "plain" is Hugging
-Face's Trainer with padded rows and logits everywhere; "fp32" and "bf16" are `train` on weights kept so, "NF4"
-on 4-bit weights with double quantisation. bf16 is left out where the CPU is slow at it. Every case runs in a
-process of its own. Tokens are those of the rows, without padding, a shared beginning counted in every row: so
-tokens/s compares as rows/s does. "of peak" is the share of the machine's matrix-product peak in the format
-computed in: 2 FLOP a weight and token forwards, 2 backwards.
+The same model, the same LoRA on all linear layers, the same rows in the same batches. "plain" is
+Hugging Face's Trainer with padded rows and logits everywhere; "fp32" and "bf16" are `train` on
+weights kept so, "NF4" on 4-bit weights with double quantisation. bf16 is left out where the CPU is
+slow at it. Every case runs in a process of its own. Tokens are those of the rows, without padding,
+a shared beginning counted in every row: so tokens/s compares as rows/s does. "of peak" is the share
+of the machine's matrix-product peak in the format computed in: 2 FLOP a weight and token forwards,
+2 backwards.
 """
 
 import json
@@ -47,7 +49,9 @@ def load_case(case: str) -> tuple:
     options = {"dtype": torch.bfloat16} if case in ("bf16", "NF4") else {}  # the rest of NF4, too
     if case == "NF4":
         compute = choose_precision().torch_dtype
-        options["quantization_config"] = BitsAndBytesConfig(**QUANTIZE, bnb_4bit_compute_dtype=compute)
+        options["quantization_config"] = BitsAndBytesConfig(
+            **QUANTIZE, bnb_4bit_compute_dtype=compute
+        )
     model, tokenizer = load_decoder(MODEL, **options)
     total = count_bytes(model)
     if case == "NF4":
@@ -127,7 +131,10 @@ def main() -> None:
     figures = {}
     for case in cases:
         figures[case] = run_apart(f"{case:6s}", __file__, case, OMP_NUM_THREADS="2")
-        print(f"{case:6s} {figures[case]['tokens_s'] / figures['plain']['tokens_s']:.2f} × plain", flush=True)
+        print(
+            f"{case:6s} {figures[case]['tokens_s'] / figures['plain']['tokens_s']:.2f} × plain",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

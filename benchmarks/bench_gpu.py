@@ -1,12 +1,13 @@
-"""Throughput of the `gpu` profile's training: lesson 02 on a random model of Llama-2-7B's shape, in 4 bit.
+"""Throughput of the `gpu` profile's training: lesson 02 on a random model of Llama-2-7B's shape, in
+4 bit.
 
     make bench LESSON=gpu            # one GPU with 16 GB; 14 GB of disk while it runs
 
-"plain" is Hugging Face's Trainer with padded rows and logits everywhere, "ours" this course's `train`: the
-same NF4 weights with double quantisation, the same LoRA on all linear layers, gradient checkpointing and
-bf16, the same rows in the same batches. The weights are random, so it measures seconds and memory, nothing
-else. "terms" are rows as long as lesson 02's, "passages" as long as lesson 05's. Every case runs in a
-process of its own, and is warmed up before the clock runs.
+"plain" is Hugging Face's Trainer with padded rows and logits everywhere, "ours" this course's
+`train`: the same NF4 weights with double quantisation, the same LoRA on all linear layers, gradient
+checkpointing and bf16, the same rows in the same batches. The weights are random, so it measures
+seconds and memory, nothing else. "terms" are rows as long as lesson 02's, "passages" as long as
+lesson 05's. Every case runs in a process of its own, and is warmed up before the clock runs.
 """
 
 import json
@@ -33,8 +34,11 @@ from lessons_lib.training.conversations import IGNORED
 from lessons_lib.training.trainer import TrainSettings, train
 
 SHAPES = {
-    "7b": LlamaConfig(max_position_embeddings=4096),  # the defaults are the first Llama's, of the same widths
-    "tiny": LlamaConfig(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4),
+    # the defaults are the first Llama's, of the same widths
+    "7b": LlamaConfig(max_position_embeddings=4096),
+    "tiny": LlamaConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4
+    ),
 }
 LENGTHS = {"terms": (40, 90), "passages": (250, 450)}  # tokens; the last third is the answer
 SETTINGS = {"learning_rate": 2e-4, "batch_size": 4}  # the lesson's on a GPU
@@ -51,7 +55,9 @@ def save_model(shape: str, folder: str) -> None:
 
 
 def draw_rows(kind: str, steps: int) -> Dataset:
-    """Random rows of `input_ids` and `labels` for so many steps, in the order in which `train` takes them."""
+    """Random rows of `input_ids` and `labels` for so many steps, in the order in which `train`
+    takes them.
+    """
     random = np.random.default_rng(0)
     rows = []
     for length in random.integers(*LENGTHS[kind], steps * SETTINGS["batch_size"]):

@@ -2,10 +2,11 @@
 
     make bench LESSON=05
 
-Search: the ontology's vectors and, beyond them, copies with noise, up to a million; queries are copies with
-noise as well, asked one at a time. An exact index, and three approximate ones with their recall of the exact
-ten nearest. Embedding: the same passages by this course's `Embedder` and by sentence-transformers with its
-defaults, in turns. The numbers are written to data/results/bench, where lesson 05 shows them.
+Search: the ontology's vectors and, beyond them, copies with noise, up to a million; queries are
+copies with noise as well, asked one at a time. An exact index, and three approximate ones with
+their recall of the exact ten nearest. Embedding: the same passages by this course's `Embedder` and
+by sentence-transformers with its defaults, in turns. The numbers are written to data/results/bench,
+where lesson 05 shows them.
 """
 
 import subprocess
@@ -25,13 +26,23 @@ from lessons_lib.studies.study_05 import ASKED, LESSON, load_embedder, load_test
 RECIPES = {"exact": "Flat", "cells": "IVF1024,Flat", "cells_8bit": "IVF1024,SQ8", "graph": "HNSW16"}
 TRAINED, QUERIES, NEAREST, SEARCHED_CELLS = 40_000, 200, 10, 16
 PASSAGES, ROUNDS = 1_000, 3
-INSTALL = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "sentence-transformers==6.2.0"]
+INSTALL = [
+    sys.executable,
+    "-m",
+    "pip",
+    "install",
+    "--quiet",
+    "--no-deps",
+    "sentence-transformers==6.2.0",
+]
 
 
 def add_noise(real: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
     """`count` unit vectors, each one of `real` (rows, width) moved by noise of half its length."""
     vectors = real[random.integers(len(real), size=count)]
-    vectors += random.standard_normal(vectors.shape, np.float32) * np.float32(0.5 / np.sqrt(real.shape[1]))
+    vectors += random.standard_normal(vectors.shape, np.float32) * np.float32(
+        0.5 / np.sqrt(real.shape[1])
+    )
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors
 
@@ -66,13 +77,17 @@ def measure_growth(real: np.ndarray) -> dict[str, float]:
             measured = {"ms": milliseconds, "recall": np.mean(shared), "build seconds": built}
             measured["MB"] = len(faiss.serialize_index(index)) / 1e6
             figures |= {f"{kind}.{count}.{name}": float(value) for name, value in measured.items()}
-            print(f"{kind:10s} {count:9,}", {n: round(float(v), 3) for n, v in measured.items()}, flush=True)
+            print(
+                f"{kind:10s} {count:9,}",
+                {n: round(float(v), 3) for n, v in measured.items()},
+                flush=True,
+            )
     return figures
 
 
 def compare_embedders() -> dict[str, float]:
-    """Passages a second by us and by sentence-transformers (the best of three rounds), and the smallest
-    cosine between their vectors of one passage."""
+    """Passages a second by us and by sentence-transformers (the best of three rounds), and the
+    smallest cosine between their vectors of one passage."""
     try:
         from sentence_transformers import SentenceTransformer
     except ModuleNotFoundError:
@@ -83,7 +98,10 @@ def compare_embedders() -> dict[str, float]:
     theirs = SentenceTransformer(str(fetch_asset("all-MiniLM-L6-v2")), device="cpu")
     speeds, vectors = {"ours": 0.0, "sentence_transformers": 0.0}, {}
     for _ in range(ROUNDS):
-        for name, embed in (("ours", load_embedder().embed), ("sentence_transformers", theirs.encode)):
+        for name, embed in (
+            ("ours", load_embedder().embed),
+            ("sentence_transformers", theirs.encode),
+        ):
             began = time.perf_counter()
             vectors[name] = np.asarray(embed(texts))
             speeds[name] = max(speeds[name], PASSAGES / (time.perf_counter() - began))
@@ -97,7 +115,10 @@ def compare_embedders() -> dict[str, float]:
 
 def measure_search() -> dict[str, float]:
     """Median milliseconds a question of the course's index, after embedding and with it."""
-    index, asked = open_index(), [ASKED[0].format(fact.term) for fact in load_testbed("invented").facts]
+    index, asked = (
+        open_index(),
+        [ASKED[0].format(fact.term) for fact in load_testbed("invented").facts],
+    )
     vectors = load_embedder().embed(asked)
     _, after = search_one_by_one(index.vectors, vectors)
     figures = {"search.ms_after_embedding": after}
@@ -119,7 +140,10 @@ def main() -> None:
     real = flat.reconstruct_n(0, flat.ntotal)
     figures = compare_embedders() | measure_search() | measure_growth(real)
     metrics = {name: Metric(value, value, value, QUERIES) for name, value in figures.items()}
-    headline = ("embedding.sentence_transformers_passages_per_second", "embedding.ours_passages_per_second")
+    headline = (
+        "embedding.sentence_transformers_passages_per_second",
+        "embedding.ours_passages_per_second",
+    )
     results = collect_results(LESSON, "bench", [0], metrics, headline)
     print(write_results(results, PUBLISHED))
 

@@ -1,15 +1,17 @@
-"""Training throughput: the classic recipe, the plain Trainer, and this course's `train`, in one quiet run.
+"""Training throughput: the classic recipe, the plain Trainer, and this course's `train`, in one
+quiet run.
 
-Same model, rows and LoRA targets in all three; run with two threads and nothing else on the machine:
+Same model, rows and LoRA targets in all three; run with two threads and nothing else on the
+machine:
 
-    make bench                                   # what this CPU can do
-    ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 make bench QUICK=quick   # what most laptops can
+    make bench                                   # what this CPU can do ONEDNN_MAX_CPU_ISA=AVX2
+    ATEN_CPU_CAPABILITY=avx2 make bench QUICK=quick   # what most laptops can
 
-(a) the classic recipe's settings, padded to 512, fp32, throughput only; (b) the plain Trainer as it is:
-batch 8, dynamic padding, fp32, the model's own dropout; (c) ours, batch 32 on snippets and 8 on long rows.
-Every case runs in a process of its own, so that its peak memory is its own. Accuracy is on validation. "of
-peak" is the share of the machine's measured matrix-product peak in the format of (c): 2 FLOP a weight and
-token forwards, 2 backwards for activations.
+(a) the classic recipe's settings, padded to 512, fp32, throughput only; (b) the plain Trainer as it
+is: batch 8, dynamic padding, fp32, the model's own dropout; (c) ours, batch 32 on snippets and 8 on
+long rows. Every case runs in a process of its own, so that its peak memory is its own. Accuracy is
+on validation. "of peak" is the share of the machine's measured matrix-product peak in the format of
+(c): 2 FLOP a weight and token forwards, 2 backwards for activations.
 """
 
 import json
@@ -35,7 +37,8 @@ from lessons_lib.training.trainer import TrainSettings, train
 
 ENCODER = "packaged:all-MiniLM-L6-v2"
 MAX_TOKENS = 384
-STEPS = {"snippets": {"a": 30, "b": 0, "c": 0}, "230 words": {"a": 8, "b": 16, "c": 32}}  # 0: three epochs
+# 0: three epochs
+STEPS = {"snippets": {"a": 30, "b": 0, "c": 0}, "230 words": {"a": 8, "b": 16, "c": 32}}
 QUICK = {"snippets": {"b": 80, "c": 60}, "230 words": {"b": 12, "c": 24}}  # throughput only
 
 
@@ -51,15 +54,27 @@ def load_rows(name: str) -> tuple[Dataset, Dataset, object, object]:
             {"text": joined, "label": splits["train"]["label"][: len(joined)]}
         )
     rows = tokenize_reviews(splits, tokenizer, MAX_TOKENS)
-    return rows["train"], rows["validation"], add_lora(model, TUNED.lora_config(), seed=0), tokenizer
+    return (
+        rows["train"],
+        rows["validation"],
+        add_lora(model, TUNED.lora_config(), seed=0),
+        tokenizer,
+    )
 
 
-def run_plain_trainer(rows: Dataset, model: object, tokenizer: object, steps: int) -> tuple[float, int]:
+def run_plain_trainer(
+    rows: Dataset, model: object, tokenizer: object, steps: int
+) -> tuple[float, int]:
     """Seconds and rows of Hugging Face's Trainer; case "a" pads every row to 512."""
     padding = {"padding": "max_length", "max_length": 512} if CASE == "a" else {}
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
-            folder, max_steps=steps or -1, report_to="none", save_strategy="no", disable_tqdm=True, seed=0
+            folder,
+            max_steps=steps or -1,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            seed=0,
         )
         collator = DataCollatorWithPadding(tokenizer, **padding)
         trainer = Trainer(model, arguments, train_dataset=rows, data_collator=collator)
@@ -97,8 +112,8 @@ def measure_peak_flops(dtype: torch.dtype, size: int = 1024, seconds: float = 0.
 
 
 def run_apart(title: str, script: str, *arguments: str, **environment: str) -> dict[str, float]:
-    """One case's figures, printed, from a process of its own: so its peak memory is its own. `script` prints
-    them last, as JSON."""
+    """One case's figures, printed, from a process of its own: so its peak memory is its own.
+    `script` prints them last, as JSON."""
     command, variables = [sys.executable, script, *arguments], os.environ | environment
     output = subprocess.run(command, env=variables, capture_output=True, text=True)
     if output.returncode:
@@ -121,7 +136,9 @@ def run_case(name: str) -> dict[str, float]:
     )
     lengths = [len(ids) for ids in rows["input_ids"]]
     tokens = done * sum(lengths) / len(lengths)
-    weights = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 2 and "embeddings" not in n)
+    weights = sum(
+        p.numel() for n, p in model.named_parameters() if p.ndim == 2 and "embeddings" not in n
+    )
     peak = measure_peak_flops(choose_precision().torch_dtype)
     figures = {
         "rows_s": done / seconds,
@@ -142,10 +159,15 @@ def main() -> None:
     options = [word for word in sys.argv[1:] if word == "quick"]
     for name, cases in (QUICK if options else STEPS).items():
         figures = {
-            case: run_apart(f"{name:10s} ({case})", __file__, case, name, *options, OMP_NUM_THREADS="2")
+            case: run_apart(
+                f"{name:10s} ({case})", __file__, case, name, *options, OMP_NUM_THREADS="2"
+            )
             for case in cases
         }
-        print(f"{name:10s} (c) / (b): {figures['c']['rows_s'] / figures['b']['rows_s']:.2f}", flush=True)
+        print(
+            f"{name:10s} (c) / (b): {figures['c']['rows_s'] / figures['b']['rows_s']:.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

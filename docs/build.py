@@ -1,7 +1,8 @@
 """The course as a web page in build/site, from the executed lessons: `make site`.
 
-Pages are staged in build/site-source first: README becomes the front page, a lesson gets links to its two
-files, its figures their alt text in HTML, and its widgets, which need a kernel, a sentence instead.
+Pages are staged in build/site-source first: README becomes the front page, a lesson gets links to
+its two files, its figures their alt text in HTML, and its widgets, which need a kernel, a sentence
+instead.
 """
 
 import re
@@ -74,7 +75,8 @@ def stage_lesson(lesson: Path) -> None:
     name = lesson.stem
     title, _, rest = notebook.cells[0].source.partition("\n")
     links = (
-        f"{{download}}`Notebook (.ipynb) <files/{name}.ipynb>` · {{download}}`Source (.py) <files/{name}.py>`"
+        f"{{download}}`Notebook (.ipynb) <files/{name}.ipynb>` · {{download}}`Source (.py) "
+        f"<files/{name}.py>`"
     )
     notebook.cells[0].source = f"{title}\n\n{links}\n{rest}"
     notebook.cells = [c for c in notebook.cells if SETUP not in c.metadata.get("tags", [])]
@@ -93,7 +95,9 @@ def show_statically(output: NotebookNode) -> None:
         image = data["image/png"].replace("\n", "")
         output.data = {"text/html": f'<img alt="{alt}" src="data:image/png;base64,{image}">'}
     elif "application/vnd.jupyter.widget-view+json" in data:
-        output.data = {"text/html": "<p><em>A widget stands here: run the notebook to use it.</em></p>"}
+        output.data = {
+            "text/html": "<p><em>A widget stands here: run the notebook to use it.</em></p>"
+        }
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The command line, a thin door to `course/`, `grading/` and `studies/`.
 
-Each command imports what it needs itself: some take seconds to import, and `doctor` must run where others
-cannot even be imported.
+Each command imports what it needs itself: some take seconds to import, and `doctor` must run where
+others cannot even be imported.
 """
 
 import argparse
@@ -55,7 +55,9 @@ def _course(options: argparse.Namespace) -> None:
 
     quiet_libraries()
     publish = options.command == "notebooks"
-    run_course(options.lesson, options.data, start=options.start, labels=options.labels, publish=publish)
+    run_course(
+        options.lesson, options.data, start=options.start, labels=options.labels, publish=publish
+    )
     if publish:
         update_readme()
 
@@ -124,21 +126,30 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         )
         if name == "study":
             continue
-        command.add_argument("--from", dest="start", default="", help="the number of the first lesson to run")
+        command.add_argument(
+            "--from", dest="start", default="", help="the number of the first lesson to run"
+        )
         command.add_argument("--data", default="", help="a file or folder of your own")
         command.add_argument(
             "--labels", default="", help='what its labels mean, such as "1=negative,2=positive"'
         )
-    commands.add_parser("release", help="write the student version of the assignments").set_defaults(
-        run=_release
+    commands.add_parser(
+        "release", help="write the student version of the assignments"
+    ).set_defaults(run=_release)
+    stale = commands.add_parser(
+        "stale", help="what has changed since the published numbers were measured"
     )
-    stale = commands.add_parser("stale", help="what has changed since the published numbers were measured")
     stale.set_defaults(run=_stale)
     grade = commands.add_parser("grade", help="grade a folder of notebooks")
     grade.set_defaults(run=_grade)
-    grade.add_argument("submissions", type=Path, help="a folder with one notebook a student, or one notebook")
     grade.add_argument(
-        "--grades", type=Path, default=REPOSITORY / "build" / "grades", help="where scores and pages go"
+        "submissions", type=Path, help="a folder with one notebook a student, or one notebook"
+    )
+    grade.add_argument(
+        "--grades",
+        type=Path,
+        default=REPOSITORY / "build" / "grades",
+        help="where scores and pages go",
     )
     grade.add_argument("--unsafe", action="store_true", help="run students' code without a sandbox")
     badges = commands.add_parser("badges", help="write the repository's address wherever it stands")
@@ -168,19 +179,38 @@ def _add_finetune_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--data",
         required=True,
-        help="a JSON, JSONL, CSV, TSV or Parquet file: term/definition, question/answer, messages, …",
+        help="a JSON, JSONL, CSV, TSV or Parquet file: term/definition, question/answer, "
+        "messages, …",
     )
-    add("--model", default="", help='a folder, a Hub name or "packaged:SmolLM2-135M-Instruct" (default)')
+    add(
+        "--model",
+        default="",
+        help='a folder, a Hub name or "packaged:SmolLM2-135M-Instruct" (default)',
+    )
     add("--quantize", choices=tuple(QUANTIZERS), default="nf4", help="how frozen weights are kept")
-    add("--epochs", type=int, default=5, help="how often each fact is met, in another phrasing each time")
+    add(
+        "--epochs",
+        type=int,
+        default=5,
+        help="how often each fact is met, in another phrasing each time",
+    )
     add("--learning-rate", type=float, default=FACTS_SETTINGS["learning_rate"])
     batch_size = FACTS_SETTINGS["batch_size"]
     add("--batch-size", type=int, default=batch_size, help="rows per step, over all processes")
     add("--rank", type=int, default=FACTS_LORA["r"], help="LoRA's rank; alpha is twice that")
-    add("--max-tokens", type=int, default=512, help="what an example may have; a longer one is never cut")
+    add(
+        "--max-tokens",
+        type=int,
+        default=512,
+        help="what an example may have; a longer one is never cut",
+    )
     add("--too-long", choices=TOO_LONG, default="error", help="what happens to longer examples")
     add("--seed", type=int, default=0)
-    add("--output", default="", help="folder for adapter and checkpoints; default: build/finetune/<file>")
+    add(
+        "--output",
+        default="",
+        help="folder for adapter and checkpoints; default: build/finetune/<file>",
+    )
     add("--resume", action="store_true", help="go on from the last checkpoint in the output folder")
     add("--report-to", choices=TRACKERS, default="none")
     add("--ask", default="", help="a question to answer at the end, without and with the adapter")

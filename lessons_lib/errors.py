@@ -1,18 +1,19 @@
 """Errors that a reader can mend: what is wrong, where, and one remedy.
 
-Contract: whatever a reader brings (a file, a setting, a machine) either works or raises a `CourseError`,
-whose message needs no traceback. Every other exception is a bug of the course and keeps its traceback.
+Contract: whatever a reader brings (a file, a setting, a machine) either works or raises a
+`CourseError`, whose message needs no traceback. Every other exception is a bug of the course and
+keeps its traceback.
 """
 
 
 class CourseError(Exception):
     """Something that the reader can mend.
 
-    what: the problem, a sentence. where: the file and row, the setting or the machine, if one can be named.
-    remedy: what to do, a sentence. The message is "where: what Remedy: remedy".
+    what: the problem, a sentence. where: the file and row, the setting or the machine, if one can
+    be named. remedy: what to do, a sentence. The message is "where: what Remedy: remedy".
 
-    >>> print(CourseError("no label.", where="mine.csv, row 2", remedy="fill it in or delete the row."))
-    mine.csv, row 2: no label. Remedy: fill it in or delete the row.
+    >>> print(CourseError("no label.", where="mine.csv, row 2", remedy="delete the row."))
+    mine.csv, row 2: no label. Remedy: delete the row.
     """
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:

@@ -1,7 +1,7 @@
 """What this machine is: the number format it computes fastest in, its peak memory.
 
-Contract: precision is decided from what the hardware reports, never from a timing: the same machine always
-decides the same, and two runs with one seed stay identical.
+Contract: precision is decided from what the hardware reports, never from a timing: the same machine
+always decides the same, and two runs with one seed stay identical.
 """
 
 import os
@@ -33,10 +33,10 @@ class Precision:
 def choose_precision(device: str | None = None) -> Precision:
     """The precision to train in on `device` ("cuda" or "cpu"; by default CUDA where there is one).
 
-    bf16 matrix products run four to five times faster than fp32 on a CPU with AVX512_BF16, and slower on
-    one without it. `ONEDNN_MAX_CPU_ISA` (a limit that oneDNN, which computes them, obeys) is respected.
-    `LESSONS_PRECISION` ("float32" or "bfloat16") decides alone where it is set, so that one machine can show
-    what the other kind computes. Raises SettingError for another value.
+    bf16 matrix products run four to five times faster than fp32 on a CPU with AVX512_BF16, and
+    slower on one without it. `ONEDNN_MAX_CPU_ISA` (a limit that oneDNN, which computes them, obeys)
+    is respected. `LESSONS_PRECISION` ("float32" or "bfloat16") decides alone where it is set, so
+    that one machine can show what the other kind computes. Raises SettingError for another value.
     """
     forced = os.environ.get("LESSONS_PRECISION")
     if forced:
@@ -52,7 +52,9 @@ def choose_precision(device: str | None = None) -> Precision:
             return Precision("bfloat16", "this GPU computes bf16 natively")
         return Precision("float32", "this GPU has no native bf16")
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
-    if limit and not any(word in limit for word in ("BF16", "AMX", "FP16", "AVX10", "DEFAULT", "ALL")):
+    if limit and not any(
+        word in limit for word in ("BF16", "AMX", "FP16", "AVX10", "DEFAULT", "ALL")
+    ):
         return Precision("float32", f"ONEDNN_MAX_CPU_ISA={limit} rules out bf16 instructions")
     if torch.cpu.get_capabilities().get("avx512_bf16"):
         return Precision("bfloat16", "this CPU has AVX512_BF16, where bf16 is faster than fp32")
@@ -65,13 +67,15 @@ def pick_device() -> str:
 
 
 def join_processes() -> PartialState:
-    """Which of how many processes this is: one, unless `accelerate launch` or torchrun started several, which
-    are then joined, by gloo on CPUs and NCCL on GPUs."""
+    """Which of how many processes this is: one, unless `accelerate launch` or torchrun started
+    several, which are then joined, by gloo on CPUs and NCCL on GPUs."""
     return PartialState(cpu=pick_device() == "cpu")
 
 
 def peak_memory_mb() -> float:
-    """Peak memory of this process so far in MB (10⁶ bytes): the GPU's where there is one, else resident."""
+    """Peak memory of this process so far in MB (10⁶ bytes): the GPU's where there is one, else
+    resident.
+    """
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e6
     try:

@@ -1,6 +1,7 @@
 """The pair of a lesson: the .py in percent format is the source, the .ipynb is generated from it.
 
-Contract: two files agree when their cells have equal types, sources and tags; time stamps never matter.
+Contract: two files agree when their cells have equal types, sources and tags; time stamps never
+matter.
 """
 
 from pathlib import Path
@@ -17,13 +18,17 @@ SETUP = "colab"  # the tag of a lesson's cell that installs the course: it compu
 
 
 def list_lessons(number: str = "") -> list[Path]:
-    """The lessons' .py files in order, or the one whose name starts with `number`. ValueError for none."""
+    """The lessons' .py files in order, or the one whose name starts with `number`. ValueError for
+    none.
+    """
     lessons = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py"))
     chosen = [path for path in lessons if path.name.startswith(number.zfill(2) if number else "")]
     if not chosen:
         names = ", ".join(path.stem for path in lessons)
         raise SettingError(
-            f"there is no lesson {number!r}.", where="LESSON", remedy=f"the number of one of {names}."
+            f"there is no lesson {number!r}.",
+            where="LESSON",
+            remedy=f"the number of one of {names}.",
         )
     return chosen
 

@@ -1,7 +1,7 @@
 """What a lesson runs on: one of three profiles, chosen by `LESSONS_PROFILE`.
 
-Contract: a profile says which model, which data and how much of both. It loads nothing, and holds no
-learning rate or LoRA rank: those are what the lessons are about and stand in the notebooks.
+Contract: a profile says which model, which data and how much of both. It loads nothing, and holds
+no learning rate or LoRA rank: those are what the lessons are about and stand in the notebooks.
 """
 
 import os
@@ -21,11 +21,11 @@ OWN_DATA = {"02_llama2_knowledge_augmentation": "terms", "05_rag_vs_finetuning":
 @dataclass(frozen=True)
 class Profile:
     """One row of `profiles.toml`. Row counts of 0 mean all rows there are; lengths are in tokens.
-    `stand_in` is the open model taken where `decoder` is gated; `decoder_rows` of the test rows are asked
-    of the decoder. Lesson 02 teaches `trained_terms` of `terms`, asks about `untrained_terms` more, lets the
-    model write `written` answers itself, and reads `text_rows` general sentences of `texts`. Lesson 03 tries
-    its model on `others`, sources of reviews it was not trained on. Lesson 05 searches `terms` and teaches
-    `trained_terms` invented facts."""
+    `stand_in` is the open model taken where `decoder` is gated; `decoder_rows` of the test rows are
+    asked of the decoder. Lesson 02 teaches `trained_terms` of `terms`, asks about `untrained_terms`
+    more, lets the model write `written` answers itself, and reads `text_rows` general sentences of
+    `texts`. Lesson 03 tries its model on `others`, sources of reviews it was not trained on. Lesson
+    05 searches `terms` and teaches `trained_terms` invented facts."""
 
     name: str
     lesson: str
@@ -51,10 +51,11 @@ class Profile:
 def load_profile(lesson: str, name: str | None = None, **overrides: object) -> Profile:
     """The profile a lesson runs on.
 
-    lesson: the notebook's stem, e.g. "04_distilbert_lora_imdb". name: smoke, laptop or gpu; by default
-    the environment variable LESSONS_PROFILE, else laptop. `LESSONS_DATA` replaces the data by a file or
-    folder of the reader's own; `overrides` replace any field. Raises ValueError for an unknown name or
-    field. On a CPU without fast bf16 the laptop profile takes fewer rows (`without_fast_bf16`).
+    lesson: the notebook's stem, e.g. "04_distilbert_lora_imdb". name: smoke, laptop or gpu; by
+    default the environment variable LESSONS_PROFILE, else laptop. `LESSONS_DATA` replaces the data
+    by a file or folder of the reader's own; `overrides` replace any field. Raises ValueError for an
+    unknown name or field. On a CPU without fast bf16 the laptop profile takes fewer rows
+    (`without_fast_bf16`).
     """
     name = name or os.environ.get("LESSONS_PROFILE") or "laptop"
     table = tomllib.loads(PROFILE_FILE.read_text(encoding="utf-8"))

@@ -1,6 +1,8 @@
-"""One look for all that shows progress: bars in notebooks, and a line on the terminal that is written over.
+"""One look for all that shows progress: bars in notebooks, and a line on the terminal that is
+written over.
 
-Contract: plain text on standard output, so that notebooks store one clean line and logs stay readable.
+Contract: plain text on standard output, so that notebooks store one clean line and logs stay
+readable.
 """
 
 import shutil
@@ -31,7 +33,8 @@ def progress_bar(total: int, label: str, unit: str, disable: bool = False) -> tq
 class StatusLine:
     """One line that says what is going on.
 
-    On a terminal it is written over. Elsewhere, such as in a log, it is printed anew every PLAIN_SECONDS.
+    On a terminal it is written over. Elsewhere, such as in a log, it is printed anew every
+    PLAIN_SECONDS.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:

@@ -1,11 +1,12 @@
 """Passages, found by their words (BM25), by their meaning (embeddings in FAISS), or by both.
 
-Contract: an index embeds a passage once; updating it embeds only what is new or changed, and drops what is
-gone. Scores can be compared within one search only. It asks no decoder.
+Contract: an index embeds a passage once; updating it embeds only what is new or changed, and drops
+what is gone. Scores can be compared within one search only. It asks no decoder.
 
-Scripts that put no spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) have no words
-that could be counted or looked up without a dictionary. Passages in them are cut by characters, at the
-end of a sentence where there is one. BM25's words are their characters and pairs of characters.
+Scripts that put no spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) have no
+words that could be counted or looked up without a dictionary. Passages in them are cut by
+characters, at the end of a sentence where there is one. BM25's words are their characters and pairs
+of characters.
 """
 
 import json
@@ -34,18 +35,23 @@ ABSTAIN = "The passages do not say."
 # The embedder reads 256 tokens. English takes about two for a word with what stands around it; a
 # character of a script without spaces takes one. So two of them fill a passage like one word.
 CHARACTERS = 2
-LONGEST_WORD = 240  # characters; what is longer is no word, but data such as base64, and is cut too
+# characters; what is longer is no word, but data such as base64, and is cut too
+LONGEST_WORD = 240
 
-# Letters of scripts without spaces. Those of South-East Asia are what Unicode breaks into lines by a
-# dictionary or by syllables (lb); others' lengthening signs come with their script extensions (scx).
+# Letters of scripts without spaces. Those of South-East Asia are what Unicode breaks into lines by
+# a dictionary or by syllables (lb); others' lengthening signs come with their script extensions
+# (scx).
 UNSPACED_LETTER = (
     r"[[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Bopomofo}\p{scx=Yi}"
     r"\p{lb=SA}\p{lb=AK}\p{lb=AS}]&&[\p{L}\p{M}\p{Nl}]]"
 )
 UNSPACED = regex.compile(UNSPACED_LETTER, regex.V1)
 UNSPACED_OR_NOT = regex.compile(rf"{UNSPACED_LETTER}+|[^{UNSPACED_LETTER}]+", regex.V1)
-SENTENCE = regex.compile(r"[^。！？｡．។။]*[。！？｡．។။]+[」』”’）]*|[^。！？｡．។။]+")  # with its mark
-GRAPHEME = regex.compile(r"\X")  # what a reader takes for one character, with accents and vowel signs
+SENTENCE = regex.compile(
+    r"[^。！？｡．។။]*[。！？｡．។။]+[」』”’）]*|[^。！？｡．។။]+"
+)  # with its mark
+# what a reader takes for one character, with accents and vowel signs
+GRAPHEME = regex.compile(r"\X")
 HAN = regex.compile(r"\p{Han}")
 # bm25s' own pattern, r"\b\w\w+\b", stops at the vowel signs of Hindi or Thai: they are marks (M).
 WORD = regex.compile(r"[\p{L}\p{M}\p{N}_]+")
@@ -61,8 +67,8 @@ class PassageIndex:
         self.words: bm25s.BM25 | None = None  # made when first searched
 
     def update(self, passages: Iterable[Passage]) -> dict[str, int]:
-        """Makes the index hold exactly `passages`, of which equal ones count once. Returns how many were
-        "embedded", "dropped" and "kept"."""
+        """Makes the index hold exactly `passages`, of which equal ones count once. Returns how many
+        were "embedded", "dropped" and "kept"."""
         wanted, known = dict.fromkeys(passages), set(self.passages.values())
         kept = {number: passage for number, passage in self.passages.items() if passage in wanted}
         start = max(self.passages, default=-1) + 1
@@ -72,17 +78,23 @@ class PassageIndex:
             vectors = self.embedder.embed([passage.text for passage in new.values()])
             self.vectors.add_with_ids(vectors, np.array(list(new)))
         self.vectors.remove_ids(np.array([*(self.passages.keys() - kept.keys())], dtype=np.int64))
-        changes = {"embedded": len(new), "dropped": len(self.passages) - len(kept), "kept": len(kept)}
+        changes = {
+            "embedded": len(new),
+            "dropped": len(self.passages) - len(kept),
+            "kept": len(kept),
+        }
         self.passages, self.words = kept | new, None
         return changes
 
-    def search(self, queries: list[str], k: int, by: str = "both") -> list[list[tuple[Passage, float]]]:
+    def search(
+        self, queries: list[str], k: int, by: str = "both"
+    ) -> list[list[tuple[Passage, float]]]:
         """The k best passages of every query with their scores, best first.
 
         by: "meaning" (cosine), "words" (BM25; passages without any of the words are left out) or
-        "both" (see `fuse_ranks`; each search is read to rank 50; words alone, where the embedder knows
-        less than half of the query's tokens). Raises SettingError for anything else, and for an empty
-        index.
+        "both" (see `fuse_ranks`; each search is read to rank 50; words alone, where the embedder
+        knows less than half of the query's tokens). Raises SettingError for anything else, and for
+        an empty index.
         """
         searches = {
             "meaning": self._search_meaning,
@@ -90,7 +102,9 @@ class PassageIndex:
             "both": self._search_both,
         }
         if by not in searches:
-            raise SettingError(f"there is no search by {by!r}.", remedy=f"one of {', '.join(searches)}.")
+            raise SettingError(
+                f"there is no search by {by!r}.", remedy=f"one of {', '.join(searches)}."
+            )
         if not self.passages:
             raise SettingError("the index is empty.", remedy="update it with passages first.")
         depth = min(len(self.passages), max(k, 50) if by == "both" else k)
@@ -101,8 +115,11 @@ class PassageIndex:
         meanings = self._search_meaning(queries, k)
         words = self._search_words(queries, k)
         ranked = []
-        for by_meaning, by_words, known in zip(meanings, words, self._can_read(queries), strict=True):
-            # Ranks by the meaning of unknown characters are chance, and push the right passage down.
+        for by_meaning, by_words, known in zip(
+            meanings, words, self._can_read(queries), strict=True
+        ):
+            # Ranks by the meaning of unknown characters are chance, and push the right passage
+            # down.
             ranked.append(fuse_ranks([by_meaning, by_words] if known else [by_words]))
         return ranked
 
@@ -129,7 +146,10 @@ class PassageIndex:
 
     def _search_meaning(self, queries: list[str], k: int) -> list[list[tuple[int, float]]]:
         scores, numbers = self.vectors.search(self.embedder.embed(queries), k)
-        return [list(zip(n.tolist(), s.tolist(), strict=True)) for n, s in zip(numbers, scores, strict=True)]
+        return [
+            list(zip(n.tolist(), s.tolist(), strict=True))
+            for n, s in zip(numbers, scores, strict=True)
+        ]
 
     def _search_words(self, queries: list[str], k: int) -> list[list[tuple[int, float]]]:
         if self.words is None:
@@ -157,7 +177,8 @@ class PassageIndex:
 def load_index(file: Path, embedder: Embedder) -> PassageIndex:
     """The index that `save` wrote; an empty one where there is none yet.
 
-    Raises DataError for a damaged one, and for one of another encoder: their vectors cannot be compared.
+    Raises DataError for a damaged one, and for one of another encoder: their vectors cannot be
+    compared.
     """
     index = PassageIndex(embedder)
     if not file.is_file():
@@ -180,8 +201,8 @@ def load_index(file: Path, embedder: Embedder) -> PassageIndex:
 
 
 def fuse_ranks(rankings: Iterable[list[tuple[int, float]]]) -> list[tuple[int, float]]:
-    """Reciprocal rank fusion: numbers with the sum of 1 / (60 + rank) over the rankings, best first. The
-    authors' 60 softens the first ranks (Cormack et al. 2009)."""
+    """Reciprocal rank fusion: numbers with the sum of 1 / (60 + rank) over the rankings, best
+    first. The authors' 60 softens the first ranks (Cormack et al. 2009)."""
     scores: dict[int, float] = {}
     for ranking in rankings:
         for rank, (number, _) in enumerate(ranking, 1):
@@ -192,8 +213,8 @@ def fuse_ranks(rankings: Iterable[list[tuple[int, float]]]) -> list[tuple[int, f
 def read_passages(source: str | Path, words: int = WORDS) -> list[Passage]:
     """The passages of "hpo" or "samples" (see `read_terms`), or of a file or folder of your own.
 
-    Documents (see `read_documents`) are cut to at most so many `words` (see `cut_passage`); passages are
-    named after their place. Raises DataError, which names file, place and remedy.
+    Documents (see `read_documents`) are cut to at most so many `words` (see `cut_passage`);
+    passages are named after their place. Raises DataError, which names file, place and remedy.
     """
     if source in (ONTOLOGY, "samples"):
         return list_passages(read_terms(source))
@@ -283,8 +304,8 @@ def _count_words(pieces: list[_Piece]) -> int:
 def split_words(text: str) -> list[str]:
     """BM25's words: runs of letters and digits, two or more, as bm25s has them.
 
-    In scripts without spaces they are the pairs of neighbouring characters, and each Chinese character,
-    which has a meaning of its own.
+    In scripts without spaces they are the pairs of neighbouring characters, and each Chinese
+    character, which has a meaning of its own.
 
     >>> split_words("line 3号线 opens")
     ['line', '号', '线', '号线', 'opens']

@@ -2,7 +2,8 @@
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = "1"  # two busy processes with two threads each run three times slower
+# two busy processes with two threads each run three times slower
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests hold for a CPU
 os.environ.pop("LESSONS_DATA", None)

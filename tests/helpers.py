@@ -17,7 +17,9 @@ LOG_BLOCK = 32768  # bytes, in W&B's offline files
 
 
 def hash_weights(model: nn.Module, keep: Callable[[str], bool] = lambda name: True) -> str:
-    """A SHA-256 over the parameters whose names `keep` accepts: equal if and only if they are, to the bit."""
+    """A SHA-256 over the parameters whose names `keep` accepts: equal if and only if they are, to
+    the bit.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         if keep(name):
@@ -35,14 +37,18 @@ def read_tracked_losses(output_dir: Path) -> list[float]:
     for data in _read_log(file.read_bytes()):
         record = Record.FromString(data)
         if record.WhichOneof("record_type") == "history":
-            items = {"/".join(item.nested_key) or item.key: item.value_json for item in record.history.item}
+            items = {
+                "/".join(item.nested_key) or item.key: item.value_json
+                for item in record.history.item
+            }
             losses += [json.loads(items["train/loss"])] if "train/loss" in items else []
     return losses
 
 
 def _read_log(raw: bytes) -> Iterator[bytes]:
-    """The records of a LevelDB log after its 7-byte heading: each piece has a checksum (4 bytes), its length
-    (2) and its kind (1); a record is one whole piece (1), or several up to a last one (4)."""
+    """The records of a LevelDB log after its 7-byte heading: each piece has a checksum (4 bytes),
+    its length (2) and its kind (1); a record is one whole piece (1), or several up to a last one
+    (4)."""
     place, record = 7, b""
     while place + 7 < len(raw):
         left = LOG_BLOCK - place % LOG_BLOCK

@@ -1,7 +1,7 @@
 """Damaged copies of files, as disks, mail programs and editors make them.
 
-`MUTATIONS=10000 pytest -k damaged` tries that many of each; by default there are enough to notice a reader
-that ends in a traceback, and few enough for every day.
+`MUTATIONS=10000 pytest -k damaged` tries that many of each; by default there are enough to notice a
+reader that ends in a traceback, and few enough for every day.
 """
 
 import os
@@ -29,7 +29,9 @@ def count_mutations(usual: int) -> int:
 
 
 def mutate(raw: bytes, chance: random.Random) -> bytes:
-    """The bytes with one to three changes: flipped, cut, doubled, something put in, another encoding."""
+    """The bytes with one to three changes: flipped, cut, doubled, something put in, another
+    encoding.
+    """
     for _ in range(chance.choice([1, 1, 2, 3])):
         raw = _change_once(raw, chance)
     return raw

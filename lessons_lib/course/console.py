@@ -1,7 +1,8 @@
 """Prepares a process for the machine it runs on: its terminal, its home folder, its PYTHONPATH.
 
-Contract: standard library only, for it comes before every other import: libraries read these variables once.
-Where nothing is amiss, nothing is changed; what is changed is said. Child processes and kernels inherit it.
+Contract: standard library only, for it comes before every other import: libraries read these
+variables once. Where nothing is amiss, nothing is changed; what is changed is said. Child processes
+and kernels inherit it.
 """
 
 import codecs
@@ -19,11 +20,32 @@ from lessons_lib.paths import REPOSITORY
 REFUGE = REPOSITORY / "build" / "home"  # where tools write that cannot write to the home folder
 # signs that the course prints, for terminals that do not have them
 PLAIN_SIGNS = {
-    **{"→": "->", "←": "<-", "−": "-", "–": "-", "—": "-", "×": "x", "·": "-", "…": "...", "≥": ">="},
-    **{"≤": "<=", "±": "+-", "━": "=", "─": "-", "│": "|", "█": "#", "✓": "ok", "⁹": "^9", "⁶": "^6"},
+    **{
+        "→": "->",
+        "←": "<-",
+        "−": "-",
+        "–": "-",
+        "—": "-",
+        "×": "x",
+        "·": "-",
+        "…": "...",
+        "≥": ">=",
+    },
+    **{
+        "≤": "<=",
+        "±": "+-",
+        "━": "=",
+        "─": "-",
+        "│": "|",
+        "█": "#",
+        "✓": "ok",
+        "⁹": "^9",
+        "⁶": "^6",
+    },
     **{"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "\u00a0": " ", "\u202f": " "},
 }
-# variables that say where tools write, and their places where nothing is set; "~" is the home folder
+# variables that say where tools write, and their places where nothing is set; "~" is the home
+# folder
 PLACES = {
     "XDG_CACHE_HOME": "~/.cache",
     "XDG_CONFIG_HOME": "~/.config",
@@ -46,12 +68,14 @@ CHOICE = "HOME, or LESSONS_CACHE, HF_HOME, JUPYTER_RUNTIME_DIR, IPYTHONDIR and M
 
 
 def prepare_process() -> None:
-    """Prepares terminal, PYTHONPATH and home folder; prints what it had to change, on standard error.
+    """Prepares terminal, PYTHONPATH and home folder; prints what it had to change, on standard
+    error.
 
     Raises CourseError where no folder can be written to.
     """
     prepare_terminal()
-    os.environ.pop("PYTHONOPTIMIZE", None)  # it would drop the assertions by which notebooks are graded
+    # it would drop the assertions by which notebooks are graded
+    os.environ.pop("PYTHONOPTIMIZE", None)
     for note in [*drop_foreign_packages(), *prepare_home()]:
         print(note, file=sys.stderr)
 
@@ -79,7 +103,8 @@ def _replace_signs(error: UnicodeError) -> tuple[str, int]:
 
 
 def drop_foreign_packages() -> list[str]:
-    """Takes other Pythons' installed packages out of PYTHONPATH, where they would replace the course's.
+    """Takes other Pythons' installed packages out of PYTHONPATH, where they would replace the
+    course's.
 
     Returns what to tell the reader. Folders of the reader's own stay.
     """
@@ -94,7 +119,9 @@ def drop_foreign_packages() -> list[str]:
         del os.environ["PYTHONPATH"]
     unwanted = {os.path.abspath(entry) for entry in foreign}  # noqa: PTH100 (as Python itself does)
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) not in unwanted]  # noqa: PTH100
-    return [f"PYTHONPATH leads to another Python's packages, which are left out: {', '.join(foreign)}"]
+    return [
+        f"PYTHONPATH leads to another Python's packages, which are left out: {', '.join(foreign)}"
+    ]
 
 
 def _is_foreign(entry: str) -> bool:
@@ -105,10 +132,11 @@ def _is_foreign(entry: str) -> bool:
 
 
 def prepare_home() -> list[str]:
-    """Lets tools write into `build/home` what they cannot write to the home folder, as `plan_home` says.
+    """Lets tools write into `build/home` what they cannot write to the home folder, as `plan_home`
+    says.
 
-    Returns what to tell the reader; on a sound machine nothing, and nothing is changed or made. Raises
-    CourseError where `build/home` cannot be written to either.
+    Returns what to tell the reader; on a sound machine nothing, and nothing is changed or made.
+    Raises CourseError where `build/home` cannot be written to either.
     """
     _name_user()
     changes = plan_home()
@@ -133,7 +161,8 @@ def prepare_home() -> list[str]:
 def describe_moves(names: list[str]) -> str:
     """The sentence for the reader on variables that were set to folders below `build/home`."""
     return (
-        f"The home folder, or a folder in it, cannot be written to: tools write to {REFUGE} instead "
+        f"The home folder, or a folder in it, cannot be written to: tools write to {REFUGE} "
+        f"instead "
         f"({', '.join(names)}). To choose other folders, set {CHOICE}."
     )
 
@@ -146,8 +175,9 @@ def list_moved() -> list[str]:
 def plan_home() -> dict[str, Path]:
     """The variables to set so that tools can write, {} on a sound machine. Changes nothing.
 
-    These are HOME where it names no folder, TMPDIR where there is none for temporary files, and of PLACES
-    those whose folder cannot be written to. READ's are set where what lies ready would be lost by that.
+    These are HOME where it names no folder, TMPDIR where there is none for temporary files, and of
+    PLACES those whose folder cannot be written to. READ's are set where what lies ready would be
+    lost by that.
     """
     if os.name == "nt":  # other variables, other places
         return {}
@@ -181,7 +211,8 @@ def find_home() -> Path | None:
         home = Path(os.environ.get("HOME") or Path.home())
     except RuntimeError:  # neither HOME nor an entry in the list of users
         return None
-    return home if home.is_absolute() and home.is_dir() else None  # "~" would become such a folder
+    # "~" would become such a folder
+    return home if home.is_absolute() and home.is_dir() else None
 
 
 def _expand(place: str, home: Path, places: dict[str, Path]) -> Path:

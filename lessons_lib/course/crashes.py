@@ -1,7 +1,8 @@
-"""Why a process ended, told from its exit code: a processor without AVX2, too little memory, a crash.
+"""Why a process ended, told from its exit code: a processor without AVX2, too little memory, a
+crash.
 
-Contract: standard library only, and nothing that might itself crash here: the doctor and the runner ask
-this file when a package has ended its process. It never raises.
+Contract: standard library only, and nothing that might itself crash here: the doctor and the runner
+ask this file when a package has ended its process. It never raises.
 """
 
 import platform
@@ -12,7 +13,8 @@ from pathlib import Path
 # what today's builds of torch, faiss and others may use without asking, as /proc/cpuinfo names it
 WANTED = {"sse4_2": "SSE4.2", "avx": "AVX", "f16c": "F16C", "fma": "FMA", "avx2": "AVX2"}
 PROCESSOR_REMEDY = (
-    "on a virtual machine, choose the host's own processor (KVM: CPU type host); else run the course on "
+    "on a virtual machine, choose the host's own processor (KVM: CPU type host); else run the "
+    "course on "
     "another machine, or in Colab."
 )
 MEMORY_REMEDY = (
@@ -20,7 +22,9 @@ MEMORY_REMEDY = (
     "lesson 04 needs least."
 )
 LIBRARY_REMEDY = "make doctor names the package; rm -rf .venv && make setup installs it anew."
-ENDED_REMEDY = "read what it printed last, and take exit() out of the code; make doctor looks for the rest."
+ENDED_REMEDY = (
+    "read what it printed last, and take exit() out of the code; make doctor looks for the rest."
+)
 OUTSIDE_REMEDY = "start it again; on a cluster, ask for more time."
 # signals by name, as not every system has every one: what happened, and what to do
 SIGNALS = {
@@ -34,16 +38,25 @@ SIGNALS = {
     "SIGSYS": ("the system forbade a call", "run it outside the sandbox or container."),
     "SIGXCPU": ("its time on the processor was used up", "ask for more time (ulimit -t)."),
     "SIGXFSZ": ("a file grew beyond what is allowed", "allow larger files (ulimit -f)."),
-    "SIGTERM": ("something outside ended it, as a cluster does when the time is up", OUTSIDE_REMEDY),
+    "SIGTERM": (
+        "something outside ended it, as a cluster does when the time is up",
+        OUTSIDE_REMEDY,
+    ),
     "SIGHUP": ("its terminal was closed", "start it again, in tmux or with nohup."),
     "SIGINT": ("it was interrupted", "start it again."),
 }
 # what Windows returns instead of a signal
-WINDOWS = {0xC000001D: "SIGILL", 0xC0000005: "SIGSEGV", 0xC0000017: "SIGKILL", 0xC00000FD: "SIGSEGV"}
+WINDOWS = {
+    0xC000001D: "SIGILL",
+    0xC0000005: "SIGSEGV",
+    0xC0000017: "SIGKILL",
+    0xC00000FD: "SIGSEGV",
+}
 
 
 def explain_death(returncode: int | None) -> tuple[str, str]:
-    """What ended a process, and the remedy, from the exit code that `subprocess` gives (None: unknown).
+    """What ended a process, and the remedy, from the exit code that `subprocess` gives (None:
+    unknown).
 
     Codes below 0, and those a shell makes of them (128 + signal), name a signal.
 
@@ -81,7 +94,8 @@ def name_signal(returncode: int | None) -> str:
 def list_missing_instructions(cpuinfo: str | None = None) -> list[str]:
     """Instructions that today's packages use and this processor lacks, as ["FMA", "AVX2"].
 
-    cpuinfo: the text of /proc/cpuinfo. Empty where there is none, or for another family of processors (ARM).
+    cpuinfo: the text of /proc/cpuinfo. Empty where there is none, or for another family of
+    processors (ARM).
     """
     cpuinfo = _read("/proc/cpuinfo") if cpuinfo is None else cpuinfo
     flags = re.search(r"^flags\s*:(.*)$", cpuinfo, re.MULTILINE)
@@ -102,7 +116,9 @@ def describe_processor() -> str:
 
 
 def describe_memory() -> str:
-    """Free memory in GB (10⁹ bytes), and the container's limit if there is one, as "1.2 GB free now"."""
+    """Free memory in GB (10⁹ bytes), and the container's limit if there is one, as "1.2 GB free
+    now".
+    """
     available = re.search(r"^MemAvailable:\s*(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
     parts = []
     if available:

@@ -1,9 +1,9 @@
 """What this machine can run, and what to do where it cannot.
 
-Contract: every look is a function that may fail without stopping the others, and imports what it looks at
-itself, so that a broken installation is diagnosed too. Packages with native code are first imported in
-processes of their own, which they may end, as on a processor without AVX2. Nothing is installed,
-downloaded or changed.
+Contract: every look is a function that may fail without stopping the others, and imports what it
+looks at itself, so that a broken installation is diagnosed too. Packages with native code are first
+imported in processes of their own, which they may end, as on a processor without AVX2. Nothing is
+installed, downloaded or changed.
 """
 
 import importlib.metadata
@@ -47,7 +47,9 @@ class Check:
 
     @property
     def status(self) -> str:
-        """ "failure" where it blocks a profile, "warning" where there is something to do, else "ok"."""
+        """ "failure" where it blocks a profile, "warning" where there is something to do, else
+        "ok".
+        """
         return "failure" if self.blocks else "warning" if self.remedy else "ok"
 
 
@@ -62,7 +64,10 @@ def run_doctor(profile: str, as_json: bool = False) -> int:
     for check in checks:
         remedy = f"\n{'':20}remedy: {check.remedy}" if check.remedy else ""
         print(f"{check.status:9}{check.name:11}{check.found}{remedy}")
-    print("\n" + ", ".join(f"{name}: {'can' if can else 'cannot'} run" for name, can in can_run.items()))
+    print(
+        "\n"
+        + ", ".join(f"{name}: {'can' if can else 'cannot'} run" for name, can in can_run.items())
+    )
     return 0 if can_run[profile] else 1
 
 
@@ -92,9 +97,14 @@ def look_at_packages() -> Iterator[Check]:
     def list_others(lines: Iterable[str]) -> list[str]:
         """Those that are missing, or of another version."""
         wanted = [one for one in map(Requirement, lines) if not one.marker or one.marker.evaluate()]
-        have = {str(one): (one.specifier, installed.get(canonicalize_name(one.name), "0")) for one in wanted}
+        have = {
+            str(one): (one.specifier, installed.get(canonicalize_name(one.name), "0"))
+            for one in wanted
+        }
         return [
-            name for name, (ranges, found) in have.items() if not ranges.contains(found, prereleases=True)
+            name
+            for name, (ranges, found) in have.items()
+            if not ranges.contains(found, prereleases=True)
         ]
 
     installed = read_versions()
@@ -105,7 +115,10 @@ def look_at_packages() -> Iterator[Check]:
         yield Check("packages", f"missing, or out of range: {', '.join(bad)}", SETUP, BOTH)
     else:
         found = f"{len(tested) - len(others)} of {len(tested)} as tested"
-        yield Check("packages", f"{found}; in their ranges, but not {', '.join(others)}" if others else found)
+        yield Check(
+            "packages",
+            f"{found}; in their ranges, but not {', '.join(others)}" if others else found,
+        )
 
 
 def look_at_native_code() -> Iterator[Check]:
@@ -143,12 +156,17 @@ def _explain_import(line: str) -> str:
     if "GLIBC" in line or "CXXABI" in line:
         return "unset LD_LIBRARY_PATH; if it is not set, this system is too old for the package."
     if "libgomp" in line or "cannot open shared object" in line:
-        return "install the system's library that the line names (Debian, Ubuntu: sudo apt install libgomp1)."
+        return (
+            "install the system's library that the line names (Debian, Ubuntu: sudo apt "
+            "install libgomp1)."
+        )
     return SETUP
 
 
 def need(*names: str) -> None:
-    """Raises CourseError where one of these packages cannot be imported, before that ends the doctor."""
+    """Raises CourseError where one of these packages cannot be imported, before that ends the
+    doctor.
+    """
     for name in names:
         what, remedy = find_import_problem(name)
         if what:
@@ -166,7 +184,9 @@ def look_at_home() -> Iterator[Check]:
     else:
         yield Check("home", str(console.find_home()))
     if os.environ.get("PYTHONPATH"):
-        yield Check("PYTHONPATH", os.environ["PYTHONPATH"], "unset it: its modules replace the course's")
+        yield Check(
+            "PYTHONPATH", os.environ["PYTHONPATH"], "unset it: its modules replace the course's"
+        )
 
 
 def look_at_processor() -> Iterator[Check]:
@@ -181,10 +201,14 @@ def look_at_processor() -> Iterator[Check]:
 
     from lessons_lib.hardware import choose_precision
 
-    features = [name for name, has in torch.cpu.get_capabilities().items() if has is True and "avx" in name]
+    features = [
+        name for name, has in torch.cpu.get_capabilities().items() if has is True and "avx" in name
+    ]
     chosen = choose_precision("cpu")
     yield Check("processor", f"{', '.join(features) or 'no AVX'}; {chosen.dtype}: {chosen.reason}")
-    yield Check("cores", str(cpu_count()), "expect twice the README's minutes" if cpu_count() < 2 else "")
+    yield Check(
+        "cores", str(cpu_count()), "expect twice the README's minutes" if cpu_count() < 2 else ""
+    )
 
 
 def look_at_memory() -> Iterator[Check]:
@@ -196,14 +220,21 @@ def look_at_memory() -> Iterator[Check]:
     limit = Path("/sys/fs/cgroup/memory.max")  # a container's, which psutil does not see
     limit = limit.read_text().strip() if limit.is_file() else "max"
     total, free = psutil.virtual_memory().total / 1e9, psutil.virtual_memory().available / 1e9
-    total, free = (min(size, float(limit) / 1e9) if limit != "max" else size for size in (total, free))
+    total, free = (
+        min(size, float(limit) / 1e9) if limit != "max" else size for size in (total, free)
+    )
     remedy = "" if free > MEMORY_GB else "close other programs; lesson 04 needs least"
     found = f"{free:.1f} of {total:.1f} GB free, {MEMORY_GB} wanted"
     yield Check("memory", found, remedy, BOTH if total < MEMORY_GB / 2 else ())
-    for place in (REPOSITORY, next(p for p in (cache_folder(), *cache_folder().parents) if p.exists())):
+    for place in (
+        REPOSITORY,
+        next(p for p in (cache_folder(), *cache_folder().parents) if p.exists()),
+    ):
         free = shutil.disk_usage(place).free / 1e9
         remedy = "" if free > DISK_GB else "free some space, or move the cache by LESSONS_CACHE"
-        yield Check("disk", f"{free:.0f} GB free at {place}", remedy, BOTH if free < DISK_GB / 3 else ())
+        yield Check(
+            "disk", f"{free:.0f} GB free at {place}", remedy, BOTH if free < DISK_GB / 3 else ()
+        )
 
 
 def look_at_gpu() -> Iterator[Check]:
@@ -215,7 +246,12 @@ def look_at_gpu() -> Iterator[Check]:
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     for device in devices:
         weights = torch.linspace(-1, 1, 4096, device=device)
-        error = (dequantize_4bit(*quantize_4bit(weights, quant_type="nf4")) - weights).abs().mean().item()
+        error = (
+            (dequantize_4bit(*quantize_4bit(weights, quant_type="nf4")) - weights)
+            .abs()
+            .mean()
+            .item()
+        )
         blocks = () if error < 0.1 else BOTH
         yield Check("4-bit", f"{device}: mean error {error:.3f}", SETUP if blocks else "", blocks)
     if "cuda" in devices:
@@ -233,12 +269,16 @@ def look_at_assets() -> Iterator[Check]:
     missing = [asset for name, asset in ASSETS.items() if not (cache_folder() / name).is_dir()]
     megabytes = sum(asset.sources[0].megabytes for asset in missing)
     names = ", ".join(asset.name for asset in missing)
-    found = f"missing: {names} ({megabytes:.0f} MB)" if missing else f"all {len(ASSETS)} in the cache"
+    found = (
+        f"missing: {names} ({megabytes:.0f} MB)" if missing else f"all {len(ASSETS)} in the cache"
+    )
     yield Check("assets", found, "make course, with a network, fetches them" if missing else "")
 
 
 def look_at_hub() -> Iterator[Check]:
-    """The Hugging Face Hub, which the gpu profile alone needs, and access to Llama-2 if there is a token."""
+    """The Hugging Face Hub, which the gpu profile alone needs, and access to Llama-2 if there is a
+    token.
+    """
     from huggingface_hub import auth_check, constants, get_token
     from huggingface_hub.errors import GatedRepoError
 
@@ -248,8 +288,13 @@ def look_at_hub() -> Iterator[Check]:
         if constants.HF_HUB_OFFLINE:
             raise OSError("HF_HUB_OFFLINE is set")
         urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
-    except (OSError, HTTPException, ValueError) as error:  # no network, a proxy, an address badly written
-        remedy = CERTIFICATE if "CERTIFICATE_VERIFY" in str(error) else "check network, proxy, HF_HUB_OFFLINE"
+    except (OSError, HTTPException, ValueError) as error:
+        # no network, a proxy, an address badly written
+        remedy = (
+            CERTIFICATE
+            if "CERTIFICATE_VERIFY" in str(error)
+            else "check network, proxy, HF_HUB_OFFLINE"
+        )
         yield Check("hub", f"not reached ({error})", remedy, ("gpu",))
         return
     try:
@@ -279,6 +324,13 @@ def look_at_jupyter() -> Iterator[Check]:
 
 
 LOOKS = (
-    *(look_at_python, look_at_home, look_at_packages, look_at_native_code, look_at_processor, look_at_memory),
+    *(
+        look_at_python,
+        look_at_home,
+        look_at_packages,
+        look_at_native_code,
+        look_at_processor,
+        look_at_memory,
+    ),
     *(look_at_gpu, look_at_assets, look_at_hub, look_at_jupyter),
 )

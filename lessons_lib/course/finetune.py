@@ -1,9 +1,9 @@
 """The command `finetune`: lesson 02 on a file of one's own, without a notebook.
 
-Contract: the notebook's own functions in its order. Options, file and the examples' lengths are checked
-before any weights are loaded. What an interrupted run has trained stays, and `--resume` goes on from it.
-Unchanged under `accelerate launch`, where the batch is shared out and the first process alone saves, asks
-and prints.
+Contract: the notebook's own functions in its order. Options, file and the examples' lengths are
+checked before any weights are loaded. What an interrupted run has trained stays, and `--resume`
+goes on from it. Unchanged under `accelerate launch`, where the batch is shared out and the first
+process alone saves, asks and prints.
 """
 
 import argparse
@@ -63,7 +63,9 @@ def run_finetune(options: argparse.Namespace) -> dict[str, Metric]:
     warmup = FACTS_SETTINGS["warmup"]
     settings = TrainSettings(options.learning_rate, 1, batch_size, options.seed, warmup=warmup)
     if state.is_main_process:
-        print(f"{name}: {len(facts)} facts, {len(rows)} rows; {choose_precision().reason}", flush=True)
+        print(
+            f"{name}: {len(facts)} facts, {len(rows)} rows; {choose_precision().reason}", flush=True
+        )
     result = train(
         model,
         rows,
@@ -80,12 +82,17 @@ def run_finetune(options: argparse.Namespace) -> dict[str, Metric]:
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
     print(
-        f"{result.seconds:.0f} s, {result.tokens_per_second:,.0f} tokens/s; adapter in {output}", flush=True
+        f"{result.seconds:.0f} s, {result.tokens_per_second:,.0f} tokens/s; adapter in {output}",
+        flush=True,
     )
     metrics = _examine(model, tokenizer, facts, phrasings, profile.encoder)
     licence = "that of the base model and of the data"
     write_card(
-        output, base=name, data=f"{len(facts)} facts of {options.data}", licence=licence, metrics=metrics
+        output,
+        base=name,
+        data=f"{len(facts)} facts of {options.data}",
+        licence=licence,
+        metrics=metrics,
     )
     for metric, value in metrics.items():
         print(f"  {metric:28} {value}  (n = {value.n})")
@@ -113,10 +120,14 @@ def _check_options(options: argparse.Namespace) -> None:
                 remedy=f"{least} or more.",
             )
     if options.seed > LARGEST_SEED:
-        raise SettingError(f"{options.seed} is too large.", where="--seed", remedy="a smaller number.")
+        raise SettingError(
+            f"{options.seed} is too large.", where="--seed", remedy="a smaller number."
+        )
     if not (math.isfinite(options.learning_rate) and options.learning_rate > 0):
         raise SettingError(
-            f"{options.learning_rate} is no learning rate.", where="--learning-rate", remedy="such as 0.001."
+            f"{options.learning_rate} is no learning rate.",
+            where="--learning-rate",
+            remedy="such as 0.001.",
         )
     if options.ask != replace_surrogates(options.ask):  # the shell's bytes were no text
         raise SettingError(
@@ -127,8 +138,8 @@ def _check_options(options: argparse.Namespace) -> None:
 
 
 def _choose_model(options: argparse.Namespace, profile: Profile) -> str:
-    """The decoder's name, or that of the open model in its stead. Raises SettingError where a folder is
-    meant and there is no model in it."""
+    """The decoder's name, or that of the open model in its stead. Raises SettingError where a
+    folder is meant and there is no model in it."""
     name = options.model or profile.decoder
     remedy = 'give a folder with config.json, a Hub name, or "packaged:SmolLM2-135M-Instruct".'
     path = _expand(name, "--model")
@@ -137,7 +148,9 @@ def _choose_model(options: argparse.Namespace, profile: Profile) -> str:
     if path.is_file():
         raise SettingError(f"{name} is a file.", where="--model", remedy=remedy)
     if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
-        raise SettingError(f"{name} is an adapter.", where="--model", remedy="give the model it belongs to.")
+        raise SettingError(
+            f"{name} is an adapter.", where="--model", remedy="give the model it belongs to."
+        )
     if path.is_dir() and not (path / "config.json").is_file():
         raise SettingError(f"{name} holds no config.json.", where="--model", remedy=remedy)
     is_path = name.startswith((".", "/")) or name.count("/") > 1 or "\\" in name
@@ -161,7 +174,9 @@ def _expand(path: str, option: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError as error:  # there is no such user
-        raise SettingError(f"{path}: {error}", where=option, remedy="write the path in full.") from error
+        raise SettingError(
+            f"{path}: {error}", where=option, remedy="write the path in full."
+        ) from error
 
 
 def _load_chat_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -181,7 +196,8 @@ def _load(name: str, options: argparse.Namespace) -> PreTrainedModel:
     if chosen:
         if options.quantize == "nf4":
             chosen["bnb_4bit_compute_dtype"] = choose_precision().torch_dtype
-        if os.environ.get("ACCELERATE_USE_FSDP") == "true":  # it shards tensors of one floating type only
+        # it shards tensors of one floating type only
+        if os.environ.get("ACCELERATE_USE_FSDP") == "true":
             chosen["bnb_4bit_quant_storage"] = arguments["dtype"] = torch.bfloat16
         arguments["quantization_config"] = BitsAndBytesConfig(**chosen)
     model, _ = load_decoder(name, **arguments)
@@ -198,7 +214,9 @@ def _examine(
     phrasings: data.Phrasings,
     encoder: str,
 ) -> dict[str, Metric]:
-    """The metrics of the model without ("base") and with its adapter ("lora") on the facts it was taught."""
+    """The metrics of the model without ("base") and with its adapter ("lora") on the facts it was
+    taught.
+    """
     try:
         groups = evaluation.split_terms(facts, {"trained": ASKED}, seed=0)
     except DataError as error:

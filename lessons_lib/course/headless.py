@@ -1,8 +1,9 @@
-"""Runs a notebook's cells in a kernel without a browser, and notices a kernel that has fallen silent.
+"""Runs a notebook's cells in a kernel without a browser, and notices a kernel that has fallen
+silent.
 
-Contract: a cell may compute for hours; a run ends early only where the kernel has died, or where nothing
-more can come from it. It says on one line of the terminal which cell runs, for how long, and what that cell
-last printed. It writes no files.
+Contract: a cell may compute for hours; a run ends early only where the kernel has died, or where
+nothing more can come from it. It says on one line of the terminal which cell runs, for how long,
+and what that cell last printed. It writes no files.
 """
 
 import asyncio
@@ -26,7 +27,8 @@ from traitlets import Type
 from lessons_lib.progress import StatusLine
 
 LOOK_AGAIN = 1.0  # seconds after which a channel is looked at, whether or not it has called
-IDLE_LIMIT = 60.0  # seconds that the reply of a cell may take once the kernel says that it is done
+# seconds that the reply of a cell may take once the kernel says that it is done
+IDLE_LIMIT = 60.0
 SILENT_LIMIT = 600.0  # seconds in which the kernel must have printed or computed something
 SILENT_SHARE = 0.005  # of one core: a waiting kernel's own housekeeping takes a tenth of that
 DRAWN_BAR = re.compile(r"\s+\d+% \|[^|]*\|(?= )")
@@ -34,15 +36,17 @@ CONTROL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class SilentKernelError(Exception):
-    """Nothing more will come from the kernel, although it is alive; the message says what was seen."""
+    """Nothing more will come from the kernel, although it is alive; the message says what was
+    seen.
+    """
 
 
 class PatientChannel(AsyncZMQSocketChannel):
     """A channel to the kernel that does not rely on being called.
 
-    The socket's file descriptor wakes the reader once for all that has arrived. Whoever touches the socket in
-    between takes that call away from the reader, who would wait for ever beside a message (nbclient's issue
-    312). So the socket itself is looked at again every LOOK_AGAIN seconds.
+    The socket's file descriptor wakes the reader once for all that has arrived. Whoever touches the
+    socket in between takes that call away from the reader, who would wait for ever beside a message
+    (nbclient's issue 312). So the socket itself is looked at again every LOOK_AGAIN seconds.
     """
 
     async def get_msg(self, timeout: float | None = None) -> dict:
@@ -70,8 +74,9 @@ class PatientKernelManager(AsyncKernelManager):
 class HeadlessClient(NotebookClient):
     """Executes a notebook in place, as nbclient does.
 
-    Raises CellExecutionError for a failing cell, DeadKernelError, SilentKernelError, and KeyboardInterrupt
-    where the run is interrupted. `running` is the number of the cell that was run last, from 0.
+    Raises CellExecutionError for a failing cell, DeadKernelError, SilentKernelError, and
+    KeyboardInterrupt where the run is interrupted. `running` is the number of the cell that was run
+    last, from 0.
     """
 
     kernel_manager_class = Type(PatientKernelManager)
@@ -99,13 +104,17 @@ class HeadlessClient(NotebookClient):
     def on_comm_open_jupyter_widget(self, msg: dict) -> None:
         """Keeps a widget's state, as nbclient does, and never answers the widget.
 
-        nbclient would answer an Output widget on the shell socket while it waits at that socket for the
-        cell's reply, and could then miss the reply (see PatientChannel). What is shown inside a widget
-        becomes an ordinary output of the cell, so pages have it.
+        nbclient would answer an Output widget on the shell socket while it waits at that socket for
+        the cell's reply, and could then miss the reply (see PatientChannel). What is shown inside a
+        widget becomes an ordinary output of the cell, so pages have it.
         """
 
-    def process_message(self, msg: dict, cell: NotebookNode, cell_index: int) -> NotebookNode | None:
-        """Takes one message of the running cell in, and remembers when it came and what it printed."""
+    def process_message(
+        self, msg: dict, cell: NotebookNode, cell_index: int
+    ) -> NotebookNode | None:
+        """Takes one message of the running cell in, and remembers when it came and what it
+        printed.
+        """
         self.heard_at = time.monotonic()
         if msg["msg_type"] == "stream":
             self.printed = read_last_line(msg["content"]["text"]) or self.printed
@@ -115,7 +124,9 @@ class HeadlessClient(NotebookClient):
 
     @property
     def exit_status(self) -> int | None:
-        """What the kernel's process ended with, negative for a signal; None where it runs or never ran."""
+        """What the kernel's process ended with, negative for a signal; None where it runs or never
+        ran.
+        """
         return self.process.poll() if self.process is not None else None
 
     async def async_start_new_kernel(self, **options: object) -> None:
@@ -127,7 +138,8 @@ class HeadlessClient(NotebookClient):
         """Waits until the kernel answers; DeadKernelError where it dies before."""
         try:
             return await super().async_start_new_kernel_client()
-        except RuntimeError as error:  # nbclient has ended the kernel, and would do so again at exit
+        except RuntimeError as error:
+            # nbclient has ended the kernel, and would do so again at exit
             atexit.unregister(self._cleanup_kernel)
             raise DeadKernelError(str(error)) from error
 
@@ -149,7 +161,8 @@ class HeadlessClient(NotebookClient):
                 await watch  # raises what it saw
             return await execution
         finally:
-            for task in asyncio.all_tasks() - tasks_before:  # nbclient's own too, where it was cut short
+            # nbclient's own too, where it was cut short
+            for task in asyncio.all_tasks() - tasks_before:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await task
@@ -166,7 +179,9 @@ class HeadlessClient(NotebookClient):
             self.line.close()
 
     def _cancel_when_interrupted(self, execution: asyncio.Task) -> None:
-        """Ends the cell at Ctrl-C; nbclient's own handler ends the kernel a second time, and stumbles."""
+        """Ends the cell at Ctrl-C; nbclient's own handler ends the kernel a second time, and
+        stumbles.
+        """
 
         def interrupt() -> None:
             """Remembers that it was the reader who ended the cell."""
@@ -174,11 +189,14 @@ class HeadlessClient(NotebookClient):
             execution.cancel()
 
         for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows; not the main thread
+            # Windows; not the main thread
+            with contextlib.suppress(NotImplementedError, RuntimeError):
                 asyncio.get_running_loop().add_signal_handler(number, interrupt)
 
     async def _watch(self) -> None:
-        """Shows that the cell lives, once a second; raises SilentKernelError where it no longer does."""
+        """Shows that the cell lives, once a second; raises SilentKernelError where it no longer
+        does.
+        """
         window_start = time.monotonic()
         computed = self._read_cpu_seconds()
         while True:
@@ -187,7 +205,8 @@ class HeadlessClient(NotebookClient):
             now = time.monotonic()
             if self.idle_since is not None and now - self.idle_since > IDLE_LIMIT:
                 raise SilentKernelError(
-                    f"the kernel has finished the cell and sent no reply in {IDLE_LIMIT:.0f} seconds"
+                    f"the kernel has finished the cell and sent no reply in {IDLE_LIMIT:.0f} "
+                    f"seconds"
                 )
             if now - window_start < SILENT_LIMIT:
                 continue
@@ -195,7 +214,8 @@ class HeadlessClient(NotebookClient):
             is_idle = seconds - computed < SILENT_SHARE * (now - window_start)
             if is_idle and self.heard_at < window_start:
                 raise SilentKernelError(
-                    f"the kernel has printed and computed nothing in {SILENT_LIMIT / 60:.0f} minutes"
+                    f"the kernel has printed and computed nothing in {SILENT_LIMIT / 60:.0f} "
+                    f"minutes"
                 )
             window_start = now
             computed = seconds
@@ -217,11 +237,11 @@ class HeadlessClient(NotebookClient):
 
 
 def read_last_line(text: str) -> str:
-    """The last line of printed text that is not blank, as a terminal would show it; of a progress bar its
-    numbers alone, which fit on a line of 80 columns.
+    """The last line of printed text that is not blank, as a terminal would show it; of a progress
+    bar its numbers alone, which fit on a line of 80 columns.
 
-    >>> read_last_line("train:  10% |━   | 1/10 [00:01<00:09]\\rtrain:  20% |━━  | 2/10 [00:02<00:08]")
-    'train: 2/10 [00:02<00:08]'
+    >>> read_last_line("train:  10% |━  | 1/9 [00:01<00:08]\\rtrain:  20% |━━  | 2/9 [00:02<00:07]")
+    'train: 2/9 [00:02<00:07]'
     """
     lines = [line.strip() for line in re.split(r"[\r\n]", CONTROL_CODES.sub("", text))]
     last = next((line for line in reversed(lines) if line), "")

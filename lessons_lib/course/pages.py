@@ -1,7 +1,7 @@
 """HTML pages of executed lessons, and the index page that lists them.
 
-Contract: pages stand alone (nothing is loaded from the network) and carry every figure's alt text, which
-nbconvert's own template leaves out.
+Contract: pages stand alone (nothing is loaded from the network) and carry every figure's alt text,
+which nbconvert's own template leaves out.
 """
 
 import re
@@ -17,7 +17,9 @@ from lessons_lib.paths import NOTEBOOKS
 
 
 def write_page(notebook: NotebookNode, path: Path) -> None:
-    """Writes an executed notebook as a page of its own, with links to the glossary's page beside it."""
+    """Writes an executed notebook as a page of its own, with links to the glossary's page beside
+    it.
+    """
     path.write_text(_render_page(notebook), encoding="utf-8")
 
 
@@ -47,13 +49,19 @@ def write_glossary(folder: Path) -> None:
 
 
 def slugify(heading: str) -> str:
-    """A heading's anchor, as code hosts write it: lower case, hyphens for spaces, no other signs."""
+    """A heading's anchor, as code hosts write it: lower case, hyphens for spaces, no other
+    signs.
+    """
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 def read_title(notebook: NotebookNode) -> str:
     """The lesson's first heading."""
-    return next(c.source for c in notebook.cells if c.cell_type == "markdown").splitlines()[0].lstrip("# ")
+    return (
+        next(c.source for c in notebook.cells if c.cell_type == "markdown")
+        .splitlines()[0]
+        .lstrip("# ")
+    )
 
 
 def write_index(rows: list[dict[str, str]], folder: Path, profile: str) -> None:
@@ -61,7 +69,8 @@ def write_index(rows: list[dict[str, str]], folder: Path, profile: str) -> None:
     lines = [f"# Fine-tuning lessons\n\nExecuted on this machine in the {profile} profile.\n"]
     lines += ["| lesson | result | seconds | peak memory |", "|---|---|---|---|"]
     lines += [
-        f"| [{r['lesson']}]({r['lesson']}.html) | {r['headline']} | {r['seconds']} | {r['memory']} |"
+        f"| [{r['lesson']}]({r['lesson']}.html) | {r['headline']} | {r['seconds']} | "
+        f"{r['memory']} |"
         for r in rows
     ]
     lines += ["\nThe words of the field: [glossary](glossary.html)."]

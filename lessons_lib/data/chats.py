@@ -1,8 +1,8 @@
 """Conversations in the forms that chat data come in, brought to one: turns of (role, content).
 
 Contract: turns are a system message, if there is one, then user and assistant by turns, and the
-assistant's answer comes last. Anything else is refused with the message's number and a remedy; nothing
-is reordered, joined or cut. Errors name no file: whoever reads the file adds the row.
+assistant's answer comes last. Anything else is refused with the message's number and a remedy;
+nothing is reordered, joined or cut. Errors name no file: whoever reads the file adds the row.
 """
 
 import json
@@ -47,7 +47,14 @@ CONTROL_MARKS = (
     "<end_of_turn>",
 )
 # Marks that people write too, so they count only where a whole conversation stands in one text.
-PLAIN_MARKS = ("### Instruction:", "### Response:", "### Human:", "### Assistant:", "USER:", "ASSISTANT:")
+PLAIN_MARKS = (
+    "### Instruction:",
+    "### Response:",
+    "### Human:",
+    "### Assistant:",
+    "USER:",
+    "ASSISTANT:",
+)
 UNRENDERED = 'give the bare turns: {"messages": [{"role": "user", "content": …}, …]}.'
 TWO_FIELDS = "give question and answer in two fields, called question and answer."
 SYSTEM_BLOCK = re.compile(r"<<SYS>>(.*?)<</SYS>>", re.DOTALL)
@@ -92,7 +99,9 @@ def _parse_messages(text: str) -> object:
 
 def _read_message(message: object, number: int) -> tuple[str, str]:
     if not isinstance(message, dict):
-        raise DataError(f"message {number} is {show(message)}.", remedy='{"role": …, "content": …}.')
+        raise DataError(
+            f"message {number} is {show(message)}.", remedy='{"role": …, "content": …}.'
+        )
     fields = {str(name).strip().lower(): value for name, value in message.items()}
     filled = {name: value for name, value in fields.items() if not is_missing(value)}
     role = next((filled[name] for name in ROLE_FIELDS if name in filled), None)
@@ -108,7 +117,9 @@ def _read_role(role: object, number: int) -> str:
     if name in TOOLS:
         raise _refuse_tools(f"message {number} is a tool's ({show(role)}).")
     if name not in ROLES:
-        raise DataError(f"message {number}: role {show(role)}.", remedy="one of system, user, assistant.")
+        raise DataError(
+            f"message {number}: role {show(role)}.", remedy="one of system, user, assistant."
+        )
     return ROLES[name]
 
 
@@ -161,11 +172,11 @@ def check_order(turns: Turns) -> None:
 
 
 def read_rendered(text: object) -> Turns:
-    """The turns of a conversation rendered for Llama-2: `[INST] question [/INST] answer`, repeated; a
-    `<<SYS>>` block in the first question is the system message.
+    """The turns of a conversation rendered for Llama-2: `[INST] question [/INST] answer`, repeated;
+    a `<<SYS>>` block in the first question is the system message.
 
-    Raises DataError for what other chat templates write and for a text that is no conversation, EmptyText
-    where nothing stands.
+    Raises DataError for what other chat templates write and for a text that is no conversation,
+    EmptyText where nothing stands.
 
     >>> read_rendered("<s>[INST] Why? [/INST] So. </s>")
     (('user', 'Why?'), ('assistant', 'So.'))
@@ -177,11 +188,15 @@ def read_rendered(text: object) -> Turns:
     if "[INST]" not in text:
         marks = [mark for mark in (*CONTROL_MARKS, *PLAIN_MARKS) if mark in text]
         if marks:
-            raise DataError(f"the text is rendered for another model ({marks[0]}).", remedy=UNRENDERED)
+            raise DataError(
+                f"the text is rendered for another model ({marks[0]}).", remedy=UNRENDERED
+            )
         raise DataError("a text alone has no answer.", remedy=TWO_FIELDS)
     before, *exchanges = text.replace("<s>", " ").replace("</s>", " ").split("[INST]")
     if before.strip():
-        raise DataError(f"{show(before.strip())} stands before the first [INST].", remedy=UNRENDERED)
+        raise DataError(
+            f"{show(before.strip())} stands before the first [INST].", remedy=UNRENDERED
+        )
     turns = []
     for number, exchange in enumerate(exchanges, 1):
         if exchange.count("[/INST]") != 1:
@@ -200,13 +215,15 @@ def read_rendered(text: object) -> Turns:
 def read_field(value: object, name: str) -> str:
     """A field's text, stripped, halves of surrogate pairs replaced by U+FFFD.
 
-    Raises EmptyText where nothing stands there (also NaN and "nan", as pandas writes it), and DataError
-    for another type or for the marks of a chat template.
+    Raises EmptyText where nothing stands there (also NaN and "nan", as pandas writes it), and
+    DataError for another type or for the marks of a chat template.
     """
     if is_missing(value):
         raise EmptyText(f"{name} is empty.", remedy="fill it in or delete the row.")
     if not isinstance(value, str):
-        raise DataError(f"{name} is {show(value)}, not a text.", remedy="write it as a text, in quotes.")
+        raise DataError(
+            f"{name} is {show(value)}, not a text.", remedy="write it as a text, in quotes."
+        )
     marks = [mark for mark in CONTROL_MARKS if mark in value]
     if marks:
         raise DataError(f"{name} holds a chat template's mark ({marks[0]}).", remedy=UNRENDERED)
@@ -221,6 +238,6 @@ def is_missing(value: object) -> bool:
 
 
 def replace_surrogates(text: str) -> str:
-    """`text` with U+FFFD for halves of surrogate pairs, which UTF-8 and tokenizers refuse; whole pairs
-    become their character."""
+    """`text` with U+FFFD for halves of surrogate pairs, which UTF-8 and tokenizers refuse; whole
+    pairs become their character."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

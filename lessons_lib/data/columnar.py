@@ -1,7 +1,7 @@
 """Parquet and Arrow files, and folders that `Dataset.save_to_disk` wrote.
 
-Contract: labels that a file names (ClassLabel) come as these names; −1, with which publishers keep a label
-secret, comes as a missing one.
+Contract: labels that a file names (ClassLabel) come as these names; −1, with which publishers keep
+a label secret, comes as a missing one.
 """
 
 from pathlib import Path
@@ -43,7 +43,9 @@ def is_saved_dataset(folder: Path) -> bool:
 
 
 def read_saved_dataset(folder: Path) -> dict[str, Rows]:
-    """The rows of each split of a folder that `save_to_disk` wrote; one split called "" if it has none."""
+    """The rows of each split of a folder that `save_to_disk` wrote; one split called "" if it has
+    none.
+    """
     where = show_path(folder)
     try:
         saved = load_from_disk(str(folder))
@@ -62,7 +64,9 @@ def read_dataset(dataset: Dataset, where: str) -> Rows:
     return _to_rows(table, where, ["saved data set"], dataset.features)
 
 
-def _to_rows(table: pyarrow.Table, where: str, notes: list[str], features: Features | None = None) -> Rows:
+def _to_rows(
+    table: pyarrow.Table, where: str, notes: list[str], features: Features | None = None
+) -> Rows:
     features = features or _read_features(table)
     objects = table.to_pylist()
     for name, feature in features.items():

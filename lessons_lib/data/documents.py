@@ -1,8 +1,9 @@
 """Documents of a reader's own, for searching: a file, or a folder of them, as named texts.
 
 Contract: every file of a folder is read, or counted among those left out with the reason; one bad
-file never stops the others, and what was understood is printed. A file that is given by itself is read,
-or refused with a DataError. Texts and names hold no halves of surrogate pairs. Nothing is cut here.
+file never stops the others, and what was understood is printed. A file that is given by itself is
+read, or refused with a DataError. Texts and names hold no halves of surrogate pairs. Nothing is cut
+here.
 """
 
 import textwrap
@@ -43,14 +44,14 @@ def list_passages(dialogs: Iterable[facts.Dialog]) -> list[Passage]:
 def read_documents(source: str | Path) -> list[Passage]:
     """The texts of a file or of all files of a folder, in the order of their paths.
 
-    A document is a passage, named after its place in the folder; of a file of facts each fact is one.
-    Files of a folder that cannot be read are left out, and a line says which and why:
+    A document is a passage, named after its place in the folder; of a file of facts each fact is
+    one. Files of a folder that cannot be read are left out, and a line says which and why:
 
         club: 4 files read (2 .md, 1 .docx, 1 .pdf)
            left out: 3 .png; scan.pdf (no text inside); 12 hidden
 
-    Raises DataError, with the remedy, for a file given by itself that cannot be read, for a path that
-    is not there, and for a folder of which nothing can be read.
+    Raises DataError, with the remedy, for a file given by itself that cannot be read, for a path
+    that is not there, and for a folder of which nothing can be read.
     """
     root = open_path(source)
     if root.is_dir():
@@ -62,7 +63,9 @@ def read_documents(source: str | Path) -> list[Passage]:
 
 
 def _read_file(path: Path, name: str) -> tuple[list[Passage], str]:
-    """The facts or the text of a file, and what is to be said of how it was read. Raises DataError."""
+    """The facts or the text of a file, and what is to be said of how it was read. Raises
+    DataError.
+    """
     if formats.find_ending(path) in TABLE_ENDINGS:
         return list_passages(facts.read_dialogs(path)), ""
     text = formats.read_document(path)
@@ -78,8 +81,8 @@ class _Report:
     """What became of a folder's files.
 
     read: files by their endings. unread: files of endings that are not read. refused: by other
-    endings and by reasons, the files' names. skipped: files that are nobody's data, in words. notes:
-    names of files that were read, and what a reader should know of how.
+    endings and by reasons, the files' names. skipped: files that are nobody's data, in words.
+    notes: names of files that were read, and what a reader should know of how.
     """
 
     read: Counter = field(default_factory=Counter)

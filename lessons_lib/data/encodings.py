@@ -1,12 +1,14 @@
 """Bytes to text: which encoding a file has, and how sure that is.
 
-Contract: text comes back as it was written, or with its unreadable places replaced by U+FFFD and counted,
-or the file is refused. UTF-8, and UTF-16 and UTF-32 with or without their mark, are recognised by their
-form. Older encodings are taken only where they make ordinary words of every byte, and `Text.notes` says so.
+Contract: text comes back as it was written, or with its unreadable places replaced by U+FFFD and
+counted, or the file is refused. UTF-8, and UTF-16 and UTF-32 with or without their mark, are
+recognised by their form. Older encodings are taken only where they make ordinary words of every
+byte, and `Text.notes` says so.
 
-charset-normalizer was tried on 62 short samples in 19 encodings: it gave wrong text for 18 of them, mostly
-with its best score (Chinese hotel reviews became Korean, Cyrillic became Japanese). A file that is read
-wrongly in silence is worse than one that is refused, so a few strict rules stand here instead.
+charset-normalizer was tried on 62 short samples in 19 encodings: it gave wrong text for 18 of them,
+mostly with its best score (Chinese hotel reviews became Korean, Cyrillic became Japanese). A file
+that is read wrongly in silence is worse than one that is refused, so a few strict rules stand here
+instead.
 """
 
 import codecs
@@ -130,13 +132,18 @@ def _reads_as_text(raw: bytes, codec: str) -> bool:
     return odd <= max(1, len(text) // 100) and bool(re.search("[ \t\r\n]", text))
 
 
-# One character of UTF-8 beyond ASCII; then half a surrogate pair, as some programs wrote it into UTF-8.
-UTF8_CHARACTER = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+# One character of UTF-8 beyond ASCII; then half a surrogate pair, as some programs wrote it into
+# UTF-8.
+UTF8_CHARACTER = re.compile(
+    rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
+)
 HALF_PAIR = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 
 
 def _decode_damaged_or_older(raw: bytes, where: str) -> Text:
-    """Damaged UTF-8 where four of five characters beyond ASCII are sound, else an older encoding."""
+    """Damaged UTF-8 where four of five characters beyond ASCII are sound, else an older
+    encoding.
+    """
     halves = len(HALF_PAIR.findall(raw))
     mended = HALF_PAIR.sub(UNREADABLE.encode(), raw)
     text = mended.decode("utf-8", errors="replace")
@@ -159,7 +166,8 @@ def _decode_damaged_or_older(raw: bytes, where: str) -> Text:
 
 # --- older encodings ------------------------------------------------------------------------------
 
-FEW, SOME = 6, 24  # bytes beyond ASCII: fewer are too little to tell the rarer encodings from each other
+# bytes beyond ASCII: fewer are too little to tell the rarer encodings from each other
+FEW, SOME = 6, 24
 WESTERN = {
     "French": "àâæçéèêëîïôœùûü",
     "German": "äöüßéèà",
@@ -192,8 +200,8 @@ EAST_ASIAN_SIGNS = re.compile("[\u3000-\u303f\uff00-\uff65\uffe0-\uffe6‐-…×
 def _find_older(raw: bytes) -> tuple[str, str] | None:
     """Codec and name of the one older encoding that makes ordinary words of the file.
 
-    Windows-1252 goes first, as by far the most common one. Of the others exactly one may fit, or all that
-    fit must give the same text.
+    Windows-1252 goes first, as by far the most common one. Of the others exactly one may fit, or
+    all that fit must give the same text.
     """
     sample = _sample_beyond_ascii(raw)
     if _fits(sample, "cp1252", _is_western) and not _is_rather_central(sample):
@@ -207,7 +215,9 @@ def _find_older(raw: bytes) -> tuple[str, str] | None:
 
 
 def _is_rather_central(sample: bytes) -> bool:
-    """Whether Windows-1252 gives letters of no one language, but Windows-1250 does: "õrülten", "őrülten"."""
+    """Whether Windows-1252 gives letters of no one language, but Windows-1250 does: "õrülten",
+    "őrülten".
+    """
     western = sample.decode("cp1252", errors="replace")
     if any(_is_latin(western, letters) for letters in WESTERN.values()):
         return False
@@ -229,7 +239,9 @@ def _fits(sample: bytes, codec: str, is_ordinary: Callable[[str], bool]) -> bool
 
 
 def _is_latin(text: str, letters: str) -> bool:
-    """Whether all letters beyond ASCII are among `letters`, at ordinary places of ordinary words."""
+    """Whether all letters beyond ASCII are among `letters`, at ordinary places of ordinary
+    words.
+    """
     allowed = set(letters + letters.upper() + SIGNS)
     if any(char not in allowed for char in text if char > "\x7f"):
         return False
@@ -249,7 +261,9 @@ def _is_latin(text: str, letters: str) -> bool:
 
 
 def _has_usual_case(word: str) -> bool:
-    """lower, Title or UPPER; also two such parts, as in McDonald, where the accents are lower case."""
+    """lower, Title or UPPER; also two such parts, as in McDonald, where the accents are lower
+    case.
+    """
     if word.islower() or word.isupper() or word.istitle() or word[1:].islower():
         return True
     return not any(char > "\x7f" and char.isupper() for char in word[1:])
@@ -268,7 +282,9 @@ def _is_turkish(text: str) -> bool:
 
 
 def _is_cased(text: str, script: str, commonest: str) -> bool:
-    """Words mostly in lower case, with capitals at their start; the commonest letters are common."""
+    """Words mostly in lower case, with capitals at their start; the commonest letters are
+    common.
+    """
     if _has_foreign_letters(text, script):
         return False
     words = re.findall(f"{script}+", text)
@@ -311,7 +327,9 @@ def _is_hebrew(text: str) -> bool:
 
 
 def _is_arabic(text: str) -> bool:
-    """Arabic or Persian: most of it in letters, and the article or the commonest letter is there."""
+    """Arabic or Persian: most of it in letters, and the article or the commonest letter is
+    there.
+    """
     if _has_foreign_letters(text, "[\u060c-\u06d5]"):
         return False
     letters = re.findall("[\u0621-\u06d5]", text)
@@ -337,7 +355,8 @@ def _east_asian(text: str) -> str:
 
 
 def _is_chinese(text: str, codec: str, first: int, last: int) -> bool:
-    """Chinese characters of which nine in ten are among the encoding's common half, `first` to `last`.
+    """Chinese characters of which nine in ten are among the encoding's common half, `first` to
+    `last`.
 
     Korean bytes also stand in that half, but never beyond 0xC8: some of the Chinese must.
     """
@@ -370,7 +389,9 @@ def _is_japanese(text: str) -> bool:
 
 
 def _is_korean(text: str) -> bool:
-    """Korean: nine in ten are the 2,350 usual syllables, kept under 0xB0 to 0xC8 and 0xA1 to 0xFE."""
+    """Korean: nine in ten are the 2,350 usual syllables, kept under 0xB0 to 0xC8 and 0xA1 to
+    0xFE.
+    """
     characters = _east_asian(text)
     if not re.fullmatch("[\uac00-\ud7a3\u3131-\u3163]+", characters):
         return False
@@ -379,7 +400,8 @@ def _is_korean(text: str) -> bool:
     return usual >= 0.9 * len(codes)
 
 
-OLDER = (  # codec, name, whether a text that it gives is an ordinary one, and the fewest bytes to tell by
+# codec, name, whether a text that it gives is an ordinary one, and the fewest bytes to tell by
+OLDER = (
     ("mac_roman", "Mac Roman", _is_western, FEW),
     ("cp850", "DOS (code page 850)", _is_western, FEW),
     ("cp1250", "Windows-1250", _is_central, FEW),

@@ -1,9 +1,9 @@
 """Questions with their answers, read from a file of the reader's own.
 
-Contract: every example of a file is read as it stands. A row with an empty question or answer teaches
-nothing and is left out aloud; for anything else that cannot be read the whole file is refused, with one
-error that names the bad rows. What was understood of the file is printed. Nothing is rendered or
-tokenized here.
+Contract: every example of a file is read as it stands. A row with an empty question or answer
+teaches nothing and is left out aloud; for anything else that cannot be read the whole file is
+refused, with one error that names the bad rows. What was understood of the file is printed. Nothing
+is rendered or tokenized here.
 """
 
 import functools
@@ -14,11 +14,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lessons_lib.data.chats import EmptyText, Turns, is_missing, read_field, read_messages, read_rendered
+from lessons_lib.data.chats import (
+    EmptyText,
+    Turns,
+    is_missing,
+    read_field,
+    read_messages,
+    read_rendered,
+)
 from lessons_lib.data.columnar import is_saved_dataset
 from lessons_lib.data.encodings import count
 from lessons_lib.data.files import Rows, list_files, open_path, read_rows, refuse_rows
-from lessons_lib.data.rows import read_without_header, show, show_names, show_path, show_places, show_text
+from lessons_lib.data.rows import (
+    read_without_header,
+    show,
+    show_names,
+    show_path,
+    show_places,
+    show_text,
+)
 from lessons_lib.errors import DataError
 from lessons_lib.paths import SAMPLES
 
@@ -61,8 +75,8 @@ SHOWN_EXAMPLE = 60  # characters of a printed question or answer
 class Dialog:
     """What was said, as (role, content), up to and with the answer to learn.
 
-    term: what the question is about, where the source says so. place: where the example stands, such as
-    "facts.csv, line 7"; it does not count when examples are compared.
+    term: what the question is about, where the source says so. place: where the example stands,
+    such as "facts.csv, line 7"; it does not count when examples are compared.
     """
 
     turns: Turns
@@ -90,13 +104,14 @@ def read_dialogs(source: str | Path, *, quiet: bool = False) -> list[Dialog]:
     """The examples of a file: JSON, JSON lines, CSV, TSV or Parquet.
 
     Its rows have `term` and `definition`, `question` and `answer`, `prompt` and `response`,
-    `instruction` (perhaps `input` or `context`) and `output`, chat `messages`, of which every answer
-    becomes an example, ShareGPT's `conversations`, SQuAD's `paragraphs`, or a `text` rendered for
-    Llama-2. Capitals and spaces around names do not count; more names are in `PAIRS` and below it.
+    `instruction` (perhaps `input` or `context`) and `output`, chat `messages`, of which every
+    answer becomes an example, ShareGPT's `conversations`, SQuAD's `paragraphs`, or a `text`
+    rendered for Llama-2. Capitals and spaces around names do not count; more names are in `PAIRS`
+    and below it.
 
-    A row with an empty question or answer is left out. If any other row cannot be read, DataError names
-    file, rows and remedy. What was understood and left out, duplicates and contradictions are printed,
-    but not where `quiet`, nor of the course's own samples.
+    A row with an empty question or answer is left out. If any other row cannot be read, DataError
+    names file, rows and remedy. What was understood and left out, duplicates and contradictions are
+    printed, but not where `quiet`, nor of the course's own samples.
     """
     path = _find_file(source)
     rows = _split_articles(_name_columns(read_rows(path)))
@@ -129,13 +144,15 @@ def read_dialogs(source: str | Path, *, quiet: bool = False) -> list[Dialog]:
 
 
 def _find_file(source: str | Path) -> Path:
-    """The path of a file, or of a folder that `save_to_disk` wrote. Raises DataError for other folders,
-    and for what is not there."""
+    """The path of a file, or of a folder that `save_to_disk` wrote. Raises DataError for other
+    folders, and for what is not there."""
     path = open_path(source)
     if not path.is_dir() or is_saved_dataset(path):
         return path
     files = [file for file in list_files(path).files if file.suffix.lower() in ENDINGS]
-    remedy = f"give one of its files, such as {show_path(files[0])}." if files else f"give {READABLE}."
+    remedy = (
+        f"give one of its files, such as {show_path(files[0])}." if files else f"give {READABLE}."
+    )
     raise DataError("is a folder.", where=show_path(path), remedy=remedy)
 
 
@@ -180,9 +197,9 @@ def _split_article(row: object, place: str) -> Iterator[tuple[dict, str]]:
 class _Form:
     """Which of a row's fields mean what.
 
-    kind: "term", "question", "chat" or "rendered". answer: the field that holds it, or the whole chat.
-    question, system: a field's name, or None. inputs: fields that stand after the question. unread: all
-    others.
+    kind: "term", "question", "chat" or "rendered". answer: the field that holds it, or the whole
+    chat. question, system: a field's name, or None. inputs: fields that stand after the question.
+    unread: all others.
     """
 
     kind: str
@@ -208,8 +225,8 @@ class _Form:
 
 
 def _choose_form(row: dict) -> _Form:
-    """Which of a row's fields mean what. Where a file has fields of several kinds, those count that are
-    filled in this row."""
+    """Which of a row's fields mean what. Where a file has fields of several kinds, those count that
+    are filled in this row."""
     form = _match_fields(tuple(row))
     if not is_missing(row[form.answer]):
         return form
@@ -246,7 +263,9 @@ def _match_fields(fields: tuple[str, ...]) -> _Form:
 
 
 def _normalise_names(fields: tuple[str, ...]) -> dict[str, str]:
-    """The file's own field name by its usual one: without capitals, spaces around it, or a plural's s."""
+    """The file's own field name by its usual one: without capitals, spaces around it, or a plural's
+    s.
+    """
     names: dict[str, str] = {}
     for field_name in fields:
         name = "_".join(str(field_name).strip().lower().split())
@@ -311,7 +330,8 @@ def _read_turns(row: dict, form: _Form) -> Turns:
     if form.kind == "rendered":
         return read_rendered(answer)
     question = row[form.question]
-    if isinstance(question, list) and isinstance(answer, list):  # both are messages, as TRL has them
+    # both are messages, as TRL has them
+    if isinstance(question, list) and isinstance(answer, list):
         return read_messages([*question, *answer])
     parts = [read_field(question, form.question)]
     parts += [_read_optional(row[name], name) for name in form.inputs]
@@ -343,7 +363,8 @@ def _parse_answers(text: str) -> object:
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"the answers are written as Python shows them: {show(text)}.",
-            remedy='save as JSON lines: frame.to_json("facts.jsonl", orient="records", lines=True).',
+            remedy='save as JSON lines: frame.to_json("facts.jsonl", orient="records", '
+            "lines=True).",
         ) from error
 
 
@@ -361,9 +382,9 @@ def _read_optional(value: object, name: str) -> str:
 class _Report:
     """What was understood of a file, row by row.
 
-    forms: how many examples each understanding gave. unread: fields that were not read. several: how many
-    rows have more than one answer. empty: places of rows that are left out. problems: places and errors of
-    rows that cannot be read.
+    forms: how many examples each understanding gave. unread: fields that were not read. several:
+    how many rows have more than one answer. empty: places of rows that are left out. problems:
+    places and errors of rows that cannot be read.
     """
 
     forms: Counter = field(default_factory=Counter)
@@ -386,7 +407,8 @@ class _Report:
         remedies = list(dict.fromkeys(problem.remedy for _, problem in self.problems))
         reasons = {problem.what for _, problem in self.problems}
         place, problem = self.problems[0]
-        if len(reasons) == 1 and len(self.problems) == rows > 1:  # no row is at fault, but the whole file
+        # no row is at fault, but the whole file
+        if len(reasons) == 1 and len(self.problems) == rows > 1:
             place = show_path(path)
         elif len(self.problems) > 1:
             lines = [(place, problem.what) for place, problem in self.problems]
@@ -405,7 +427,9 @@ class _Report:
             print(f"   {count(self.several, 'row')} with several answers: the first is taken")
         if self.empty:
             places = show_places(self.empty, path)
-            print(f"   {count(len(self.empty), 'row')} without question or answer left out: {places}")
+            print(
+                f"   {count(len(self.empty), 'row')} without question or answer left out: {places}"
+            )
         _show_repetitions(dialogs)
 
 
@@ -420,4 +444,7 @@ def _show_repetitions(dialogs: list[Dialog]) -> None:
     differing = [turns[-1][1] for turns, texts in answers.items() if len(texts) > 1]
     if differing:
         questions = count(len(differing), "question")
-        print(f"   {questions} with answers that differ, such as {show_text(differing[0])}; all are taught")
+        print(
+            f"   {questions} with answers that differ, such as {show_text(differing[0])}; all are "
+            f"taught"
+        )

@@ -1,8 +1,9 @@
 """Files of a reader's own: from bytes to rows, for every format, in one place.
 
-Contract: `read_rows` and `read_text` give what a file holds, with notes on how it was understood, or raise a
-DataError that names file, place and remedy; so do missing files and files without rights. What a file is,
-its bytes decide and not its ending. `list_files` says which files of a folder are somebody's data.
+Contract: `read_rows` and `read_text` give what a file holds, with notes on how it was understood,
+or raise a DataError that names file, place and remedy; so do missing files and files without
+rights. What a file is, its bytes decide and not its ending. `list_files` says which files of a
+folder are somebody's data.
 """
 
 import contextlib
@@ -65,7 +66,9 @@ FASTTEXT = re.compile(r"__label__(\S+)\s+(.*)", flags=re.DOTALL)
 
 
 def open_path(source: str | Path) -> Path:
-    """The path that a reader gave, with ~ expanded. Raises DataError unless a file or folder stands there."""
+    """The path that a reader gave, with ~ expanded. Raises DataError unless a file or folder stands
+    there.
+    """
     name = str(source)
     if not name.strip():
         raise DataError("no file was named.", remedy="give a file or folder.")
@@ -77,15 +80,17 @@ def open_path(source: str | Path) -> Path:
     if not exists:
         raise DataError(f"{show_path(path)} does not exist.", remedy="check the path.")
     if not (path.is_file() or path.is_dir()):
-        raise DataError("is neither a file nor a folder.", where=show_path(path), remedy="give a file.")
+        raise DataError(
+            "is neither a file nor a folder.", where=show_path(path), remedy="give a file."
+        )
     return path
 
 
 def read_rows(path: Path) -> Rows:
     """The rows of a file, or of a folder that `Dataset.save_to_disk` wrote.
 
-    Reads CSV, TSV, JSON, JSONL, Parquet, Arrow, fastText's `__label__x text`, lines sentence@label, and these
-    packed by gzip, bzip2 or xz. Raises DataError, which names file, place and remedy.
+    Reads CSV, TSV, JSON, JSONL, Parquet, Arrow, fastText's `__label__x text`, lines sentence@label,
+    and these packed by gzip, bzip2 or xz. Raises DataError, which names file, place and remedy.
     """
     path = open_path(path)
     where = show_path(path)
@@ -153,7 +158,9 @@ def _read_bytes(path: Path) -> tuple[bytes, str]:
 def _describe_access(where: str, error: Exception) -> DataError:
     """Why the operating system does not hand out a file, in a sentence."""
     if isinstance(error, PermissionError):
-        return DataError("may not be read.", where=where, remedy="give yourself the right to read it.")
+        return DataError(
+            "may not be read.", where=where, remedy="give yourself the right to read it."
+        )
     reason = getattr(error, "strerror", None) or str(error)
     return DataError(f"cannot be opened ({reason}).", where=where, remedy="check the path.")
 
@@ -248,8 +255,9 @@ def _read_labels_at_end(lines: list[tuple[int, str]], where: str, notes: list[st
 class Listing:
     """The files of a folder that are somebody's data, sorted, and what was left out.
 
-    skipped: how many files by reason, such as {"hidden": 3, "in node_modules": 40}. A folder that cannot be
-    opened counts as one. What a reader cannot use for its ending is among `files`: see `count_endings`.
+    skipped: how many files by reason, such as {"hidden": 3, "in node_modules": 40}. A folder that
+    cannot be opened counts as one. What a reader cannot use for its ending is among `files`: see
+    `count_endings`.
     """
 
     files: list[Path]
@@ -257,7 +265,9 @@ class Listing:
 
     def describe_skipped(self) -> str:
         """ "3 files (hidden), 40 files (in node_modules)", or "" where nothing was left out."""
-        return ", ".join(f"{count(number, 'file')} ({reason})" for reason, number in self.skipped.items())
+        return ", ".join(
+            f"{count(number, 'file')} ({reason})" for reason, number in self.skipped.items()
+        )
 
 
 # Folders that programs fill: packages, caches, and what a Mac's archive keeps beside each file.
@@ -279,10 +289,11 @@ SYSTEM_FILES = ("thumbs.db", "desktop.ini", "icon\r")
 
 
 def list_files(folder: Path) -> Listing:
-    """All files below a folder but hidden ones, a Mac's `._` files, locks of Office programs, and those in
-    folders that programs fill (SKIPPED_FOLDERS, virtual environments).
+    """All files below a folder but hidden ones, a Mac's `._` files, locks of Office programs, and
+    those in folders that programs fill (SKIPPED_FOLDERS, virtual environments).
 
-    Links to folders are followed, each folder once. Raises DataError for a folder that cannot be opened.
+    Links to folders are followed, each folder once. Raises DataError for a folder that cannot be
+    opened.
     """
     folder = open_path(folder)
     if not folder.is_dir():
@@ -351,6 +362,7 @@ def count_endings(paths: Iterable[Path]) -> str:
     """
     endings = Counter(path.suffix.lower() for path in paths)
     named = [
-        f"{number:,} {show_path(ending) or 'without an ending'}" for ending, number in endings.most_common()
+        f"{number:,} {show_path(ending) or 'without an ending'}"
+        for ending, number in endings.most_common()
     ]
     return ", ".join(named)

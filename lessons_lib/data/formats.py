@@ -1,8 +1,9 @@
 """Texts out of documents: plain text, HTML, Word, slides, e-books, PDF, RTF and notebooks.
 
 Contract: `read_document` chooses by a file's ending and gives its text, paragraphs apart by a blank
-line. A file of another kind, a damaged one, one that is too large and one without text raise DataError
-with a remedy. What only programs read of a page (scripts, styles, menus, deleted text) is no text.
+line. A file of another kind, a damaged one, one that is too large and one without text raise
+DataError with a remedy. What only programs read of a page (scripts, styles, menus, deleted text) is
+no text.
 """
 
 import json
@@ -28,7 +29,8 @@ from lessons_lib.data.kinds import TEXT_SIGNATURES
 from lessons_lib.data.rows import show_path
 from lessons_lib.errors import CourseError, DataError
 
-# Read as they stand: marks for eyes, such as Markdown's or reStructuredText's, do not hinder search.
+# Read as they stand: marks for eyes, such as Markdown's or reStructuredText's, do not hinder
+# search.
 PLAIN = (
     *(".txt", ".text", ".md", ".markdown", ".mdown", ".mkd", ".mdx", ".qmd", ".rmd"),
     *(".rst", ".org", ".adoc", ".asciidoc", ".tex", ".srt", ".vtt"),

@@ -1,8 +1,8 @@
 """Objects in JSON files: a list, one object a line, a list under a key, or columns.
 
-Contract: the layout is recognised by the content, not by the ending. NaN and Infinity count as missing.
-Halves of surrogate pairs (an emoji cut in two) become U+FFFD and are counted in the notes. All bad lines are
-named at once.
+Contract: the layout is recognised by the content, not by the ending. NaN and Infinity count as
+missing. Halves of surrogate pairs (an emoji cut in two) become U+FFFD and are counted in the notes.
+All bad lines are named at once.
 """
 
 import json
@@ -37,7 +37,11 @@ def read_json(text: str, where: str, notes: list[str]) -> Rows:
     except RecursionError as error:
         raise DataError("is nested too deeply.", where=where, remedy=LIST_REMEDY) from error
     refuse_rows(
-        [(place, f"not an object but {show(row)}") for place, row in numbered if not isinstance(row, dict)],
+        [
+            (place, f"not an object but {show(row)}")
+            for place, row in numbered
+            if not isinstance(row, dict)
+        ],
         LIST_REMEDY,
     )
     if not numbered:
@@ -87,7 +91,9 @@ def _read_lines(text: str, where: str, error_of_whole: ValueError) -> list[tuple
 
 
 def _read_stream(text: str, where: str) -> list[tuple[str, object]]:
-    """Objects one after another, without regard to lines; an empty list where something else stands."""
+    """Objects one after another, without regard to lines; an empty list where something else
+    stands.
+    """
     decoder = json.JSONDecoder(parse_constant=lambda name: None)
     numbered = []
     position = len(text) - len(text.lstrip())
@@ -161,11 +167,15 @@ def _name_fields(rows: list) -> list:
 
 
 def _is_list_of_objects(value: object) -> bool:
-    return isinstance(value, list) and len(value) > 0 and all(isinstance(row, dict) for row in value)
+    return (
+        isinstance(value, list) and len(value) > 0 and all(isinstance(row, dict) for row in value)
+    )
 
 
 def _read_pandas_split(whole: dict, where: str) -> list[tuple[str, object]]:
-    """{"columns": ["text", …], "data": [["A fine film", …], …]}, as pandas' orient="split" writes it."""
+    """{"columns": ["text", …], "data": [["A fine film", …], …]}, as pandas' orient="split" writes
+    it.
+    """
     names, rows = whole.get("columns"), whole.get("data")
     if not isinstance(names, list) or not isinstance(rows, list):
         return []
@@ -175,7 +185,9 @@ def _read_pandas_split(whole: dict, where: str) -> list[tuple[str, object]]:
 
 
 def _read_named_lists(whole: dict, where: str) -> list[tuple[str, object]]:
-    """{"data": [{…}, …]}; several such lists only where they are called train, test and the like."""
+    """{"data": [{…}, …]}; several such lists only where they are called train, test and the
+    like.
+    """
     lists = {key: value for key, value in whole.items() if _is_list_of_objects(value)}
     if _is_conversation(whole) or not lists:
         return []
@@ -196,14 +208,18 @@ def _read_named_lists(whole: dict, where: str) -> list[tuple[str, object]]:
 
 
 def _read_columns(whole: dict, where: str) -> list[tuple[str, object]]:
-    """{"text": [texts], "label": [labels]}, or {"text": {"0": …}, …} as pandas writes it by default."""
+    """{"text": [texts], "label": [labels]}, or {"text": {"0": …}, …} as pandas writes it by
+    default.
+    """
     values = list(whole.values())
     if not values:
         return []
     if all(isinstance(value, list) for value in values):
         lengths = {len(value) for value in values}
         if len(lengths) == 1 and len(values) > 1 and lengths != {0}:
-            return _number([dict(zip(whole, row, strict=True)) for row in zip(*values, strict=True)], where)
+            return _number(
+                [dict(zip(whole, row, strict=True)) for row in zip(*values, strict=True)], where
+            )
     if all(isinstance(value, dict) and value for value in values):
         inner = list(values[0])
         if all(list(value) == inner for value in values) and all(key.isdigit() for key in inner):
@@ -236,7 +252,9 @@ def _name_labels(rows: list[tuple[str, object]], whole: dict) -> list[tuple[str,
 
 
 def _replace_halves(numbered: list[tuple[str, object]]) -> list[str]:
-    """Replaces halves of surrogate pairs in the rows themselves; the places where there were any."""
+    """Replaces halves of surrogate pairs in the rows themselves; the places where there were
+    any.
+    """
     places = []
     for number, (place, row) in enumerate(numbered):
         whole = _without_halves(row)

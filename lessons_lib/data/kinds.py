@@ -1,8 +1,8 @@
 """What a file is by its first bytes, whatever its ending says.
 
-Contract: `unpack` gives the bytes inside gzip, bzip2 and xz; `refuse_other_kinds` and `refuse_other_texts`
-name what this course does not read (an archive, a PDF, a pointer, a web page) and what to do about it. No
-bytes of the file stand in the message.
+Contract: `unpack` gives the bytes inside gzip, bzip2 and xz; `refuse_other_kinds` and
+`refuse_other_texts` name what this course does not read (an archive, a PDF, a pointer, a web page)
+and what to do about it. No bytes of the file stand in the message.
 """
 
 import bz2
@@ -65,7 +65,11 @@ TEXT_SIGNATURES = (
         "a Git LFS pointer, not the file",
         "run `git lfs pull` in its repository.",
     ),
-    (r"\S*/annex/objects/\S+\s*\Z", "a git-annex pointer, not the file", "run `git annex get` on it."),
+    (
+        r"\S*/annex/objects/\S+\s*\Z",
+        "a git-annex pointer, not the file",
+        "run `git annex get` on it.",
+    ),
     (
         r"(?i)(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+)?html\b",
         "a web page",
@@ -80,7 +84,9 @@ TEXT_SIGNATURES = (
 
 
 def unpack(raw: bytes, where: str) -> tuple[bytes, str]:
-    """The bytes inside a packed file and how it was packed ("gzip"), or the bytes themselves and ""."""
+    """The bytes inside a packed file and how it was packed ("gzip"), or the bytes themselves and
+    "".
+    """
     if raw.startswith(b"\x1f\x8b"):
         return _unpack_by(gzip.GzipFile, raw, "gzip", where), "gzip"
     if re.match(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", raw):
@@ -122,7 +128,9 @@ def refuse_other_kinds(raw: bytes, where: str) -> None:
     if raw[257:262] == b"ustar":
         raise DataError("is a tar archive.", where=where, remedy=UNPACK)
     if re.match(rb"\x80[\x02-\x05][\x95}\](cK\x8c]", raw) and raw.rstrip().endswith(b"."):
-        raise DataError("is a Python pickle.", where=where, remedy="load it and write it with to_csv.")
+        raise DataError(
+            "is a Python pickle.", where=where, remedy="load it and write it with to_csv."
+        )
     for signature, name, remedy in SIGNATURES:
         if raw.startswith(signature) and _is_certain(signature, raw):
             raise DataError(f"is {name}, no text file.", where=where, remedy=remedy)
@@ -130,7 +138,9 @@ def refuse_other_kinds(raw: bytes, where: str) -> None:
 
 def _is_certain(signature: bytes, raw: bytes) -> bool:
     """Short signatures are letters too: a text may begin with "BM" or "RIFF"."""
-    return not signature.isascii() or b"\0" in signature or not signature.isalnum() or is_binary(raw)
+    return (
+        not signature.isascii() or b"\0" in signature or not signature.isalnum() or is_binary(raw)
+    )
 
 
 def _describe_zip(raw: bytes, where: str) -> DataError:
@@ -144,9 +154,11 @@ CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\v\f\r\x1a\x1b\
 
 
 def is_binary(raw: bytes) -> bool:
-    """Whether control characters, which no text has, are more than one in a hundred of its beginning.
+    """Whether control characters, which no text has, are more than one in a hundred of its
+    beginning.
 
-    NUL is not among them: UTF-16 has it. Nor is escape, with which ISO-2022-JP changes its alphabet.
+    NUL is not among them: UTF-16 has it. Nor is escape, with which ISO-2022-JP changes its
+    alphabet.
     """
     head = raw[:HEAD_BYTES]
     controls = len(head) - len(head.translate(None, CONTROLS))
@@ -160,7 +172,9 @@ def describe_binary(where: str) -> DataError:
 
 
 def refuse_other_texts(text: str, where: str) -> None:
-    """Raises DataError for a text that stands for something else: a pointer, a web page, an XML file."""
+    """Raises DataError for a text that stands for something else: a pointer, a web page, an XML
+    file.
+    """
     head = text[:HEAD_BYTES].lstrip()
     if not head:
         raise DataError("is empty.", where=where, remedy="give a file that holds rows.")

@@ -1,8 +1,9 @@
 """From a reader's labels to the classes negative, neutral and positive.
 
-Contract: a label that is a class's name is read by it; 0 and 1 alone are negative and positive. Everything
-else (stars, −1/0/1, 1/2, "true", "mixed") is read by a mapping that the reader states, or refused with the
-line to state it. Which class a number means is never guessed: publishers differ.
+Contract: a label that is a class's name is read by it; 0 and 1 alone are negative and positive.
+Everything else (stars, −1/0/1, 1/2, "true", "mixed") is read by a mapping that the reader states,
+or refused with the line to state it. Which class a number means is never guessed: publishers
+differ.
 """
 
 import os
@@ -37,7 +38,8 @@ ORDERED_SCALES = (  # numbers whose order says what they mean, and the classes o
 
 
 def read_label(value: object) -> str:
-    """A label as it is compared: small letters, "4" for 4, 4.0, "4 stars" and "__label__4"; "" if missing.
+    """A label as it is compared: small letters, "4" for 4, 4.0, "4 stars" and "__label__4"; "" if
+    missing.
 
     >>> [read_label(value) for value in (4.0, " POS ", "4 Stars", True, None, float("nan"))]
     ['4', 'pos', '4', 'true', '', '']
@@ -93,7 +95,9 @@ def check_mapping(pairs: Iterable[tuple[object, object]]) -> dict[str, str]:
                 remedy=f'write {", ".join(THREE_CLASSES)} or {LEFT_OUT} after each "=".',
             )
         if not label:
-            raise SettingError("a label is missing before “=”.", where="LABELS", remedy="write label=class.")
+            raise SettingError(
+                "a label is missing before “=”.", where="LABELS", remedy="write label=class."
+            )
         if mapping.get(label, target) != target:
             raise SettingError(
                 f"{show(label)} has two classes.", where="LABELS", remedy="name each label once."
@@ -103,7 +107,9 @@ def check_mapping(pairs: Iterable[tuple[object, object]]) -> dict[str, str]:
 
 
 def find_mapping(labels: Mapping[object, str] | None) -> dict[str, str]:
-    """The mapping that the reader stated: as an argument, or in the environment; else an empty one."""
+    """The mapping that the reader stated: as an argument, or in the environment; else an empty
+    one.
+    """
     if labels is not None:
         return check_mapping(labels.items())
     text = os.environ.get(SETTING, "").strip()
@@ -112,7 +118,9 @@ def find_mapping(labels: Mapping[object, str] | None) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class LabelUse:
-    """How often a label stands in a source; the place and the text (shortened, quoted) of its first row."""
+    """How often a label stands in a source; the place and the text (shortened, quoted) of its first
+    row.
+    """
 
     rows: int
     place: str
@@ -123,13 +131,18 @@ class LabelUse:
 
 
 def name_classes(
-    uses: Mapping[str, LabelUse], mapping: Mapping[str, str], *, column: str, where: str, is_rating: bool
+    uses: Mapping[str, LabelUse],
+    mapping: Mapping[str, str],
+    *,
+    column: str,
+    where: str,
+    is_rating: bool,
 ) -> dict[str, str]:
     """The class of each label (or LEFT_OUT).
 
-    uses: of each label of the source, as `read_label` gives it. is_rating: whether its column is called
-    stars, rating or the like, where 0 and 1 are no classes either.
-    Raises DataError with the places and the mapping to state, where one is needed.
+    uses: of each label of the source, as `read_label` gives it. is_rating: whether its column is
+    called stars, rating or the like, where 0 and 1 are no classes either. Raises DataError with the
+    places and the mapping to state, where one is needed.
     """
     if mapping:
         known = {**NAMES, **mapping}
@@ -140,7 +153,8 @@ def name_classes(
     unknown = [label for label in uses if label not in known]
     if len(unknown) > MOST_LABELS:
         raise DataError(
-            f"column {column} holds {len(uses):,} different values, such as {show_names(unknown[:3])}: "
+            f"column {column} holds {len(uses):,} different values, such as "
+            f"{show_names(unknown[:3])}: "
             "no classes.",
             where=where,
             remedy="add a column label with negative or positive in each row.",
@@ -154,14 +168,20 @@ def _is_number(label: str) -> bool:
     return bool(re.fullmatch(r"-?\d+(\.\d+)?", label))
 
 
-def _ask_for_mapping(uses: Mapping[str, LabelUse], unknown: list[str], mapping: Mapping[str, str]) -> None:
+def _ask_for_mapping(
+    uses: Mapping[str, LabelUse], unknown: list[str], mapping: Mapping[str, str]
+) -> None:
     """Raises DataError with the line that names every label which is no class's name."""
     needed = sorted({*mapping, *unknown} & set(uses), key=_sort_key)
     line = ",".join(f"{label}={name}" for label, name in _propose(needed, mapping).items())
     remedy = f'say what they mean: LABELS="{line}"'
-    problems = [(uses[label].place, f"unknown label {show(label)} ({uses[label]})") for label in unknown]
+    problems = [
+        (uses[label].place, f"unknown label {show(label)} ({uses[label]})") for label in unknown
+    ]
     if not all(STATABLE.fullmatch(label) for label in unknown):
-        refuse_rows(problems, f"write {', '.join(THREE_CLASSES)}, or a short word, as each row's label.")
+        refuse_rows(
+            problems, f"write {', '.join(THREE_CLASSES)}, or a short word, as each row's label."
+        )
     if len(needed) < len(uses) and not any(_is_number(label) for label in unknown):
         remedy = f"mend these rows, or {remedy}"
     if "?" in line:
@@ -180,7 +200,9 @@ def _propose(labels: list[str], mapping: Mapping[str, str]) -> dict[str, str]:
         if _fits_scale(labels, scale):
             guesses = dict(zip(scale, classes, strict=True))
             break
-    return {label: mapping.get(label) or guesses.get(label) or _guess_word(label) for label in labels}
+    return {
+        label: mapping.get(label) or guesses.get(label) or _guess_word(label) for label in labels
+    }
 
 
 def _fits_scale(labels: list[str], scale: tuple[str, ...]) -> bool:

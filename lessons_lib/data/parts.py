@@ -48,13 +48,18 @@ class Collection:
 
 
 def read_collection(source: str | Path, mapping: Mapping[str, str]) -> Collection:
-    """The parts of a file or folder. mapping: labels that also name class folders. Raises DataError."""
+    """The parts of a file or folder. mapping: labels that also name class folders. Raises
+    DataError.
+    """
     path = open_path(source)
     if not path.is_dir():
         return Collection([Part(show_path(path), "", read_rows(path))])
     if is_saved_dataset(path):
         splits = read_saved_dataset(path)
-        parts = [Part(f"{show_path(path)}[{name}]", find_split(name), rows) for name, rows in splits.items()]
+        parts = [
+            Part(f"{show_path(path)}[{name}]", find_split(name), rows)
+            for name, rows in splits.items()
+        ]
         return Collection(parts)
     return _read_folder(path, mapping)
 
@@ -79,7 +84,8 @@ def _read_folder(folder: Path, mapping: Mapping[str, str]) -> Collection:
         raise DataError(
             f"holds no reviews.{reasons}",
             where=show_path(folder),
-            remedy=f"put pos/*.txt and neg/*.txt or files ending in {', '.join(TABLE_ENDINGS)} there.",
+            remedy=f"put pos/*.txt and neg/*.txt or files ending in {', '.join(TABLE_ENDINGS)} "
+            f"there.",
         )
     return Collection(parts, left_out)
 
@@ -124,7 +130,10 @@ def _read_class_folders(folder: Path, classed: Mapping[Path, str]) -> list[Part]
         objects.setdefault(split, []).append({"text": text.text, "label": label})
         places.setdefault(split, []).append(show_path(path))
     refuse_rows(problems, "delete these files, or save them as UTF-8.")
-    notes = [name if len(encodings) == 1 else f"{number:,} in {name}" for name, number in encodings.items()]
+    notes = [
+        name if len(encodings) == 1 else f"{number:,} in {name}"
+        for name, number in encodings.items()
+    ]
     if replaced:
         notes.append(f"{count(replaced, 'unreadable place')} replaced or left out")
     notes.append("a text a file")
@@ -156,8 +165,8 @@ def _choose_tables(folder: Path, files: list[Path]) -> list[Path]:
 def _read_tables(folder: Path, tables: list[Path]) -> tuple[list[Part], list[str]]:
     """Parts, and the files that hold no rows.
 
-    Texts and .json files may be anything (a README, a program's settings): they are left out where they hold
-    no rows. Other files that cannot be read are refused, as they may hold some.
+    Texts and .json files may be anything (a README, a program's settings): they are left out where
+    they hold no rows. Other files that cannot be read are refused, as they may hold some.
     """
     parts = []
     problems = []

@@ -27,8 +27,8 @@ BLIND = "a finding"  # stands where the term was
 class Phrasings:
     """How the terms of a data set are asked about; each phrasing has one `{}` for the term.
 
-    training: those that are taught. evaluation: the one that is asked, and never taught. stand_in: what
-    stands in the term's place where a question must not name it.
+    training: those that are taught. evaluation: the one that is asked, and never taught. stand_in:
+    what stands in the term's place where a question must not name it.
 
     >>> NEUTRAL.control
     'A text mentions something. What does this word stand for?'
@@ -64,16 +64,20 @@ NEUTRAL = Phrasings(
 
 
 def choose_phrasings(source: str | Path) -> Phrasings:
-    """How facts from `source` (as in `read_terms`) are asked about: medical terms as a patient would, a
-    reader's own in words that fit any subject."""
-    if source in (ONTOLOGY, "samples") or Path(source).expanduser().resolve() == SAMPLE_TERMS.resolve():
+    """How facts from `source` (as in `read_terms`) are asked about: medical terms as a patient
+    would, a reader's own in words that fit any subject."""
+    if (
+        source in (ONTOLOGY, "samples")
+        or Path(source).expanduser().resolve() == SAMPLE_TERMS.resolve()
+    ):
         return MEDICAL
     return NEUTRAL
 
 
 def phrase_terms(terms: list[Dialog], phrasings: Sequence[str], times: int) -> list[Dialog]:
-    """Every term `times` times, each time in the next phrasing; neighbouring terms begin with different ones,
-    so that all phrasings are met equally often. Examples without a term keep their question."""
+    """Every term `times` times, each time in the next phrasing; neighbouring terms begin with
+    different ones, so that all phrasings are met equally often. Examples without a term keep their
+    question."""
     rows = []
     for time in range(times):
         for number, term in enumerate(terms):

@@ -1,12 +1,13 @@
 """Reviews from four kinds of places, cleaned, split and checked.
 
-Contract: `load_reviews` returns a DatasetDict with train, validation and test; no text stands on two
-sides, rows of one document stay on one side, and the split depends on its seed alone. Every choice is
-made on validation; test is looked at once. It does not tokenize, and it balances nothing.
+Contract: `load_reviews` returns a DatasetDict with train, validation and test; no text stands on
+two sides, rows of one document stay on one side, and the split depends on its seed alone. Every
+choice is made on validation; test is looked at once. It does not tokenize, and it balances nothing.
 
-Of a reader's own files it prints what was understood: encoding, columns, and each label with its class.
-Rows without a text or a label are left out and counted; a value that is no text, or a label that is no
-class, is refused, all at once. Texts that stand with two labels are left out of readers' files.
+Of a reader's own files it prints what was understood: encoding, columns, and each label with its
+class. Rows without a text or a label are left out and counted; a value that is no text, or a label
+that is no class, is refused, all at once. Texts that stand with two labels are left out of readers'
+files.
 """
 
 import re
@@ -55,19 +56,71 @@ from lessons_lib.paths import SAMPLES
 
 # Names of columns as `_normalize` writes them, the most telling first.
 TEXT_COLUMNS = (
-    *("text", "review", "sentence", "reviewtext", "reviewbody", "content", "comment", "tweet", "body"),
+    *(
+        "text",
+        "review",
+        "sentence",
+        "reviewtext",
+        "reviewbody",
+        "content",
+        "comment",
+        "tweet",
+        "body",
+    ),
     *("phrase", "message", "post", "statement", "utterance", "feedback", "fulltext", "tweettext"),
-    *("commenttext", "cleantext", "reviews", "sentences", "comments", "texts", "headline", "document"),
+    *(
+        "commenttext",
+        "cleantext",
+        "reviews",
+        "sentences",
+        "comments",
+        "texts",
+        "headline",
+        "document",
+    ),
 )
 LABEL_COLUMNS = (
-    *("label", "sentiment", "labeltext", "labelname", "sentimentlabel", "polarity", "class", "target"),
+    *(
+        "label",
+        "sentiment",
+        "labeltext",
+        "labelname",
+        "sentimentlabel",
+        "polarity",
+        "class",
+        "target",
+    ),
     *("airlinesentiment", "goldlabel", "labels", "category"),
 )
-RATING_COLUMNS = ("stars", "rating", "score", "star", "starrating", "overall", "reviewrating", "reviewscore")
+RATING_COLUMNS = (
+    "stars",
+    "rating",
+    "score",
+    "star",
+    "starrating",
+    "overall",
+    "reviewrating",
+    "reviewscore",
+)
 GROUP_COLUMNS = ("document", "group")
 SPLIT_COLUMNS = ("split",)
-SAMPLE_FILES = {"samples": SAMPLES / "movie_reviews.csv", "samples:news": SAMPLES / "news_sentences.txt"}
-OTHER_ENDINGS = (".gz", ".bz2", ".xz", ".zip", ".xlsx", ".xls", ".docx", ".pdf", ".db", ".pkl", ".html")
+SAMPLE_FILES = {
+    "samples": SAMPLES / "movie_reviews.csv",
+    "samples:news": SAMPLES / "news_sentences.txt",
+}
+OTHER_ENDINGS = (
+    ".gz",
+    ".bz2",
+    ".xz",
+    ".zip",
+    ".xlsx",
+    ".xls",
+    ".docx",
+    ".pdf",
+    ".db",
+    ".pkl",
+    ".html",
+)
 MOST_RATINGS = 10  # more different numbers are no labels
 MERE_PUNCTUATION = re.compile(r"[\s.,!?…–—'\"-]+")
 WEB_ADDRESS = re.compile(r"[a-z]+://", flags=re.IGNORECASE)
@@ -84,18 +137,19 @@ def load_reviews(
     neutral: bool = False,
     labels: Mapping[object, str] | None = None,
 ) -> DatasetDict:
-    """Texts as train, validation and test, with columns `text` and `label`, whose feature names the classes:
-    CLASS_NAMES, or THREE_CLASSES where `neutral` rows are kept and there are any.
+    """Texts as train, validation and test, with columns `text` and `label`, whose feature names the
+    classes: CLASS_NAMES, or THREE_CLASSES where `neutral` rows are kept and there are any.
 
-    source: "snippets:movie", "snippets:news" or "snippets:product" (packaged, rated by people; Hutto &
-    Gilbert 2014), "samples" or "samples:news" (written for this course), a data set on the Hub (such as
-    "stanfordnlp/imdb" or "takala/financial_phrasebank"), or a file or folder of your own (CSV, TSV, JSON,
-    JSONL, Parquet, TXT with lines sentence@label, aclImdb, a folder of `save_to_disk`).
-    train_rows 0 takes all that remain; small sources give validation and test a fifth each at most.
-    `split_seed` decides who is in test, `seed` which training rows are taken when not all are.
-    labels: the class (negative, neutral, positive, or out) of each label that is no class's name, such as
-    {1: "negative", 2: "positive"}; without it, of a reader's own data, the environment's LESSONS_LABELS.
-    Prints what was understood and left out. Raises DataError, which names file, row and remedy.
+    source: "snippets:movie", "snippets:news" or "snippets:product" (packaged, rated by people;
+    Hutto & Gilbert 2014), "samples" or "samples:news" (written for this course), a data set on the
+    Hub (such as "stanfordnlp/imdb" or "takala/financial_phrasebank"), or a file or folder of your
+    own (CSV, TSV, JSON, JSONL, Parquet, TXT with lines sentence@label, aclImdb, a folder of
+    `save_to_disk`). train_rows 0 takes all that remain; small sources give validation and test a
+    fifth each at most. `split_seed` decides who is in test, `seed` which training rows are taken
+    when not all are. labels: the class (negative, neutral, positive, or out) of each label that is
+    no class's name, such as {1: "negative", 2: "positive"}; without it, of a reader's own data, the
+    environment's LESSONS_LABELS. Prints what was understood and left out. Raises DataError, which
+    names file, row and remedy.
     """
     read = _read_source(source, labels)
     for line in read.lines:
@@ -149,9 +203,9 @@ def count_classes(splits: DatasetDict) -> pd.DataFrame:
 class _Source:
     """What was read of a source.
 
-    frame: columns text, label (a class name), document, split ("" where the source has none), key (what
-    equal texts share), and clear: False for rows that are no example of two classes. lines: what to print
-    about it. is_own: a reader's own files, as against those whose rows are published.
+    frame: columns text, label (a class name), document, split ("" where the source has none), key
+    (what equal texts share), and clear: False for rows that are no example of two classes. lines:
+    what to print about it. is_own: a reader's own files, as against those whose rows are published.
     """
 
     frame: pd.DataFrame
@@ -184,10 +238,14 @@ def _read_source(source: str | Path, labels: Mapping[object, str] | None) -> _So
 
 
 def _is_hub_name(name: str) -> bool:
-    """Whether a source is called "owner/name" and is no file. Raises DataError for an address of the web."""
+    """Whether a source is called "owner/name" and is no file. Raises DataError for an address of
+    the web.
+    """
     if WEB_ADDRESS.match(name):
         raise DataError(
-            "is an address, not a file.", where=show_path(name), remedy="download it and give the file."
+            "is an address, not a file.",
+            where=show_path(name),
+            remedy="download it and give the file.",
         )
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
         return False
@@ -251,7 +309,9 @@ def _list_labels(frame: pd.DataFrame) -> dict[str, LabelUse]:
 
 
 def _read_parts(collection: Collection) -> tuple[list[_Examples], list[str]]:
-    """The parts that hold labelled texts. Of several, those without are left out; the only one is refused."""
+    """The parts that hold labelled texts. Of several, those without are left out; the only one is
+    refused.
+    """
     read = []
     left_out = list(collection.left_out)
     problems = []
@@ -279,7 +339,9 @@ def _not_labelled(reason: str, what: str, part: Part, remedy: str) -> _NotLabell
 
 
 def _read_part(part: Part) -> _Examples:
-    """The texts and labels of a part's rows. Raises DataError, which names all rows that are refused."""
+    """The texts and labels of a part's rows. Raises DataError, which names all rows that are
+    refused.
+    """
     rows = part.rows
     columns = _choose_columns(rows)
     if not all(columns) and _has_no_header(rows):
@@ -343,8 +405,12 @@ def _check_words(texts: list[str], column: str, part: Part) -> None:
         )
 
 
-def _name_documents(rows: Sequence[Mapping[str, object]], places: list[str], text_column: str) -> list[str]:
-    """What each row belongs to: the value of a column called document or group, else the row itself."""
+def _name_documents(
+    rows: Sequence[Mapping[str, object]], places: list[str], text_column: str
+) -> list[str]:
+    """What each row belongs to: the value of a column called document or group, else the row
+    itself.
+    """
     groups = [name for name in rows[0] if _normalize(name) in GROUP_COLUMNS and name != text_column]
     if not groups:
         return places
@@ -352,7 +418,9 @@ def _name_documents(rows: Sequence[Mapping[str, object]], places: list[str], tex
 
 
 def _name_splits(rows: Sequence[Mapping[str, object]], split_of_part: str) -> list[str]:
-    """The split of each row: of its file or folder; else of a column called split that names nothing else."""
+    """The split of each row: of its file or folder; else of a column called split that names
+    nothing else.
+    """
     columns = [name for name in rows[0] if _normalize(name) in SPLIT_COLUMNS]
     if split_of_part or not columns:
         return [split_of_part] * len(rows)
@@ -364,7 +432,9 @@ def _name_splits(rows: Sequence[Mapping[str, object]], split_of_part: str) -> li
 
 
 def _normalize(name: object) -> str:
-    """A column's name as lists of names have it: "Review Text" and "reviewText" are "reviewtext"."""
+    """A column's name as lists of names have it: "Review Text" and "reviewText" are
+    "reviewtext".
+    """
     return re.sub(r"[\W_]", "", re.split(r"[(\[]", str(name))[0].casefold())
 
 
@@ -398,12 +468,16 @@ def _choose_label_column(rows: Rows, columns: list[str]) -> str:
 
 
 def _has_no_header(rows: Rows) -> bool:
-    """Whether a table's first line is a row: its label stands among the labels of the rows below."""
+    """Whether a table's first line is a row: its label stands among the labels of the rows
+    below.
+    """
     return bool(rows.header) and len(rows.header) > 1 and all(_choose_by_content(rows, rows.header))
 
 
 def _choose_by_content(rows: Rows, header: Sequence[str] = ()) -> tuple[str, str]:
-    """The one column of labels (names of classes, or few numbers) and the one of the longest texts."""
+    """The one column of labels (names of classes, or few numbers) and the one of the longest
+    texts.
+    """
     columns = list_columns(rows)
     firsts = header or [""] * len(columns)
     if len(firsts) != len(columns):
@@ -491,7 +565,8 @@ def _describe_labels(classes: Mapping[str, str], uses: Mapping[str, LabelUse]) -
         target = "left out" if name == LEFT_OUT else name
         known.append(f"{show_names([label])} → {target} ({uses[label]})")
     line = f"labels: {'; '.join(known)}"
-    if (classes.get("0"), classes.get("1")) == ("negative", "positive"):  # as most publishers have them
+    # as most publishers have them
+    if (classes.get("0"), classes.get("1")) == ("negative", "positive"):
         line += '. The other way round? LABELS="0=positive,1=negative"'
     return line
 
@@ -501,7 +576,9 @@ def _describe_missing(read: list[_Examples], where: str) -> list[str]:
     for name in ("text", "label"):
         places = [place for examples in read for place in getattr(examples, f"without_{name}")]
         if places:
-            lines.append(f"{count(len(places), 'row')} left out: no {name} ({show_places(places, where)})")
+            lines.append(
+                f"{count(len(places), 'row')} left out: no {name} ({show_places(places, where)})"
+            )
     return lines
 
 
@@ -509,12 +586,15 @@ def _describe_missing(read: list[_Examples], where: str) -> list[str]:
 
 
 class _KeySigns(dict):
-    """For `str.translate`: letters, digits, vowel signs and emoji stay, all other signs become spaces."""
+    """For `str.translate`: letters, digits, vowel signs and emoji stay, all other signs become
+    spaces.
+    """
 
     def __missing__(self, code: int) -> int | str | None:
         char = chr(code)
         is_word = char.isalnum() or char == "_" or unicodedata.category(char)[0] == "M"
-        is_emoji = code > 127 and unicodedata.category(char) in ("So", "Sk")  # with their skin colours
+        # with their skin colours
+        is_emoji = code > 127 and unicodedata.category(char) in ("So", "Sk")
         if "\ufe00" <= char <= "\ufe0f" or char == "\u200d":  # how an emoji is drawn or joined
             self[code] = None
         else:
@@ -545,7 +625,10 @@ def _drop_contradictions(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     if not contradicts.any():
         return frame, ""
     texts = frame.loc[contradicts, "key"].nunique()
-    phrase = f"{count(texts, 'text')} with two labels left out ({count(int(contradicts.sum()), 'row')}), "
+    phrase = (
+        f"{count(texts, 'text')} with two labels left out "
+        f"({count(int(contradicts.sum()), 'row')}), "
+    )
     return frame[~contradicts].reset_index(drop=True), phrase
 
 
@@ -556,7 +639,9 @@ def _note_contradictions(frame: pd.DataFrame) -> list[str]:
 
 
 def _drop_duplicates(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Without rows whose words stand elsewhere; of two, the one in test stays, then validation's."""
+    """Without rows whose words stand elsewhere; of two, the one in test stays, then
+    validation's.
+    """
     order = frame["split"].map({"test": 0, "validation": 1}).fillna(2)
     first = frame.assign(order=order).sort_values("order", kind="stable").drop_duplicates("key")
     kept = frame.loc[first.index.sort_values()]
@@ -573,7 +658,8 @@ def _check_classes(
     counts = {name: int((frame["label"] == name).sum()) for name in names}
     if min(counts.values()) < least:
         raise DataError(
-            f"{show_path(source)} has {' and '.join(f'{n} {name}' for name, n in counts.items())} rows; "
+            f"{show_path(source)} has {' and '.join(f'{n} {name}' for name, n in counts.items())} "
+            f"rows; "
             f"each class needs at least {least}.",
             remedy=remedy,
         )
@@ -591,7 +677,9 @@ def _split(
             part = given[name]
             parts[name] = part.sample(min(rows or len(part), len(part)), random_state=seed)
         else:
-            _check_classes(rest, names, "What is left for training", least=2, remedy=_advise(frame, rest))
+            _check_classes(
+                rest, names, "What is left for training", least=2, remedy=_advise(frame, rest)
+            )
             parts[name], rest = _cut(rest, max(2, min(rows or len(frame), len(frame) // 5)), seed)
     return {"train": rest, "validation": parts["validation"], "test": parts["test"]}
 
@@ -603,9 +691,13 @@ def _advise(frame: pd.DataFrame, rest: pd.DataFrame) -> str:
 
 
 def _cut(frame: pd.DataFrame, rows: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`rows` rows (about that many where documents must stay whole), stratified by label; the rest."""
+    """`rows` rows (about that many where documents must stay whole), stratified by label; the
+    rest.
+    """
     if frame["document"].is_unique:
-        rest, part = train_test_split(frame, test_size=rows, stratify=frame["label"], random_state=seed)
+        rest, part = train_test_split(
+            frame, test_size=rows, stratify=frame["label"], random_state=seed
+        )
         return part, rest
     documents = frame["document"].nunique()
     if documents < 2:
@@ -614,9 +706,12 @@ def _cut(frame: pd.DataFrame, rows: int, seed: int) -> tuple[pd.DataFrame, pd.Da
             remedy="name several documents in the column document (or group), or leave it out.",
         )
     most = min(documents, int(frame["label"].value_counts().max()))
-    folds = StratifiedGroupKFold(min(most, max(2, round(len(frame) / rows))), shuffle=True, random_state=seed)
+    folds = StratifiedGroupKFold(
+        min(most, max(2, round(len(frame) / rows))), shuffle=True, random_state=seed
+    )
     keep, cut = next(folds.split(frame, frame["label"], frame["document"]))
-    return frame.iloc[cut].sample(frac=1, random_state=seed), frame.iloc[keep]  # no document first
+    # no document first
+    return frame.iloc[cut].sample(frac=1, random_state=seed), frame.iloc[keep]
 
 
 def _to_dataset(frame: pd.DataFrame, names: list[str]) -> Dataset:

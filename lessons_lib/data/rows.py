@@ -1,7 +1,7 @@
 """Rows of a file, and how messages show what stands in them.
 
-Contract: nothing that a file holds reaches a terminal as it is: control characters are escaped and long
-values shortened.
+Contract: nothing that a file holds reaches a terminal as it is: control characters are escaped and
+long values shortened.
 """
 
 import reprlib
@@ -24,9 +24,10 @@ _shortener.maxlist = _shortener.maxdict = 3
 class Rows:
     """The objects of a file in their order.
 
-    objects: one dict a row, keys as the file has them. places: where each stands, such as "facts.json, row 3"
-    or "facts.csv, line 7". notes: what was understood of the file, such as "UTF-8" or "tab-separated".
-    header, header_place: a table's first line as it stands, for files whose first line is a row already.
+    objects: one dict a row, keys as the file has them. places: where each stands, such as
+    "facts.json, row 3" or "facts.csv, line 7". notes: what was understood of the file, such as
+    "UTF-8" or "tab-separated". header, header_place: a table's first line as it stands, for files
+    whose first line is a row already.
     """
 
     objects: list[dict[str, object]]
@@ -37,7 +38,9 @@ class Rows:
 
 
 def read_without_header(rows: Rows) -> Rows:
-    """The same rows where the first line is one of them: columns are called "column 1", "column 2" …"""
+    """The same rows where the first line is one of them: columns are called "column 1", "column 2"
+    …
+    """
     names = [f"column {number}" for number in range(1, len(rows.header) + 1)]
     lines = [rows.header]
     lines += [list(row.values()) for row in rows.objects]
@@ -72,7 +75,7 @@ def refuse_rows(problems: Iterable[tuple[str, str]], remedy: str) -> None:
     raise DataError(f"{shown}{more}\n", remedy=remedy)
 
 
-# --- showing ----------------------------------------------------------------------------------------
+# --- showing --------------------------------------------------------------------------------------
 
 
 def show(value: object) -> str:

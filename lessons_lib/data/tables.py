@@ -1,7 +1,8 @@
-"""Tables in text files: comma, semicolon, tab or bar between the fields, a header in the first line.
+"""Tables in text files: comma, semicolon, tab or bar between the fields, a header in the first
+line.
 
-Contract: every line of the file ends in a row, or in an error that names its line; no field is cut. Quotes
-are quoting only where they are so throughout; otherwise they are characters of the text.
+Contract: every line of the file ends in a row, or in an error that names its line; no field is cut.
+Quotes are quoting only where they are so throughout; otherwise they are characters of the text.
 """
 
 import csv
@@ -14,9 +15,15 @@ from lessons_lib.data.encodings import count
 from lessons_lib.data.rows import Rows, refuse_rows, show_places
 from lessons_lib.errors import DataError
 
-SEPARATORS = {"\t": "tab-separated", ";": "semicolon-separated", ",": "comma-separated", "|": "bar-separated"}
+SEPARATORS = {
+    "\t": "tab-separated",
+    ";": "semicolon-separated",
+    ",": "comma-separated",
+    "|": "bar-separated",
+}
 SEPARATOR_NAMES = {"\t": "tab", ";": "semicolon", ",": "comma", "|": "bar"}
-BY_QUOTES_OFTEN = ",;"  # spreadsheets quote in these; tabs and bars often stand in files without quoting
+# spreadsheets quote in these; tabs and bars often stand in files without quoting
+BY_QUOTES_OFTEN = ",;"
 SNIFFED_LINES = 300
 MAX_CODE_LENGTH = 30  # characters of a label, a number or an id
 csv.field_size_limit(2**31 - 1)  # a long text is no error
@@ -33,7 +40,9 @@ class Record:
 
 @dataclass(frozen=True)
 class Reading:
-    """A text read in one way: its records, and the line and kind of what breaks the rules of quoting."""
+    """A text read in one way: its records, and the line and kind of what breaks the rules of
+    quoting.
+    """
 
     records: list[Record]
     broken_line: int = 0
@@ -77,7 +86,9 @@ def read_table(text: str, where: str, notes: list[str]) -> Rows:
 
 
 def find_separator(text: str, least_agreement: float = 0.0) -> str:
-    """The separator with which most lines have as many fields as the first; "" where none parts it."""
+    """The separator with which most lines have as many fields as the first; "" where none parts
+    it.
+    """
     lines = _first_lines(text)
     best, best_agreement = "", least_agreement
     for separator in SEPARATORS:
@@ -136,7 +147,9 @@ def _has_common_separator(lines: list[str]) -> bool:
 
 
 def _read(text: str, separator: str, *, quotes: bool, backslash: bool = False) -> Reading:
-    """The records by the csv module's strict rules. Blank lines and rows of empty fields are no records."""
+    """The records by the csv module's strict rules. Blank lines and rows of empty fields are no
+    records.
+    """
     lines = io.StringIO(text, newline="")
     reader = csv.reader(
         lines,
@@ -198,7 +211,9 @@ def _is_by_quotes(quoted: Reading, plain: Reading, separator: str) -> bool:
 
 
 def _swallows_lines(quoted: Reading, plain: Reading) -> bool:
-    """Whether fields over several lines are whole rows one after another, each with all its fields."""
+    """Whether fields over several lines are whole rows one after another, each with all its
+    fields.
+    """
     widths = {record.line: len(record.fields) for record in plain.records}
     inside = []
     for record in quoted.records:
@@ -274,7 +289,9 @@ def _fit_to_header(
         places = show_places([f"line {record.line}" for record in short])
         remarks.append(f"{count(len(short), 'row')} with fewer fields than the header ({places})")
     filled = [
-        Record(record.fields + [""] * (len(names) - len(record.fields)), record.line, record.last_line)
+        Record(
+            record.fields + [""] * (len(names) - len(record.fields)), record.line, record.last_line
+        )
         for record in records
     ]
     return _name_apart(names, remarks), filled, remarks
@@ -302,8 +319,8 @@ def _join_surplus(
 ) -> list[Record]:
     """Rows whose text holds the separator unquoted, with the parts of the text joined again.
 
-    That is certain only where one column alone can be the text: in every row, all other fields are codes.
-    Raises DataError, which names the rows, otherwise.
+    That is certain only where one column alone can be the text: in every row, all other fields are
+    codes. Raises DataError, which names the rows, otherwise.
     """
     columns = [
         column
@@ -316,7 +333,10 @@ def _join_surplus(
         name = SEPARATOR_NAMES[separator]
         refuse_rows(
             [
-                (f"{where}, line {record.line}", f"{len(record.fields)} fields, but the header has {width}")
+                (
+                    f"{where}, line {record.line}",
+                    f"{len(record.fields)} fields, but the header has {width}",
+                )
                 for record in long
             ],
             f'put a text that holds a {name} into double quotes ("…").',

@@ -1,6 +1,7 @@
 """Intervals and paired tests.
 
-Contract: works on arrays of labels and predictions; every interval is 95 % and says what it resamples.
+Contract: works on arrays of labels and predictions; every interval is 95 % and says what it
+resamples.
 """
 
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ class Metric:
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """Accuracy of A minus accuracy of B on the same rows. `only_a` counts rows that A alone gets right;
-    `p_value` is McNemar's exact test of the two counts (for one seed; None for several)."""
+    """Accuracy of A minus accuracy of B on the same rows. `only_a` counts rows that A alone gets
+    right; `p_value` is McNemar's exact test of the two counts (for one seed; None for several)."""
 
     difference: Metric
     only_a: int
@@ -47,22 +48,28 @@ def wilson_interval(correct: np.ndarray) -> Metric:
 
 
 def bootstrap_interval(values: np.ndarray, groups: np.ndarray | None = None) -> Metric:
-    """The mean of `values`, (rows) or (seeds, rows), with a bootstrap interval that resamples rows and, where
-    there are several, seeds: it covers another draw of test rows, and another training run. Rows of one group
-    (rows), such as an article's sentences, are drawn together."""
+    """The mean of `values`, (rows) or (seeds, rows), with a bootstrap interval that resamples rows
+    and, where there are several, seeds: it covers another draw of test rows, and another training
+    run. Rows of one group (rows), such as an article's sentences, are drawn together."""
     values = np.atleast_2d(np.asarray(values, dtype=float))
     seed_counts, row_counts = _resample(values.shape, groups)
     means = np.einsum("rs,sn,rn->r", seed_counts, values, row_counts, optimize=True)
     return _find_interval(values.mean(), means / (row_counts.sum(1) * len(values)), values.shape[1])
 
 
-def bootstrap_macro_f1(labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray | None = None) -> Metric:
-    """Macro-F1 of predicted classes, (rows) or (seeds, rows), with an interval as `bootstrap_interval`'s."""
+def bootstrap_macro_f1(
+    labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray | None = None
+) -> Metric:
+    """Macro-F1 of predicted classes, (rows) or (seeds, rows), with an interval as
+    `bootstrap_interval`'s.
+    """
     predicted = np.atleast_2d(predicted)
     classes = int(max(labels.max(), predicted.max())) + 1
-    cells = np.eye(classes**2)[labels.astype(int) * classes + predicted]  # each row's in the confusion table
+    # each row's in the confusion table
+    cells = np.eye(classes**2)[labels.astype(int) * classes + predicted]
     seed_counts, row_counts = _resample(predicted.shape, groups)
-    row_counts = np.concatenate([np.ones((1, len(labels))), row_counts])  # first the rows as they are
+    # first the rows as they are
+    row_counts = np.concatenate([np.ones((1, len(labels))), row_counts])
     tables = np.einsum("rn,snk->rsk", row_counts, cells, optimize=True)
     tables = tables.reshape(len(tables), -1, classes, classes)
     scores = 2 * tables.diagonal(axis1=2, axis2=3) / np.maximum(1, tables.sum(2) + tables.sum(3))
@@ -84,9 +91,11 @@ def _find_interval(value: float, draws: np.ndarray, rows: int) -> Metric:
     return Metric(float(value), float(low), float(high), rows)
 
 
-def compare_paired(a: np.ndarray, b: np.ndarray, groups: np.ndarray | None = None) -> PairedComparison:
-    """Compares two systems on the same rows: True or False by row, or by (seed, row); `groups` as in
-    `bootstrap_interval`."""
+def compare_paired(
+    a: np.ndarray, b: np.ndarray, groups: np.ndarray | None = None
+) -> PairedComparison:
+    """Compares two systems on the same rows: True or False by row, or by (seed, row); `groups` as
+    in `bootstrap_interval`."""
     a, b = np.atleast_2d(a).astype(bool), np.atleast_2d(b).astype(bool)
     if a.shape != b.shape:
         raise ValueError(f"The two systems were asked different rows: {a.shape} against {b.shape}.")
@@ -98,8 +107,8 @@ def compare_paired(a: np.ndarray, b: np.ndarray, groups: np.ndarray | None = Non
 
 
 def tabulate_pairs(ours: str, pairs: dict[str, PairedComparison]) -> pd.DataFrame:
-    """One row a rival of system `ours`: the difference in points with its interval, the rows that one alone
-    gets right, McNemar's p (each comparison of one seed)."""
+    """One row a rival of system `ours`: the difference in points with its interval, the rows that
+    one alone gets right, McNemar's p (each comparison of one seed)."""
     rows = {
         f"{ours} − {rival}": {
             "difference": f"{100 * pair.difference.value:+.1f} points",

@@ -1,6 +1,8 @@
-"""What a decoder says: log-likelihoods of given answers and texts, and answers that it writes itself.
+"""What a decoder says: log-likelihoods of given answers and texts, and answers that it writes
+itself.
 
-Contract: choices are scored by log-probability at token positions that are counted, never searched for.
+Contract: choices are scored by log-probability at token positions that are counted, never searched
+for.
 """
 
 from dataclasses import dataclass
@@ -21,20 +23,24 @@ def score_choices(
     choices: list[list[str]],
     **options: object,
 ) -> np.ndarray:
-    """Log-probability of every choice as the continuation of its prompt, summed over the choice's tokens:
-    (prompts, choices); `options` go to `score_tokens`. Choices are tokenized apart from their prompt, so
-    their first token is counted, not searched for."""
+    """Log-probability of every choice as the continuation of its prompt, summed over the choice's
+    tokens: (prompts, choices); `options` go to `score_tokens`. Choices are tokenized apart from
+    their prompt, so their first token is counted, not searched for."""
     pairs = []
-    for before, some in zip(tokenizer(prompts, add_special_tokens=False)["input_ids"], choices, strict=True):
-        pairs += [(before, after) for after in tokenizer(some, add_special_tokens=False)["input_ids"]]
+    for before, some in zip(
+        tokenizer(prompts, add_special_tokens=False)["input_ids"], choices, strict=True
+    ):
+        pairs += [
+            (before, after) for after in tokenizer(some, add_special_tokens=False)["input_ids"]
+        ]
     return score_tokens(model, pairs, **options).reshape(len(prompts), -1)
 
 
 def score_texts(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: object
 ) -> np.ndarray:
-    """Mean negative log-likelihood a token (texts) of running text after its first token, which is the
-    beginning-of-text token where the tokenizer writes one; `options` go to `score_tokens`."""
+    """Mean negative log-likelihood a token (texts) of running text after its first token, which is
+    the beginning-of-text token where the tokenizer writes one; `options` go to `score_tokens`."""
     rows = [tokenizer(text)["input_ids"] for text in texts]
     sums = score_tokens(model, [(row[:1], row[1:]) for row in rows], **options)
     return -sums / [len(row) - 1 for row in rows]
@@ -50,8 +56,8 @@ def score_tokens(
 ) -> np.ndarray:
     """Log-probability (pairs) of the second tokens of each pair after its first ones, summed.
 
-    Inputs of a batch are laid out as a tree (`flatten_rows`): what they begin with is read once, and so are
-    equal inputs.
+    Inputs of a batch are laid out as a tree (`flatten_rows`): what they begin with is read once,
+    and so are equal inputs.
     """
     inputs: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
     for number, (before, after) in enumerate(pairs):
@@ -66,13 +72,18 @@ def score_tokens(
         keys = order[start : start + batch_size]
         flat = flatten_rows(keys)
         batch = {name: value.to(device) for name, value in flat.inputs().items()}
-        with torch.autocast(device.type, precision.torch_dtype, enabled=precision.dtype == "bfloat16"):
+        with torch.autocast(
+            device.type, precision.torch_dtype, enabled=precision.dtype == "bfloat16"
+        ):
             states = reader(**batch, use_cache=False).last_hidden_state[0]
         rows = zip(flat.paths, keys, strict=True)
-        asked = [(number, path[-len(said) :], said) for path, key in rows for number, said in inputs[key]]
+        asked = [
+            (number, path[-len(said) :], said) for path, key in rows for number, said in inputs[key]
+        ]
         places = torch.tensor([place for _, path, _ in asked for place in path])
         right = torch.tensor([token for *_, said in asked for token in said], device=device)
-        logits = head(states[places].to(head.weight.dtype)).float()  # in bf16 their sum would be rounded
+        # in bf16 their sum would be rounded
+        logits = head(states[places].to(head.weight.dtype)).float()
         found = logits.gather(1, right[:, None])[:, 0] - logits.logsumexp(-1)
         parts = found.split([len(said) for *_, said in asked])
         scores[[number for number, *_ in asked]] = [float(part.sum()) for part in parts]
@@ -100,7 +111,9 @@ def generate_answers(
     batch_size: int = 16,
     progress: bool = True,
 ) -> list[Answer]:
-    """The likeliest continuation of every rendered prompt, token by token, until the model ends it."""
+    """The likeliest continuation of every rendered prompt, token by token, until the model ends
+    it.
+    """
     answers, end = [], tokenizer.eos_token_id
     # within `compute_in` the output layer is in bf16, and the states it reads are in fp32
     mixed = model.get_output_embeddings().weight.dtype == torch.bfloat16

@@ -1,4 +1,6 @@
-"""Scores of predictions: accuracy, F1, overlap of words, calibration; nothing here opens a connection."""
+"""Scores of predictions: accuracy, F1, overlap of words, calibration; nothing here opens a
+connection.
+"""
 
 import re
 from collections import Counter
@@ -7,13 +9,19 @@ import datasets
 import evaluate
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    log_loss,
+    precision_recall_fscore_support,
+)
 
 
 class ClassificationMetrics(evaluate.Metric):
     """Accuracy, and macro-averaged precision, recall and F1, as an `evaluate` metric.
 
-    `evaluate.load("accuracy")` fetches a script from the Hub; a Metric defined here needs no network.
+    `evaluate.load("accuracy")` fetches a script from the Hub; a Metric defined here needs no
+    network.
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -36,15 +44,17 @@ class ClassificationMetrics(evaluate.Metric):
 
 
 def score_classifier(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Accuracy, macro precision, recall, F1, and the mean log loss, from probabilities (rows, classes)."""
+    """Accuracy, macro precision, recall, F1, and the mean log loss, from probabilities (rows,
+    classes).
+    """
     scores = ClassificationMetrics().compute(predictions=probabilities.argmax(1), references=labels)
     loss = log_loss(labels, probabilities, labels=np.arange(probabilities.shape[1]))
     return {**scores, "loss": float(loss)}
 
 
 def normalize_answer(text: str) -> list[str]:
-    """The words of a text without case, punctuation and articles; two answers with equal ones match exactly
-    (Rajpurkar et al. 2016)."""
+    """The words of a text without case, punctuation and articles; two answers with equal ones match
+    exactly (Rajpurkar et al. 2016)."""
     return [word for word in re.findall(r"\w+", text.lower()) if word not in ("a", "an", "the")]
 
 
@@ -55,17 +65,23 @@ def score_token_f1(answer: str, reference: str) -> float:
     return 2 * common / max(1, words[0].total() + words[1].total())
 
 
-def tabulate_confusion(labels: np.ndarray, predicted: np.ndarray, class_names: list[str]) -> pd.DataFrame:
+def tabulate_confusion(
+    labels: np.ndarray, predicted: np.ndarray, class_names: list[str]
+) -> pd.DataFrame:
     """Counts of rows: true class down, predicted class across."""
     counts = confusion_matrix(labels, predicted, labels=range(len(class_names)))
     return pd.DataFrame(
-        counts, index=pd.Index(class_names, name="true"), columns=pd.Index(class_names, name="predicted")
+        counts,
+        index=pd.Index(class_names, name="true"),
+        columns=pd.Index(class_names, name="predicted"),
     )
 
 
-def calibrate(labels: np.ndarray, probabilities: np.ndarray, bins: int = 8) -> tuple[pd.DataFrame, float]:
-    """How far confidence can be believed: a table by equally filled bins of confidence, and the expected
-    calibration error (mean distance of confidence and accuracy, weighted by rows)."""
+def calibrate(
+    labels: np.ndarray, probabilities: np.ndarray, bins: int = 8
+) -> tuple[pd.DataFrame, float]:
+    """How far confidence can be believed: a table by equally filled bins of confidence, and the
+    expected calibration error (mean distance of confidence and accuracy, weighted by rows)."""
     confidence = probabilities.max(1)
     correct = probabilities.argmax(1) == labels
     order = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(labels)))

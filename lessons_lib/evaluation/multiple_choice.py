@@ -1,8 +1,8 @@
 """Facts to teach a model, the phrasings they are taught and asked in, and an exam about them.
 
-Contract: a fact is a `Dialog` with a term; what a model is asked in is never what it was trained in;
-wrong choices are the nearest right answers of other facts of the same group, so of trained facts for a
-trained one. It trains nothing and draws no figures.
+Contract: a fact is a `Dialog` with a term; what a model is asked in is never what it was trained
+in; wrong choices are the nearest right answers of other facts of the same group, so of trained
+facts for a trained one. It trains nothing and draws no figures.
 """
 
 import json
@@ -29,8 +29,8 @@ STEM = 5  # letters; words that begin alike count as one word
 
 @dataclass(frozen=True)
 class ChoiceQuestion:
-    """A question, its four possible answers and the number of the right one; `control` is the question
-    as it is asked without its term."""
+    """A question, its four possible answers and the number of the right one; `control` is the
+    question as it is asked without its term."""
 
     question: str
     choices: tuple[str, ...]
@@ -39,8 +39,8 @@ class ChoiceQuestion:
 
 
 def drop_giveaways(terms: list[Dialog], least: int = 6, most: int = 30) -> list[Dialog]:
-    """The terms whose definition has `least` to `most` words and none that begins as a word of the term does:
-    otherwise matching words, not knowing, finds the definition."""
+    """The terms whose definition has `least` to `most` words and none that begins as a word of the
+    term does: otherwise matching words, not knowing, finds the definition."""
     return [
         term
         for term in terms
@@ -49,8 +49,8 @@ def drop_giveaways(terms: list[Dialog], least: int = 6, most: int = 30) -> list[
 
 
 def split_terms(terms: list[Dialog], sizes: dict[str, int], seed: int) -> dict[str, list[Dialog]]:
-    """Disjoint random groups of `terms`, in the order of `sizes`; equal answers stay in the first group met.
-    Where there are too few terms, each group gets four and a share of the rest."""
+    """Disjoint random groups of `terms`, in the order of `sizes`; equal answers stay in the first
+    group met. Where there are too few terms, each group gets four and a share of the rest."""
     unique = list({term.answer.lower(): term for term in terms}.values())
     if len(unique) < 4 * len(sizes):
         need = f"{4 * len(sizes)} are needed, four choices a group."
@@ -79,12 +79,13 @@ def build_choices(
     quartets: bool = False,
     stand_in: str = BLIND,
 ) -> list[ChoiceQuestion]:
-    """A question a term: its answer and the three nearest of the other terms' answers, in random order.
-    In its control, `stand_in` stands for the term.
+    """A question a term: its answer and the three nearest of the other terms' answers, in random
+    order. In its control, `stand_in` stands for the term.
 
-    vectors: an embedding of every answer (terms, width); nearest are those of the largest cosine. quartets:
-    four terms offer each other's answers, so that each is right once and wrong three times, and whoever only
-    knows which answers sound right is right in one of four (left over are at most three terms).
+    vectors: an embedding of every answer (terms, width); nearest are those of the largest cosine.
+    quartets: four terms offer each other's answers, so that each is right once and wrong three
+    times, and whoever only knows which answers sound right is right in one of four (left over are
+    at most three terms).
     """
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     likeness = unit @ unit.T
@@ -104,7 +105,9 @@ def build_choices(
 
 
 def _group_in_fours(likeness: np.ndarray) -> np.ndarray:
-    """A group's number for every row: each first row left takes the three left that it is most like."""
+    """A group's number for every row: each first row left takes the three left that it is most
+    like.
+    """
     groups, left = np.full(len(likeness), -1), list(range(len(likeness)))
     while left:
         first, *others = left
@@ -116,8 +119,9 @@ def _group_in_fours(likeness: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Exam:
-    """What a model is asked before and after: four-way questions about trained facts, about facts never
-    trained and about general ones; general texts; and how many trained facts it explains in its own words."""
+    """What a model is asked before and after: four-way questions about trained facts, about facts
+    never trained and about general ones; general texts; and how many trained facts it explains in
+    its own words."""
 
     trained: list[ChoiceQuestion]
     untrained: list[ChoiceQuestion]
@@ -128,9 +132,9 @@ class Exam:
 
 @dataclass(frozen=True)
 class Sitting:
-    """What a model did in an exam. `scores` are the mean log-likelihoods a token of every choice (questions,
-    4) by part; "blind" asks the trained questions without their term; `losses` are those of the general
-    texts; `answers` its own words."""
+    """What a model did in an exam. `scores` are the mean log-likelihoods a token of every choice
+    (questions, 4) by part; "blind" asks the trained questions without their term; `losses` are
+    those of the general texts; `answers` its own words."""
 
     scores: dict[str, np.ndarray]
     losses: np.ndarray
@@ -146,8 +150,8 @@ def build_exam(
     seed: int = 0,
     phrasings: Phrasings = MEDICAL,
 ) -> Exam:
-    """An exam about the groups "trained" and, if there is one, "untrained", asked in the evaluation's
-    phrasing, with the course's own general questions."""
+    """An exam about the groups "trained" and, if there is one, "untrained", asked in the
+    evaluation's phrasing, with the course's own general questions."""
     questions = {"trained": [], "untrained": []}
     for name in questions:
         if name in groups:
@@ -164,11 +168,13 @@ def build_exam(
 
 
 def choose_texts(source: str, count: int, seed: int = 0) -> list[str]:
-    """`count` general sentences of 12 to 30 words: from the packaged news editorials ("snippets:news"), or
-    from the course's own sample of reviews ("samples")."""
+    """`count` general sentences of 12 to 30 words: from the packaged news editorials
+    ("snippets:news"), or from the course's own sample of reviews ("samples")."""
     if source == "samples":
         return pd.read_csv(SAMPLES / "movie_reviews.csv")["text"].tolist()[:count]
-    texts = [t for t in read_snippets(source.partition(":")[2])["text"] if 12 <= len(t.split()) <= 30]
+    texts = [
+        t for t in read_snippets(source.partition(":")[2])["text"] if 12 <= len(t.split()) <= 30
+    ]
     return [texts[i] for i in np.random.default_rng(seed).permutation(len(texts))[:count]]
 
 
@@ -182,13 +188,22 @@ def sit_exam(
 ) -> Sitting:
     """Asks a model everything in `exam`."""
     blind = [replace(question, question=question.control) for question in exam.trained]
-    parts = {"trained": exam.trained, "untrained": exam.untrained, "blind": blind, "general": exam.general}
-    scores = {name: score_questions(model, tokenizer, part, progress) for name, part in parts.items()}
+    parts = {
+        "trained": exam.trained,
+        "untrained": exam.untrained,
+        "blind": blind,
+        "general": exam.general,
+    }
+    scores = {
+        name: score_questions(model, tokenizer, part, progress) for name, part in parts.items()
+    }
     prompts = [render_chat(tokenizer, q.question) for q in exam.trained[: exam.written]]
     return Sitting(
         scores,
         score_texts(model, tokenizer, exam.texts, progress=progress),
-        generate_answers(model, tokenizer, prompts, max_new_tokens=max_new_tokens, progress=progress),
+        generate_answers(
+            model, tokenizer, prompts, max_new_tokens=max_new_tokens, progress=progress
+        ),
     )
 
 
@@ -202,14 +217,17 @@ def score_questions(
     if not questions:
         return np.empty((0, 4))
     prompts = [render_chat(tokenizer, q.question) for q in questions]
-    sums = score_choices(model, tokenizer, prompts, [list(q.choices) for q in questions], progress=progress)
+    sums = score_choices(
+        model, tokenizer, prompts, [list(q.choices) for q in questions], progress=progress
+    )
     lengths = [tokenizer(list(q.choices), add_special_tokens=False)["input_ids"] for q in questions]
     return sums / np.array([[len(ids) for ids in row] for row in lengths])
 
 
 def mark_sitting(exam: Exam, sitting: Sitting) -> dict[str, np.ndarray]:
-    """What every question and text counts (rows), by metric: right or not, nats a token, F1, stopped or not,
-    tokens. "relative_trained" judges a choice by how much likelier it is with the term than without."""
+    """What every question and text counts (rows), by metric: right or not, nats a token, F1,
+    stopped or not, tokens. "relative_trained" judges a choice by how much likelier it is with the
+    term than without."""
     right = np.array([q.right for q in exam.trained])
     rows = np.arange(len(right))
     scores, written = sitting.scores, zip(sitting.answers, exam.trained, strict=False)
@@ -229,18 +247,24 @@ def mark_sitting(exam: Exam, sitting: Sitting) -> dict[str, np.ndarray]:
 
 
 def report_marks(marks: dict[str, dict[str, np.ndarray]], base: str = "base") -> dict[str, Metric]:
-    """Every system's metrics with intervals, `<system>.<metric>`; against `base` also `gain_trained`,
-    `gain_untrained` and `gain_general` (choices), and `general_loss_change` (a share of the base's loss).
+    """Every system's metrics with intervals, `<system>.<metric>`; against `base` also
+    `gain_trained`, `gain_untrained` and `gain_general` (choices), and `general_loss_change` (a
+    share of the base's loss).
 
-    marks: what `mark_sitting` returns by system; arrays (rows) or (seeds, rows). Differences are paired.
+    marks: what `mark_sitting` returns by system; arrays (rows) or (seeds, rows). Differences are
+    paired.
     """
     metrics = {}
     for system, marked in marks.items():
         marked = {name: values for name, values in marked.items() if np.size(values)}
-        metrics |= {f"{system}.{name}": bootstrap_interval(values) for name, values in marked.items()}
+        metrics |= {
+            f"{system}.{name}": bootstrap_interval(values) for name, values in marked.items()
+        }
         if system == base:
             continue
-        gains = {name: np.asarray(values, float) - marks[base][name] for name, values in marked.items()}
+        gains = {
+            name: np.asarray(values, float) - marks[base][name] for name, values in marked.items()
+        }
         for name in ("trained", "untrained", "general"):
             if f"choice_{name}" in gains:
                 metrics[f"{system}.gain_{name}"] = bootstrap_interval(gains[f"choice_{name}"])

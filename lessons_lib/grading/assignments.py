@@ -1,8 +1,10 @@
-"""The graded assignments: nbgrader notebooks as pairs, their student version, and what must not leak into it.
+"""The graded assignments: nbgrader notebooks as pairs, their student version, and what must not
+leak into it.
 
-Contract: `source/<name>/<name>.py` is what people edit. A graded cell begins with `# Check: <function>`,
-tests the function of that name, and has its hidden tests between nbgrader's marks; the cell before it has
-the solution. The student version is what nbgrader makes of it, in a tree of its own, `release/`.
+Contract: `source/<name>/<name>.py` is what people edit. A graded cell begins with `# Check:
+<function>`, tests the function of that name, and has its hidden tests between nbgrader's marks; the
+cell before it has the solution. The student version is what nbgrader makes of it, in a tree of its
+own, `release/`.
 """
 
 import hashlib
@@ -26,9 +28,18 @@ from lessons_lib.lessons import read_source
 from lessons_lib.paths import NOTEBOOKS
 
 FOLDER = NOTEBOOKS / "assignments"
-STEPS = (LockCells, ClearSolutions, ClearOutput, CheckCellMetadata, ClearHiddenTests, ComputeChecksums)
+STEPS = (
+    LockCells,
+    ClearSolutions,
+    ClearOutput,
+    CheckCellMetadata,
+    ClearHiddenTests,
+    ComputeChecksums,
+)
 CHECK = re.compile(r"^[^\S\n]*#[^\S\n]*Check:[^\S\n]*(\w+)[^\S\n]*$", re.MULTILINE)
-SECRET = re.compile(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)### END (?:SOLUTION|HIDDEN TESTS)", re.DOTALL)
+SECRET = re.compile(
+    r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)### END (?:SOLUTION|HIDDEN TESTS)", re.DOTALL
+)
 TELLING = 12  # shorter lines, such as a bracket or a return, give nothing away
 
 
@@ -42,7 +53,9 @@ class ReleaseError(CourseError):
 
 @dataclass(frozen=True)
 class Exercise:
-    """A function to write: the cell with its solution, the cell that grades it, what it is worth."""
+    """A function to write: the cell with its solution, the cell that grades it, what it is
+    worth.
+    """
 
     name: str
     points: int
@@ -57,7 +70,9 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Assignment:
-    """A graded notebook. `setup`: what stands in its other cells; `version`: changes with every edit."""
+    """A graded notebook. `setup`: what stands in its other cells; `version`: changes with every
+    edit.
+    """
 
     name: str
     setup: str
@@ -71,7 +86,9 @@ def list_assignments() -> list[Path]:
 
 
 def read_assignment(path: Path) -> Assignment:
-    """An assignment from its source. AssignmentError names a graded cell that breaks the contract."""
+    """An assignment from its source. AssignmentError names a graded cell that breaks the
+    contract.
+    """
     cells = [cell for cell in read_source(path).cells if cell.cell_type == "code"]
     exercises, setup = [], []
     for number, cell in enumerate(cells):
@@ -91,7 +108,8 @@ def read_assignment(path: Path) -> Assignment:
 
 
 def find_check(source: str) -> str | None:
-    """The function that a cell checks, wherever in it its mark stands; None for a cell that is no check.
+    """The function that a cell checks, wherever in it its mark stands; None for a cell that is no
+    check.
 
     >>> find_check("#%%\\n# Check: attention \\nassert True")
     'attention'
@@ -115,14 +133,18 @@ def build_release(path: Path) -> NotebookNode:
 
 
 def find_leaks(source: str, text: str) -> list[str]:
-    """Lines of solutions and hidden tests of a source that stand in a text, but are secret in the source."""
+    """Lines of solutions and hidden tests of a source that stand in a text, but are secret in the
+    source.
+    """
     public = {line.strip() for line in SECRET.sub("", source).splitlines()}
     secret = {line.strip() for part in SECRET.findall(source) for line in part.splitlines()}
     return sorted(line for line in secret - public if len(line) >= TELLING and line in text)
 
 
 def write_release(folder: Path = FOLDER / "release") -> list[Path]:
-    """Writes the pairs' .ipynb and the student version of every assignment. ReleaseError for a leak."""
+    """Writes the pairs' .ipynb and the student version of every assignment. ReleaseError for a
+    leak.
+    """
     written = []
     for path in list_assignments():
         nbformat.write(read_source(path), path.with_suffix(".ipynb"))

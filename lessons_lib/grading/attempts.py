@@ -1,4 +1,5 @@
-"""What submissions have to do with each other: several attempts of one student, equal code of several.
+"""What submissions have to do with each other: several attempts of one student, equal code of
+several.
 
 Contract: adds to `instructor_remarks` and changes nothing else. Every submission is graded; which
 attempt counts, and whether equal code was copied, is the instructor's to decide.
@@ -41,7 +42,9 @@ def _group_attempts(submissions: list[Submission]) -> list[list[Submission]]:
     for members in by_name.values():
         by_assignment = defaultdict(list)
         for submission in members:
-            by_assignment[submission.assignment.name if submission.assignment else ""].append(submission)
+            by_assignment[submission.assignment.name if submission.assignment else ""].append(
+                submission
+            )
         unknown = by_assignment.pop("", [])
         if len(by_assignment) == 1:
             next(iter(by_assignment.values())).extend(unknown)
@@ -55,7 +58,10 @@ def _note_group(attempts: list[Submission]) -> None:
     orders = {}
     for submission in attempts:
         _, number = find_base(submission.owner.name)
-        orders[submission.student] = (submission.owner.attempt, 0 if submission.owner.platform else number)
+        orders[submission.student] = (
+            submission.owner.attempt,
+            0 if submission.owner.platform else number,
+        )
     is_told = len(set(orders.values())) == len(attempts)
     if is_told:
         newest = max(attempts, key=lambda submission: orders[submission.student])
@@ -63,7 +69,8 @@ def _note_group(attempts: list[Submission]) -> None:
     else:
         newest = max(attempts, key=lambda submission: submission.modified)
         remark = (
-            f"was saved last of {len(attempts)} attempts, by the date of the file (their names do not tell): "
+            f"was saved last of {len(attempts)} attempts, by the date of the file (their names do "
+            f"not tell): "
             "take it, or ask the student"
         )
     for submission in attempts:
@@ -77,7 +84,9 @@ def _note_group(attempts: list[Submission]) -> None:
 
 
 def note_equal_code(submissions: list[Submission]) -> None:
-    """Tells of students with equal code, that of the assignment and its empty answers left aside."""
+    """Tells of students with equal code, that of the assignment and its empty answers left
+    aside.
+    """
     groups = defaultdict(list)
     for submission in submissions:
         answers = extract_answers(submission)
@@ -87,9 +96,13 @@ def note_equal_code(submissions: list[Submission]) -> None:
         is_short = sum(map(len, answers)) < SHORT
         doubt = " (so short that it may be chance)" if is_short else ""
         for submission in members:
-            others = [other.student for other in members if _get_owner(other) != _get_owner(submission)]
+            others = [
+                other.student for other in members if _get_owner(other) != _get_owner(submission)
+            ]
             if others:
-                submission.instructor_remarks.append(f"the same code as {_name_some(others)}{doubt}")
+                submission.instructor_remarks.append(
+                    f"the same code as {_name_some(others)}{doubt}"
+                )
 
 
 def _get_owner(submission: Submission) -> str:

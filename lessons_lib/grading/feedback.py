@@ -36,7 +36,9 @@ def write_pages(graded: list, grades: Path, ignored: Sequence[str] = ()) -> None
 
 
 def name_pages(students: list[str]) -> dict[str, str]:
-    """A page for every student, so that no two are one file where large and small letters are the same."""
+    """A page for every student, so that no two are one file where large and small letters are the
+    same.
+    """
     names = {student: name_page(student) for student in students}
     keys = {student: normalise_name(name).casefold() for student, name in names.items()}
     counts = Counter(keys.values())

@@ -63,21 +63,29 @@ ZIPPED = (
 )
 
 DOWNLOAD = (
-    f"{THE_NOTEBOOK}: GitHub's 'Download raw file', Jupyter's or Colab's File > Download, not the browser's "
+    f"{THE_NOTEBOOK}: GitHub's 'Download raw file', Jupyter's or Colab's File > Download, not the "
+    f"browser's "
     "'Save page as'"
 )
 # what a web page holds (lower case), and what it is: the first that fits
 PAGES = (
-    (r"jp-notebook|jp-cell|notebook-container", FileType("a notebook exported as a web page (HTML)")),
     (
-        r"type=.?password|(?:sign|log)[ -]?in\b|\blogin\b|single sign-on|anmeld|connexion|iniciar sesi",
+        r"jp-notebook|jp-cell|notebook-container",
+        FileType("a notebook exported as a web page (HTML)"),
+    ),
+    (
+        r"type=.?password|(?:sign|log)[ -]?in\b|\blogin\b|single sign-on|anmeld|connexion|iniciar "
+        r"sesi",
         FileType("a web page that asks to log in, saved in the notebook's place", DOWNLOAD),
     ),
     (r"github", FileType("a web page of GitHub, not the notebook that it shows", DOWNLOAD)),
     (r"gitlab", FileType("a web page of GitLab, not the notebook that it shows", DOWNLOAD)),
     (r"colab", FileType("a web page of Colab, not the notebook that it shows", DOWNLOAD)),
     (r"drive\.google|docs\.google", FileType("a web page of Google Drive", DOWNLOAD)),
-    (r"nbviewer|jupyter", FileType("a web page of Jupyter, not the notebook that it shows", DOWNLOAD)),
+    (
+        r"nbviewer|jupyter",
+        FileType("a web page of Jupyter, not the notebook that it shows", DOWNLOAD),
+    ),
     (r"", FileType("a web page (HTML), not a notebook", DOWNLOAD)),
 )
 
@@ -101,14 +109,17 @@ TEXTS = (
     (r"\A<\?xml[\s\S]{0,400}?<plist", FileType("a link of a Mac (.webloc)", LINK_ASK)),
     (r"\Ahttps?://\S+\s*\Z", FileType("a link", LINK_ASK)),
     (
-        r"\A#!.*python|^# ?%%|^# In ?\[|^# -\*- coding|^import \w|^from [\w.]+ import |^def \w+ ?\(",
+        r"\A#!.*python|^# ?%%|^# In ?\[|^# -\*- coding|^import \w|^from [\w.]+ import |^def \w+ "
+        r"?\(",
         FileType("a Python script, not a notebook"),
     ),
 )
 
 
 def explain_signature(content: bytes) -> FileType | None:
-    """What kind of binary file begins with these bytes (the first HEAD suffice); None for a text."""
+    """What kind of binary file begins with these bytes (the first HEAD suffice); None for a
+    text.
+    """
     if content.startswith(b"PK\x03\x04"):
         return _explain_zip(content)
     for signature, start, kind in SIGNATURES:
@@ -120,13 +131,18 @@ def explain_signature(content: bytes) -> FileType | None:
 def _explain_zip(content: bytes) -> FileType:
     try:
         names = zipfile.ZipFile(io.BytesIO(content)).namelist()
-    except Exception:  # cut, only its head, or damaged in any of the ways that zipfile does not foresee
+    except Exception:
+        # cut, only its head, or damaged in any of the ways that zipfile does not foresee
         names = []
     for name, kind in ZIPPED:
         if any(member.startswith(name) for member in names):
             return kind
-    notebooks = [name for name in names if name.lower().endswith(".ipynb") and "__MACOSX" not in name]
-    inside = f" with {len(notebooks)} notebook{'s'[: len(notebooks) > 1]} in it" if notebooks else ""
+    notebooks = [
+        name for name in names if name.lower().endswith(".ipynb") and "__MACOSX" not in name
+    ]
+    inside = (
+        f" with {len(notebooks)} notebook{'s'[: len(notebooks) > 1]} in it" if notebooks else ""
+    )
     return FileType(f"a zip archive{inside}", ARCHIVE_ASK)
 
 
@@ -166,7 +182,9 @@ def _explain_text(text: str, problem: str) -> FileType:
         if re.search(pattern, text, re.MULTILINE):
             return kind
     share = text.count("\ufffd") / max(1, len(text))
-    return FileType("binary data, no notebook" if share > 0.05 or "\x00" in text else "a text, no notebook")
+    return FileType(
+        "binary data, no notebook" if share > 0.05 or "\x00" in text else "a text, no notebook"
+    )
 
 
 def explain_json(value: object) -> FileType:
@@ -175,13 +193,17 @@ def explain_json(value: object) -> FileType:
         return FileType(f"JSON, but no notebook (a {type(value).__name__} stands in its place)")
     message = value.get("message", value.get("error", value.get("detail")))
     if isinstance(message, str):
-        return FileType(f'the error message of a server ("{message[:80]}"), saved in its place', DOWNLOAD)
+        return FileType(
+            f'the error message of a server ("{message[:80]}"), saved in its place', DOWNLOAD
+        )
     if {"doc_id", "resource_id"} & value.keys() or isinstance(value.get("url"), str):
         return FileType("a link to a notebook in Google Drive or Colab, not the notebook", LINK_ASK)
     if "payload" in value or "download_url" in value:
         return FileType("GitHub's description of a file, not the file", DOWNLOAD)
     for name in ("cells", "worksheets"):
         if name in value:
-            return FileType(f"a damaged notebook: its `{name}` are no list of cells", "the notebook again")
+            return FileType(
+                f"a damaged notebook: its `{name}` are no list of cells", "the notebook again"
+            )
     keys = ", ".join(list(value)[:5]) or "nothing"
     return FileType(f"JSON, but no notebook (it has {keys})"[:200])

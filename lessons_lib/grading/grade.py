@@ -1,10 +1,11 @@
-"""Grades a folder of notebooks: students' functions run in a sandbox, tests and expected values stay outside.
+"""Grades a folder of notebooks: students' functions run in a sandbox, tests and expected values
+stay outside.
 
-A check cell is run here, as it stands in the assignment's source, with the student's functions replaced by
-calls into the sandbox. So nothing that a notebook redefines, edits or deletes touches the tests, and the
-student's code never shares a process with them. Marks are kept by content: an interrupted run goes on, and
-a mended test grades everything anew. `overrides.csv` (student, exercise, points, reason) in the grades'
-folder has the last word.
+A check cell is run here, as it stands in the assignment's source, with the student's functions
+replaced by calls into the sandbox. So nothing that a notebook redefines, edits or deletes touches
+the tests, and the student's code never shares a process with them. Marks are kept by content: an
+interrupted run goes on, and a mended test grades everything anew. `overrides.csv` (student,
+exercise, points, reason) in the grades' folder has the last word.
 """
 
 import ast
@@ -36,7 +37,13 @@ from lessons_lib.grading.overrides import (
     refuse_overrides,
     suggest_name,
 )
-from lessons_lib.grading.sandbox import Sandbox, SandboxError, StudentError, check_sandbox, make_printable
+from lessons_lib.grading.sandbox import (
+    Sandbox,
+    SandboxError,
+    StudentError,
+    check_sandbox,
+    make_printable,
+)
 from lessons_lib.grading.submissions import Submission, parse_cell, read_submissions
 from lessons_lib.progress import progress_bar
 
@@ -88,15 +95,21 @@ class Graded:
         return sum(mark.points for mark in self.marks)
 
 
-def mark_exercises(assignment: Assignment, functions: Mapping[str, Callable], seed: int) -> list[Mark]:
-    """Runs every check of an assignment on the functions of that name, with inputs drawn from the seed."""
+def mark_exercises(
+    assignment: Assignment, functions: Mapping[str, Callable], seed: int
+) -> list[Mark]:
+    """Runs every check of an assignment on the functions of that name, with inputs drawn from the
+    seed.
+    """
     space: dict[str, object] = {}
     exec(assignment.setup, space)
     space |= {**functions, "GRADING_SEED": seed}
     marks = []
     for exercise in assignment.exercises:
         message = run_check(exercise.check, dict(space))
-        marks.append(Mark(exercise.name, 0 if message else exercise.points, exercise.points, message))
+        marks.append(
+            Mark(exercise.name, 0 if message else exercise.points, exercise.points, message)
+        )
     return marks
 
 
@@ -127,9 +140,12 @@ def grade_submission(submission: Submission, seed: int, unsafe: bool) -> Graded:
         functions = {e.name: functools.partial(box.call, e.name) for e in assignment.exercises}
         marks = mark_exercises(assignment, functions, seed)
         remarks += [
-            f"code cell {number + 1} ended the process and was left out" for number in sorted(box.skipped)
+            f"code cell {number + 1} ended the process and was left out"
+            for number in sorted(box.skipped)
         ]
-    return Graded(submission.student, assignment.name, marks, remarks, submission.instructor_remarks)
+    return Graded(
+        submission.student, assignment.name, marks, remarks, submission.instructor_remarks
+    )
 
 
 def list_preloads(cells: list[str]) -> tuple[str, ...]:
@@ -149,7 +165,9 @@ def list_preloads(cells: list[str]) -> tuple[str, ...]:
 
 
 def list_imports(cell: str) -> set[str]:
-    """The modules that a cell imports, wherever in it; by pattern where the cell cannot be parsed."""
+    """The modules that a cell imports, wherever in it; by pattern where the cell cannot be
+    parsed.
+    """
     tree = parse_cell(cell)
     if not tree:
         names = ",".join(IMPORT.findall(cell)).split(",")
@@ -164,8 +182,9 @@ def list_imports(cell: str) -> set[str]:
 
 
 def grade_folder(folder: Path, grades: Path, *, unsafe: bool = False) -> pd.DataFrame:
-    """Grades every notebook under a folder, one on every core at a time; writes scores.csv, feedback/ and
-    summary.html into `grades`. SandboxError, SubmissionError, OverrideError say what to do."""
+    """Grades every notebook under a folder, one on every core at a time; writes scores.csv,
+    feedback/ and summary.html into `grades`. SandboxError, SubmissionError, OverrideError say what
+    to do."""
     folder, grades = folder.expanduser(), grades.expanduser()
     if not unsafe:
         check_sandbox()
@@ -211,7 +230,9 @@ def grade_once(submission: Submission, grades: Path, seed: int, unsafe: bool) ->
         part.write_text(json.dumps(asdict(graded)), encoding="utf-8")
         part.rename(file)
     except Exception as problem:  # one student's notebook never stops the others'
-        remark = make_printable(f"not graded, the grader failed ({type(problem).__name__}: {problem})")
+        remark = make_printable(
+            f"not graded, the grader failed ({type(problem).__name__}: {problem})"
+        )
         return Graded(
             submission.student, "", [], [*submission.remarks, remark], submission.instructor_remarks
         )
@@ -228,7 +249,8 @@ def _read_marks(file: Path) -> Graded | None:
 
 
 def read_seed(grades: Path) -> int:
-    """What seeds the inputs of hidden tests, with a notebook's content: drawn once, kept with the grades.
+    """What seeds the inputs of hidden tests, with a notebook's content: drawn once, kept with the
+    grades.
 
     GradesError for a file that holds no number.
     """
@@ -241,13 +263,14 @@ def read_seed(grades: Path) -> int:
         raise GradesError(
             "it holds no number.",
             where=str(file),
-            remedy="write the number of the first run, or delete it: then everything is graded anew.",
+            remedy="write the number of the first run, or delete it: then everything is graded "
+            "anew.",
         ) from None
 
 
 def apply_overrides(graded: list[Graded], file: Path) -> None:
-    """Puts an instructor's points in the place of the marks. OverrideError names all wrong rows, and then no
-    row counts."""
+    """Puts an instructor's points in the place of the marks. OverrideError names all wrong rows,
+    and then no row counts."""
     if not find_overrides(file):
         return
     overrides, problems = read_overrides(file)
@@ -269,13 +292,18 @@ def apply_overrides(graded: list[Graded], file: Path) -> None:
         marks = {mark.exercise: mark for mark in one.marks}
         possible = override.points if name in ungraded else marks[exercise].possible
         message = f"set by the instructor: {override.reason or 'no reason given'}"
-        one.marks = list({**marks, exercise: Mark(exercise, override.points, possible, message)}.values())
+        one.marks = list(
+            {**marks, exercise: Mark(exercise, override.points, possible, message)}.values()
+        )
 
 
 def _find_problem(override: Override, names: list[str], students: Mapping[str, Graded]) -> str:
     """What is wrong with a row; nothing for one that names a student and an exercise."""
     if len(names) > 1:
-        return f"{override.student!r} may be any of {len(names)} students: copy the name from scores.csv"
+        return (
+            f"{override.student!r} may be any of {len(names)} students: copy the name from "
+            f"scores.csv"
+        )
     if not names:
         return f"no student {override.student!r}{suggest_name(override.student, students)}"
     exercises = [mark.exercise for mark in students[names[0]].marks]
@@ -300,6 +328,8 @@ def write_scores(graded: list[Graded], file: Path) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     safe = table.copy()
     for column in ("student", "remarks"):  # a spreadsheet would compute a name that begins with =
-        safe[column] = [f"'{text}" if text[:1] in "=+-@" and text else text for text in safe[column]]
+        safe[column] = [
+            f"'{text}" if text[:1] in "=+-@" and text else text for text in safe[column]
+        ]
     safe.to_csv(file, index=False)
     return table

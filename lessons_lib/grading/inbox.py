@@ -1,4 +1,5 @@
-"""Which files of a folder were handed in, and which ones a system, a program or a platform left there.
+"""Which files of a folder were handed in, and which ones a system, a program or a platform left
+there.
 
 Contract: every student's folder and file gets a place in `Inbox.paths`, whether it can be read or
 not. What belongs to another file (an export, a picture, a checkpoint) is said in that file's notes
@@ -36,18 +37,44 @@ LEFT_OVERS = {
     "timestamp.txt",
     "comments.txt",
 }
-# what platforms write about a submission: a submission only where there is nothing else of that student
+# what platforms write about a submission: a submission only where there is nothing else of that
+# student
 PLATFORM_TEXT = re.compile(
-    r"onlinetext\.html|.*_onlinetext_.*\.html|.*_attempt_[\d-]+\.txt|.*_submissiontext\.html", re.IGNORECASE
+    r"onlinetext\.html|.*_onlinetext_.*\.html|.*_attempt_[\d-]+\.txt|.*_submissiontext\.html",
+    re.IGNORECASE,
 )
 # endings of files that go with a notebook, and are never handed in for one
 TABLES = {".csv", ".tsv", ".xls", ".xlsx", ".ods", ".parquet", ".json", ".jsonl", ".db", ".sqlite"}
-SETTINGS = {".xml", ".yml", ".yaml", ".toml", ".cfg", ".ini", ".lock", ".log", ".css", ".js", ".ttf"}
+SETTINGS = {
+    ".xml",
+    ".yml",
+    ".yaml",
+    ".toml",
+    ".cfg",
+    ".ini",
+    ".lock",
+    ".log",
+    ".css",
+    ".js",
+    ".ttf",
+}
 ARRAYS = {".npy", ".npz", ".pt", ".pth", ".pkl", ".bin", ".h5", ".safetensors", ".gguf", ".pyc"}
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".bmp", ".mp3", ".mp4"}
 ATTACHMENTS = {".md", ".rst"} | TABLES | SETTINGS | ARRAYS | PICTURES
 ATTACHED_NAMES = {"license", "licence", "makefile", "requirements.txt", "readme", "readme.txt"}
-PARTS = {"data", "figures", "images", "img", "src", "output", "outputs", "results", "docs", "tests", "build"}
+PARTS = {
+    "data",
+    "figures",
+    "images",
+    "img",
+    "src",
+    "output",
+    "outputs",
+    "results",
+    "docs",
+    "tests",
+    "build",
+}
 SHOWN = 5  # names that a note gives; more are counted
 
 
@@ -67,7 +94,9 @@ class Inbox:
 
 @dataclass
 class _Tree:
-    """A folder's entries. closed: folders without the right to look into; checkpoints: Jupyter's copies."""
+    """A folder's entries. closed: folders without the right to look into; checkpoints: Jupyter's
+    copies.
+    """
 
     files: list[Path] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
@@ -108,12 +137,15 @@ def scan_folder(folder: Path) -> Inbox:
 
 def is_left_over(name: str) -> bool:
     """Whether a file or folder of that name is a system's or a program's, whatever it holds."""
-    name = name.rpartition("\\")[2]  # archives of Windows may hold "ann\01_masks.ipynb" as one name
+    # archives of Windows may hold "ann\01_masks.ipynb" as one name
+    name = name.rpartition("\\")[2]
     return name.startswith((".", "~$")) or name.lower() in LEFT_OVERS
 
 
 def is_notebook(path: Path) -> bool:
-    """Whether a file is a notebook by its name, or holds one under another name (`ann.json`, `ann`)."""
+    """Whether a file is a notebook by its name, or holds one under another name (`ann.json`,
+    `ann`).
+    """
     if path.name.lower().endswith(".ipynb"):
         return True
     try:
@@ -142,7 +174,8 @@ def _walk(folder: Path) -> _Tree:
             continue
         names = {entry.name for entry in members}
         if directory != folder:
-            if "pyvenv.cfg" in names or {"seed.txt", "marks"} <= names:  # a Python, a folder of grades
+            # a Python, a folder of grades
+            if "pyvenv.cfg" in names or {"seed.txt", "marks"} <= names:
                 continue
             tree.folders.append(directory)
         if METADATA in names and not tree.submitters:  # the first that is met lies highest
@@ -175,7 +208,9 @@ def _list_checkpoints(folder: Path) -> list[Path]:
 
 
 def _find_original(path: Path) -> Path:
-    """The notebook of which a file may be Jupyter's or an editor's copy; the file itself for others."""
+    """The notebook of which a file may be Jupyter's or an editor's copy; the file itself for
+    others.
+    """
     folder = path.parent.parent if path.parent.name == CHECKPOINTS else path.parent
     return folder / CHECKPOINT.sub("", path.name)
 
@@ -227,7 +262,9 @@ def _group_notebooks(inbox: Inbox, folder: Path) -> dict[Path, list[Path]]:
 
 
 def _sort_documents(inbox: Inbox, documents: list[Path], folder: Path) -> None:
-    """Gives every document a place of its own, or a note at the notebook that it was handed in with."""
+    """Gives every document a place of its own, or a note at the notebook that it was handed in
+    with.
+    """
     groups = _group_notebooks(inbox, folder)
     by_owner = {}
     by_stem = {}
@@ -280,7 +317,12 @@ def _add_bare_folders(inbox: Inbox, tree: _Tree, attachments: list[Path], folder
         ancestors = _list_ancestors(path, folder)
         is_part = path.name.lower() in PARTS or any(ancestor in holders for ancestor in ancestors)
         owner = find_owner(path.relative_to(folder), tree.submitters)
-        if path in occupied or path in inner or is_part or (owner.platform and owner.name in owners):
+        if (
+            path in occupied
+            or path in inner
+            or is_part
+            or (owner.platform and owner.name in owners)
+        ):
             continue
         inbox.paths.append(path)
         members = [file for file in attachments if file.is_relative_to(path)]

@@ -30,7 +30,9 @@ class OverrideError(CourseError):
 
 @dataclass(frozen=True)
 class Override:
-    """A row: points of a student for an exercise. `row` counts from 1, the header's, as spreadsheets do."""
+    """A row: points of a student for an exercise. `row` counts from 1, the header's, as
+    spreadsheets do.
+    """
 
     row: int
     student: str
@@ -40,13 +42,17 @@ class Override:
 
 
 def find_overrides(file: Path) -> bool:
-    """Whether there is such a table. OverrideError for one of another name or kind, which would not count."""
+    """Whether there is such a table. OverrideError for one of another name or kind, which would not
+    count.
+    """
     remedy = f"save the table as CSV, under the name {file.name}."
     if file.is_file():
         with file.open("rb") as content:
             kind = explain_signature(content.read())
         if kind:
-            raise OverrideError(f"it is {kind.what}, not a table of text.", where=str(file), remedy=remedy)
+            raise OverrideError(
+                f"it is {kind.what}, not a table of text.", where=str(file), remedy=remedy
+            )
         return True
     for other in sorted(file.parent.iterdir()):
         if other.name.lower().startswith(file.stem) and not other.name.endswith("~"):
@@ -131,7 +137,8 @@ def parse_points(text: str) -> float | None:
 
 
 def find_student(name: str, students: Iterable[str]) -> list[str]:
-    """The students whom a name means: exactly one, nobody, or several between whom it does not decide.
+    """The students whom a name means: exactly one, nobody, or several between whom it does not
+    decide.
 
     Names compare as they are; else without the apostrophe that guards a spreadsheet; else in one
     Unicode form and without blanks around them.

@@ -19,7 +19,9 @@ METADATA = "submission_metadata.yml"  # where Gradescope says whose its folders 
 LARGEST_METADATA = 4 * 2**20  # bytes; a larger one would take minutes
 
 # Canvas: doejane_LATE_12345_6789012_01_masks-1.ipynb (name, user, attachment, file)
-CANVAS = re.compile(r"(?P<student>[^_]+)_(?:late_)?(?P<user>\d{2,})_(?P<attempt>\d{4,})_.+", re.IGNORECASE)
+CANVAS = re.compile(
+    r"(?P<student>[^_]+)_(?:late_)?(?P<user>\d{2,})_(?P<attempt>\d{4,})_.+", re.IGNORECASE
+)
 ANONYMOUS = re.compile(
     r"(?P<student>anon\w*?)_(?:late_)?(?P<user>\w{5})_(?P<attempt>\d{4,})_.+", re.IGNORECASE
 )
@@ -37,11 +39,13 @@ SAKAI = re.compile(r"(?:submission|feedback) attachment\(s\)", re.IGNORECASE)  #
 PLATFORMS = (MOODLE, BLACKBOARD, CANVAS, ANONYMOUS, BRIGHTSPACE, NBGRADER)
 
 COPY = re.compile(
-    r" ?\((?P<number>\d{1,2})\)$|[ -]+(?:copy|kopie|copie|copia) ?\(?(?P<copy>\d*)\)?$", re.IGNORECASE
+    r" ?\((?P<number>\d{1,2})\)$|[ -]+(?:copy|kopie|copie|copia) ?\(?(?P<copy>\d*)\)?$",
+    re.IGNORECASE,
 )
 DATE = re.compile(r"[-_ ](?P<date>\d{4}-?\d\d-?\d\d(?:[-_T ]\d\d[-:.]?\d\d(?:[-:.]?\d\d)?)?)$")
 MAYBE_COPY = re.compile(
-    r"[-_ ](?:v(?:ersion)?)?(?P<number>\d{1,2})$|[-_ ](?:final|new|late|resubmi\w+|corrected|fixed)$",
+    r"[-_ ](?:v(?:ersion)?)?(?P<number>\d{1,2})$|[-_ "
+    r"](?:final|new|late|resubmi\w+|corrected|fixed)$",
     re.IGNORECASE,
 )
 ENDING = re.compile(r"(?:\.ipynb)?(?:\.\w{1,10})?~?$", re.IGNORECASE)
@@ -62,7 +66,9 @@ class Owner:
 
 
 def normalise_name(name: str) -> str:
-    """A name as names are compared: one Unicode form (NFC, where a Mac writes NFD), single blanks."""
+    """A name as names are compared: one Unicode form (NFC, where a Mac writes NFD), single
+    blanks.
+    """
     return " ".join(unicodedata.normalize("NFC", name).split())
 
 
@@ -108,7 +114,9 @@ def _read_platform_name(part: str, number: int) -> Owner | None:
 
 
 def _read_plain_name(parts: list[str], number: int) -> Owner:
-    """The owner of a path that no platform wrote: the path without the marks of copies and dates."""
+    """The owner of a path that no platform wrote: the path without the marks of copies and
+    dates.
+    """
     names = [COPY.sub("", part) for part in parts]
     dates = [match["date"] for match in map(DATE.search, names) if match]
     return Owner("/".join(DATE.sub("", name) for name in names), (" ".join(dates), number))

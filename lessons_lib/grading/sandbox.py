@@ -1,17 +1,17 @@
 """Runs a student's code where it can do no harm, and calls their functions from outside.
 
-Covered, each by a test: files (only Python and its packages can be seen, read-only; what the student writes
-lies in memory, is limited, and goes), the network (there is none), the environment (empty), rights (none,
-nor a way to mount), processes and memory (counted, and the sandbox ended above the limits), time (of a
-cell, a call and a submission), the size of answers; output is thrown away. What the code says is data:
-numbers, texts, lists, dicts, arrays.
+Covered, each by a test: files (only Python and its packages can be seen, read-only; what the
+student writes lies in memory, is limited, and goes), the network (there is none), the environment
+(empty), rights (none, nor a way to mount), processes and memory (counted, and the sandbox ended
+above the limits), time (of a cell, a call and a submission), the size of answers; output is thrown
+away. What the code says is data: numbers, texts, lists, dicts, arrays.
 
-Not covered: faults of the Linux kernel and of bubblewrap, and the kernel's keyring; memory in files without a
-name; handed-in notebooks that lie below a system's folder such as /usr; a student whose
-error messages repeat the inputs of hidden tests (each submission has its own); the load of up to a second
-before a fork bomb or memory bomb is ended, and what it does to the seconds of others. Without bubblewrap,
-`unsafe=True` runs the code as an ordinary process, with none of this but the limits of time, memory and
-processes.
+Not covered: faults of the Linux kernel and of bubblewrap, and the kernel's keyring; memory in files
+without a name; handed-in notebooks that lie below a system's folder such as /usr; a student whose
+error messages repeat the inputs of hidden tests (each submission has its own); the load of up to a
+second before a fork bomb or memory bomb is ended, and what it does to the seconds of others.
+Without bubblewrap, `unsafe=True` runs the code as an ordinary process, with none of this but the
+limits of time, memory and processes.
 """
 
 import contextlib
@@ -46,7 +46,8 @@ ENVIRONMENT = {
     "LESSONS_PROFILE": "smoke",
 }
 REMEDY = (
-    "on Linux `apt install bubblewrap` (or your system's package); or UNSAFE=1, which runs students' code "
+    "on Linux `apt install bubblewrap` (or your system's package); or UNSAFE=1, which runs "
+    "students' code "
     "with your rights: only in a container that holds nothing else."
 )
 
@@ -56,7 +57,9 @@ class SandboxError(CourseError):
 
 
 class StudentError(RuntimeError):
-    """The student's code raised, ended its process, took too long, or answered what nobody can read."""
+    """The student's code raised, ended its process, took too long, or answered what nobody can
+    read.
+    """
 
 
 class StudentValueError(StudentError, ValueError):
@@ -74,7 +77,15 @@ def check_sandbox() -> None:
 def isolate() -> list[str]:
     """bubblewrap's command line. What is bound last is seen: Python may live below /tmp."""
     command = ["bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
-    command += ["--uid", "1000", "--gid", "1000", "--die-with-parent", "--new-session", "--clearenv"]
+    command += [
+        "--uid",
+        "1000",
+        "--gid",
+        "1000",
+        "--die-with-parent",
+        "--new-session",
+        "--clearenv",
+    ]
     command += ["--proc", "/proc", "--dev", "/dev"]
     for place in ("/dev/shm", "/tmp", "/home/student"):
         command += ["--size", str(DISK), "--tmpfs", place]
@@ -91,10 +102,13 @@ def isolate() -> list[str]:
 
 
 class Sandbox:
-    """A student's process, started at the first call and again after it died: then the cell that ended it is
-    left out. `preload` names modules that are imported before time is counted. Close it, or use a `with`."""
+    """A student's process, started at the first call and again after it died: then the cell that
+    ended it is left out. `preload` names modules that are imported before time is counted. Close
+    it, or use a `with`."""
 
-    def __init__(self, cells: list[str], preload: tuple[str, ...] = (), unsafe: bool = False) -> None:
+    def __init__(
+        self, cells: list[str], preload: tuple[str, ...] = (), unsafe: bool = False
+    ) -> None:
         self.cells, self.preload, self.unsafe = cells, preload, unsafe
         self.skipped: set[int] = set()
         self.ends = time.monotonic() + SUBMISSION
@@ -120,7 +134,8 @@ class Sandbox:
             for number, cell in enumerate(self.cells):
                 if number in self.skipped:
                     continue
-                with contextlib.suppress(StudentError):  # the functions of other cells count all the same
+                # the functions of other cells count all the same
+                with contextlib.suppress(StudentError):
                     self.ask({"run": cell}, CELL)
                 if not self.process:
                     self.skipped.add(number)
@@ -146,16 +161,22 @@ class Sandbox:
         try:
             threading.Thread(target=self.watch, args=[self.process], daemon=True).start()
             self.read(START)
-        except RuntimeError as problem:  # no thread to be had, or StudentError: it is not the student's yet
+        except RuntimeError as problem:
+            # no thread to be had, or StudentError: it is not the student's yet
             self.close()
-            said = make_printable(started.stderr.read(1000).decode(errors="replace").strip()) or problem
+            said = (
+                make_printable(started.stderr.read(1000).decode(errors="replace").strip())
+                or problem
+            )
             raise SandboxError(f"the sandbox does not start here: {said}", remedy=REMEDY) from None
 
     def watch(self, process: subprocess.Popen) -> None:
         """Ends the process when it has too many children, too much memory, or too little time."""
         while process.poll() is None:
             family = list_children(process)
-            threads, memory = (sum(each) for each in zip((0, 0), *map(measure_process, family), strict=True))
+            threads, memory = (
+                sum(each) for each in zip((0, 0), *map(measure_process, family), strict=True)
+            )
             if len(family) > PROCESSES:
                 self.why_ended = f"more than {PROCESSES} processes"
             elif threads > THREADS:
@@ -236,7 +257,9 @@ def list_children(process: subprocess.Popen) -> list[psutil.Process]:
 
 
 def measure_process(process: psutil.Process) -> tuple[int, int]:
-    """Threads and bytes that a process holds; none where it has ended, which must not hide the others'."""
+    """Threads and bytes that a process holds; none where it has ended, which must not hide the
+    others'.
+    """
     try:
         return process.num_threads(), process.memory_info().rss
     except (psutil.Error, OSError):

@@ -1,4 +1,5 @@
-"""Reading what students hand in: any file name, broken metadata, moved or missing cells, no notebook at all.
+"""Reading what students hand in: any file name, broken metadata, moved or missing cells, no
+notebook at all.
 
 Contract: whatever lies in the folder, reading it gives a `Submission`, never an exception. The code
 is taken from a notebook's cells whatever its metadata says, and everything unusual is said in
@@ -19,17 +20,32 @@ from pathlib import Path
 from lessons_lib.data import decode_file
 from lessons_lib.errors import CourseError
 from lessons_lib.grading.assignments import Assignment, find_check
-from lessons_lib.grading.filetypes import HEAD, FileType, explain_file, explain_json, explain_signature
+from lessons_lib.grading.filetypes import (
+    HEAD,
+    FileType,
+    explain_file,
+    explain_json,
+    explain_signature,
+)
 from lessons_lib.grading.inbox import CHECKPOINT, Inbox, name_some, scan_folder
 from lessons_lib.grading.owners import Owner, find_owner
 from lessons_lib.grading.sandbox import make_printable
 
 LARGEST = 20 * 2**20  # bytes of a notebook
 LONGEST_NAME = 2**16  # characters of a student's name; no path is as long
-LONGEST_CELL = 200_000  # characters of a cell that is parsed; what is longer is searched by patterns
+# characters of a cell that is parsed; what is longer is searched by patterns
+LONGEST_CELL = 200_000
 OLDER = "handed out in another version"
 NOT_CODE = str.maketrans(
-    {"\u00a0": " ", "\u202f": " ", "\u3000": " ", "\u200b": "", "\ufeff": "", "\u2028": "\n", "\u0085": "\n"}
+    {
+        "\u00a0": " ",
+        "\u202f": " ",
+        "\u3000": " ",
+        "\u200b": "",
+        "\ufeff": "",
+        "\u2028": "\n",
+        "\u0085": "\n",
+    }
 )
 BIDIRECTIONAL = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 DEFINITION = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)[ \t]*\(", re.MULTILINE)
@@ -69,27 +85,37 @@ def list_submissions(folder: Path) -> list[Path]:
     return _open_inbox(folder).paths
 
 
-def read_submissions(folder: Path, assignments: list[Assignment]) -> tuple[list[Submission], list[Path]]:
-    """All submissions of a folder, each with a name of its own, and the files that were left out."""
+def read_submissions(
+    folder: Path, assignments: list[Assignment]
+) -> tuple[list[Submission], list[Path]]:
+    """All submissions of a folder, each with a name of its own, and the files that were left
+    out.
+    """
     inbox = _open_inbox(folder)
     submissions = []
     for path in inbox.paths:
         submission = read_submission(path, folder, assignments)
         submission.owner = inbox.owners.get(path) or submission.owner
-        submission.instructor_remarks += [escape_controls(note) for note in inbox.notes.get(path, [])]
+        submission.instructor_remarks += [
+            escape_controls(note) for note in inbox.notes.get(path, [])
+        ]
         submissions.append(submission)
     _separate_names(submissions, inbox.paths)
     return submissions, inbox.ignored
 
 
 def _open_inbox(folder: Path) -> Inbox:
-    """What lies in a folder. SubmissionError where it is none, cannot be opened, or holds no submission."""
+    """What lies in a folder. SubmissionError where it is none, cannot be opened, or holds no
+    submission.
+    """
     where = escape_controls(f"SUBMISSIONS={folder}")
     remedy = "give a folder with one notebook (.ipynb) a student."
     try:
         mode = folder.stat().st_mode
     except PermissionError:
-        raise SubmissionError("it cannot be opened.", where=where, remedy="change its rights.") from None
+        raise SubmissionError(
+            "it cannot be opened.", where=where, remedy="change its rights."
+        ) from None
     except (OSError, ValueError):
         raise SubmissionError("it does not exist.", where=where, remedy=remedy) from None
     if stat.S_ISREG(mode):
@@ -97,7 +123,9 @@ def _open_inbox(folder: Path) -> Inbox:
             return Inbox([folder])
         with folder.open("rb") as file:
             kind = explain_signature(file.read(HEAD)) or FileType("not a notebook")
-        raise SubmissionError(f"it is {kind.what}.", where=where, remedy=f"unpack or convert it; {remedy}")
+        raise SubmissionError(
+            f"it is {kind.what}.", where=where, remedy=f"unpack or convert it; {remedy}"
+        )
     if not stat.S_ISDIR(mode):
         raise SubmissionError("it is neither a folder nor a file.", where=where, remedy=remedy)
     inbox = scan_folder(folder)
@@ -105,12 +133,16 @@ def _open_inbox(folder: Path) -> Inbox:
         raise SubmissionError("it cannot be opened.", where=where, remedy="change its rights.")
     if not inbox.paths:
         others = f", only {name_some(inbox.ignored)}" if inbox.ignored else ""
-        raise SubmissionError(f"it holds no notebook (*.ipynb){others}.", where=where, remedy=remedy)
+        raise SubmissionError(
+            f"it holds no notebook (*.ipynb){others}.", where=where, remedy=remedy
+        )
     return inbox
 
 
 def _separate_names(submissions: list[Submission], paths: list[Path]) -> None:
-    """Gives names of their own to students whose paths look the same once control signs are escaped."""
+    """Gives names of their own to students whose paths look the same once control signs are
+    escaped.
+    """
     counts = Counter(submission.student for submission in submissions)
     for submission, path in zip(submissions, paths, strict=True):
         if counts[submission.student] > 1:
@@ -119,7 +151,8 @@ def _separate_names(submissions: list[Submission], paths: list[Path]) -> None:
 
 
 def escape_controls(text: str) -> str:
-    """A text in which signs that would move a terminal's cursor or turn the writing round are spelled out.
+    """A text in which signs that would move a terminal's cursor or turn the writing round are
+    spelled out.
 
     >>> escape_controls("ann\\n")
     'ann\\\\n'
@@ -136,7 +169,9 @@ def escape_controls(text: str) -> str:
 
 
 def read_submission(path: Path, folder: Path, assignments: list[Assignment]) -> Submission:
-    """A submission with what was noticed; the student is its path in the folder, without its ending."""
+    """A submission with what was noticed; the student is its path in the folder, without its
+    ending.
+    """
     relative = Path(path.name) if path == folder else path.relative_to(folder)
     name = re.sub(r"\.ipynb$", "", relative.as_posix())
     submission = Submission(escape_controls(name), owner=find_owner(relative))
@@ -153,12 +188,15 @@ def read_submission(path: Path, folder: Path, assignments: list[Assignment]) -> 
         submission.remarks.append("not read: no right to open it; change its rights (chmod)")
         return submission
     except OSError as problem:
-        submission.remarks.append(escape_controls(f"not read: {problem.strerror or 'the disk fails'}"))
+        submission.remarks.append(
+            escape_controls(f"not read: {problem.strerror or 'the disk fails'}")
+        )
         return submission
     submission.remarks += remarks + damages
     if CHECKPOINT.search(path.name):
         submission.remarks.append(
-            "Jupyter's own copy (-checkpoint), perhaps older than the notebook; ask for the notebook itself"
+            "Jupyter's own copy (-checkpoint), perhaps older than the notebook; ask for the "
+            "notebook itself"
         )
     submission.cells = [source for source, _ in cells]
     submission.assignment = recognise(submission.cells, assignments)
@@ -172,7 +210,9 @@ def read_submission(path: Path, folder: Path, assignments: list[Assignment]) -> 
 
 
 def _read_content(path: Path, folder: Path) -> bytes:
-    """A file's bytes. _UnreadableError for a link, a folder, a special file, or one that is too large."""
+    """A file's bytes. _UnreadableError for a link, a folder, a special file, or one that is too
+    large.
+    """
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):
         whither = "another file" if path.exists() else "a file that does not exist"
@@ -183,8 +223,12 @@ def _read_content(path: Path, folder: Path) -> bytes:
         try:
             next(path.iterdir(), None)
         except PermissionError:
-            raise _UnreadableError("not read: no right to open this folder; change it (chmod)") from None
-        raise _UnreadableError("not read: a folder without a notebook; ask for the notebook (.ipynb)")
+            raise _UnreadableError(
+                "not read: no right to open this folder; change it (chmod)"
+            ) from None
+        raise _UnreadableError(
+            "not read: a folder without a notebook; ask for the notebook (.ipynb)"
+        )
     if not stat.S_ISREG(mode):
         raise _UnreadableError("not a file, but a pipe or a device: not read")
     size = path.stat().st_size
@@ -241,14 +285,21 @@ def _decode_content(content: bytes, path: Path) -> tuple[str, list[str]]:
 
 def _describe_damage(text: str, problem: json.JSONDecodeError) -> str:
     """What is wrong with JSON: cut off, or damaged at a place."""
-    is_cut = problem.msg.startswith("Unterminated string") or problem.pos >= len(text.rstrip("\x00 \n")) - 10
+    is_cut = (
+        problem.msg.startswith("Unterminated string")
+        or problem.pos >= len(text.rstrip("\x00 \n")) - 10
+    )
     if is_cut:
-        return f"it breaks off after {len(text):,} characters: saved, sent or downloaded only in part"
+        return (
+            f"it breaks off after {len(text):,} characters: saved, sent or downloaded only in part"
+        )
     return f"damaged JSON at line {problem.lineno}, column {problem.colno} ({problem.msg})"
 
 
 def _list_raw_cells(notebook: dict) -> list:
-    """The cells of a notebook of formats 3 and 4, as they stand there; an empty list where there are none."""
+    """The cells of a notebook of formats 3 and 4, as they stand there; an empty list where there
+    are none.
+    """
     if isinstance(notebook.get("cells"), list):
         return notebook["cells"]
     cells = []
@@ -307,7 +358,8 @@ def mend_source(source: object) -> str | None:
         return ""
     if isinstance(source, list) and all(isinstance(line, str) for line in source):
         has_line_ends = any(line.endswith(("\n", "\r")) for line in source[:-1])
-        source = ("" if has_line_ends else "\n").join(source)  # some converters drop the line ends
+        # some converters drop the line ends
+        source = ("" if has_line_ends else "\n").join(source)
     if not isinstance(source, str):
         return None
     code = _mend_lines(source)
@@ -318,12 +370,15 @@ def mend_source(source: object) -> str | None:
 
 
 def _mend_lines(source: str) -> str:
-    text = source.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # halves of emojis
+    # halves of emojis
+    text = source.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return re.sub(r"\r+\n|\r", "\n", text).removeprefix("\ufeff")
 
 
 def parse_cell(source: str) -> ast.Module | None:
-    """A cell's syntax tree; None for a cell with errors, with commands of Jupyter, or too long for it."""
+    """A cell's syntax tree; None for a cell with errors, with commands of Jupyter, or too long for
+    it.
+    """
     if len(source) > LONGEST_CELL:
         return None
     try:
@@ -353,7 +408,9 @@ def recognise(cells: list[str], assignments: list[Assignment]) -> Assignment | N
 
 
 def list_definitions(cell: str) -> set[str]:
-    """The names of functions that a cell defines: by `def`, under `if`, decorated, or by assignment."""
+    """The names of functions that a cell defines: by `def`, under `if`, decorated, or by
+    assignment.
+    """
     tree = parse_cell(cell)
     if not tree:
         return set(DEFINITION.findall(cell))

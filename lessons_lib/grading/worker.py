@@ -1,10 +1,10 @@
 """The process inside the sandbox: runs a student's cells, then answers calls of their functions.
 
-Started as a script, with the interpreter's own libraries and no part of the course in sight. Reads one JSON
-object a line: {"run": source, "limit": seconds} or {"call": name, "args": […], "kwargs": {…}, "limit":
-seconds}; answers each with one line: {"value": …} or {"error": text}. The student's code shares this
-process and may break it, or answer in its place: nothing that it says is trusted, and `sandbox` reads it
-with care.
+Started as a script, with the interpreter's own libraries and no part of the course in sight. Reads
+one JSON object a line: {"run": source, "limit": seconds} or {"call": name, "args": […], "kwargs":
+{…}, "limit": seconds}; answers each with one line: {"value": …} or {"error": text}. The student's
+code shares this process and may break it, or answer in its place: nothing that it says is trusted,
+and `sandbox` reads it with care.
 """
 
 import base64
@@ -104,7 +104,8 @@ def answer(request: dict, shell: object) -> str:
         return json.dumps({"value": pack(value)})
     except OutOfTime:
         return json.dumps({"error": f"no answer within {request['limit']:g} s"})
-    except BaseException as problem:  # SystemExit and KeyboardInterrupt too: the student's, not ours
+    except BaseException as problem:
+        # SystemExit and KeyboardInterrupt too: the student's, not ours
         return json.dumps(describe(problem))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,4 +1,6 @@
-"""Models: loaded by name, adapted with LoRA, counted, their memory estimated; and classical baselines."""
+"""Models: loaded by name, adapted with LoRA, counted, their memory estimated; and classical
+baselines.
+"""
 
 from lessons_lib.models.baselines import (
     STRENGTHS,
@@ -13,7 +15,11 @@ from lessons_lib.models.baselines import (
 )
 from lessons_lib.models.classifier import check_class_names, load_classifier, load_config, read_mean
 from lessons_lib.models.decoder import choose_decoder, load_decoder, render_chat, render_messages
-from lessons_lib.models.distilbert import BERT_TO_DISTILBERT, convert_bert_weights, distilbert_config
+from lessons_lib.models.distilbert import (
+    BERT_TO_DISTILBERT,
+    convert_bert_weights,
+    distilbert_config,
+)
 from lessons_lib.models.load import (
     PACKAGED,
     TINY,

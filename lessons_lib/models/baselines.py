@@ -38,12 +38,14 @@ class NaiveBayesWeights(TransformerMixin, BaseEstimator):
 
 def fit_majority(splits: DatasetDict) -> ClassifierMixin:
     """Always the commonest class of the training split."""
-    return DummyClassifier(strategy="most_frequent").fit(splits["train"]["text"], splits["train"]["label"])
+    return DummyClassifier(strategy="most_frequent").fit(
+        splits["train"]["text"], splits["train"]["label"]
+    )
 
 
 def fit_vader(splits: DatasetDict) -> Pipeline:
-    """VADER, a lexicon with rules (Hutto & Gilbert 2014). Logistic regression on its compound score c, −1
-    to 1, and on |c| learns where the classes part: two near 0, a neutral one around it."""
+    """VADER, a lexicon with rules (Hutto & Gilbert 2014). Logistic regression on its compound score
+    c, −1 to 1, and on |c| learns where the classes part: two near 0, a neutral one around it."""
     train = splits["train"]
     model = make_pipeline(FunctionTransformer(score_vader), _regression(1.0))
     return model.fit(train["text"], train["label"])
@@ -65,14 +67,16 @@ def fit_tfidf(splits: DatasetDict) -> Pipeline:
 def fit_nbsvm(splits: DatasetDict) -> Pipeline:
     """NB-SVM: a linear classifier on naive Bayes log-count ratios of words, pairs and triples.
 
-    The linear part is logistic regression, which does as well as the SVM here and gives probabilities. Of
-    more than two classes, each is told from the rest.
+    The linear part is logistic regression, which does as well as the SVM here and gives
+    probabilities. Of more than two classes, each is told from the rest.
     """
     words = CountVectorizer(ngram_range=(1, 3), binary=True, token_pattern=WORDS)
 
     def build(c: float) -> Pipeline:
         """An untrained NB-SVM of inverse regularisation strength `c`."""
-        return make_pipeline(words, OneVsRestClassifier(make_pipeline(NaiveBayesWeights(), _regression(c))))
+        return make_pipeline(
+            words, OneVsRestClassifier(make_pipeline(NaiveBayesWeights(), _regression(c)))
+        )
 
     return _choose_strength(build, splits)
 

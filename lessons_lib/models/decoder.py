@@ -16,26 +16,29 @@ from lessons_lib.models.load import PACKAGED, TINY, ModelError, load_from_hub, l
 
 
 def load_decoder(name: str, **options: object) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal language model, on the GPU if there is one, in fp32 on a CPU and in what the GPU is fast at
-    there, unless `options` (those of `from_pretrained`) say otherwise; its tokenizer.
+    """A causal language model, on the GPU if there is one, in fp32 on a CPU and in what the GPU is
+    fast at there, unless `options` (those of `from_pretrained`) say otherwise; its tokenizer.
 
-    name: "tiny" (random weights), "packaged:SmolLM2-135M-Instruct", a folder, or a name on the Hub. Raises
-    ModelError when a Hub model cannot be had.
+    name: "tiny" (random weights), "packaged:SmolLM2-135M-Instruct", a folder, or a name on the Hub.
+    Raises ModelError when a Hub model cannot be had.
     """
     name = "tiny:decoder" if name == "tiny" else name
     tokenizer = load_tokenizer(name)
     dtype = torch.float32 if pick_device() == "cpu" else choose_precision().torch_dtype
-    # straight to where they are used: a GPU's machine may have less memory than 7 billion weights need
+    # straight to where they are used: a GPU's machine may have less memory than 7 billion weights
+    # need
     place = {} if "quantization_config" in options else {"device_map": pick_device()}
-    model = load_from_hub(transformers.AutoModelForCausalLM, name, **{"dtype": dtype, **place, **options})
+    model = load_from_hub(
+        transformers.AutoModelForCausalLM, name, **{"dtype": dtype, **place, **options}
+    )
     return model.eval(), tokenizer
 
 
 def choose_decoder(name: str, stand_in: str) -> str:
     """`name`, or `stand_in` where `name` is a gated Hub model to which this account has no access.
 
-    Asks the Hub before anything is downloaded, and prints what was decided and both remedies; a model that
-    lies in the Hub's cache is taken as it is, without a network.
+    Asks the Hub before anything is downloaded, and prints what was decided and both remedies; a
+    model that lies in the Hub's cache is taken as it is, without a network.
     """
     if name in TINY or name.startswith(PACKAGED) or Path(name).is_dir():
         return name
@@ -43,16 +46,23 @@ def choose_decoder(name: str, stand_in: str) -> str:
         if not isinstance(try_to_load_from_cache(name, "config.json"), str):
             auth_check(name)
     except GatedRepoError as error:
-        remedy = f"accept its licence on https://huggingface.co/{name}, set HF_TOKEN, and run again."
+        remedy = (
+            f"accept its licence on https://huggingface.co/{name}, set HF_TOKEN, and run again."
+        )
         gated = f"{name} is gated, and this account has no access to it."
         if not stand_in:
             raise ModelError(f"{gated} Remedy: {remedy}") from error
-        print(f"{gated} This run takes {stand_in} instead, an open model of the same architecture; its")
+        print(
+            f"{gated} This run takes {stand_in} instead, an open model of the same architecture; "
+            f"its"
+        )
         print(f"numbers are its own. For {name}: {remedy}")
         return stand_in
-    except Exception as error:  # no network: the Hub's client lets its HTTP library's own errors through
+    except Exception as error:
+        # no network: the Hub's client lets its HTTP library's own errors through
         raise ModelError(
-            f"{name} could not be asked for ({type(error).__name__}). Remedy: check name, network and "
+            f"{name} could not be asked for ({type(error).__name__}). Remedy: check name, network "
+            f"and "
             "HF_TOKEN, or use the laptop profile (LESSONS_PROFILE=laptop), which needs no Hub."
         ) from error
     return name
@@ -61,8 +71,12 @@ def choose_decoder(name: str, stand_in: str) -> str:
 def render_chat(
     tokenizer: PreTrainedTokenizerBase, question: str, examples: list[tuple[str, str]] | None = None
 ) -> str:
-    """The prompt for `question`, after `examples` (question, answer), up to where the answer begins."""
-    turns = [turn for asked, said in examples or [] for turn in (("user", asked), ("assistant", said))]
+    """The prompt for `question`, after `examples` (question, answer), up to where the answer
+    begins.
+    """
+    turns = [
+        turn for asked, said in examples or [] for turn in (("user", asked), ("assistant", said))
+    ]
     return render_messages(tokenizer, (*turns, ("user", question)))
 
 

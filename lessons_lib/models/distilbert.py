@@ -17,7 +17,9 @@ BERT_TO_DISTILBERT = (
 )
 
 
-def distilbert_config(bert: transformers.AutoConfig, **changes: object) -> transformers.DistilBertConfig:
+def distilbert_config(
+    bert: transformers.AutoConfig, **changes: object
+) -> transformers.DistilBertConfig:
     """The DistilBERT configuration that computes what a BERT of configuration `bert` computes."""
     return transformers.DistilBertConfig(
         vocab_size=bert.vocab_size,
@@ -37,8 +39,8 @@ def distilbert_config(bert: transformers.AutoConfig, **changes: object) -> trans
 def convert_bert_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """BERT encoder weights under DistilBERT's names: the same function of one-sentence inputs.
 
-    DistilBERT has no token types, so row 0 (all that one sentence uses) is added to every position; it
-    has no pooler, so that is dropped.
+    DistilBERT has no token types, so row 0 (all that one sentence uses) is added to every position;
+    it has no pooler, so that is dropped.
     """
     converted = {}
     for name, tensor in weights.items():

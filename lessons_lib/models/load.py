@@ -1,7 +1,7 @@
 """Models by name: read from a package, a folder, the tiny ones of the smoke profile, or the Hub.
 
-Contract: names are "tiny" or "tiny:decoder" (random weights), "packaged:<asset>", a local folder or a
-name on the Hugging Face Hub. What cannot be had raises a ModelError that says what to do.
+Contract: names are "tiny" or "tiny:decoder" (random weights), "packaged:<asset>", a local folder or
+a name on the Hugging Face Hub. What cannot be had raises a ModelError that says what to do.
 """
 
 import os
@@ -37,7 +37,9 @@ def load_tokenizer(name: str) -> transformers.PreTrainedTokenizerBase:
 
 
 def packaged_folder(name: str) -> Path:
-    """The folder of "packaged:<asset>", as `from_pretrained` takes it; a GGUF file is unpacked once."""
+    """The folder of "packaged:<asset>", as `from_pretrained` takes it; a GGUF file is unpacked
+    once.
+    """
     source = fetch_asset(name.removeprefix(PACKAGED))
     if not list(source.glob("*.gguf")):
         return source
@@ -54,8 +56,8 @@ def packaged_folder(name: str) -> Path:
 def _unpack_gguf(file: Path, target: Path) -> None:
     """Saves a GGUF file's model in bf16, with its tokenizer.
 
-    transformers reads such a file but refuses to save what it read, so the weights (stored in 4 bit) are
-    copied into a fresh model of the same configuration.
+    transformers reads such a file but refuses to save what it read, so the weights (stored in 4
+    bit) are copied into a fresh model of the same configuration.
     """
     place = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
     read = transformers.AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
@@ -76,15 +78,17 @@ def quiet_libraries() -> None:
 
 
 def load_from_hub(loader: type, name: str, **arguments: object) -> object:
-    """`loader.from_pretrained` of a packaged model, a folder or a Hub name, with an error that says what to
-    do. The one place where weights are read, and so where 4-bit weights are told to stay as they are."""
+    """`loader.from_pretrained` of a packaged model, a folder or a Hub name, with an error that says
+    what to do. The one place where weights are read, and so where 4-bit weights are told to stay as
+    they are."""
     place = packaged_folder(name) if name.startswith(PACKAGED) else TINY.get(name, name)
     try:
         loaded = loader.from_pretrained(place, **arguments)
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"{name} could not be loaded: {first} Remedy: check the name and the network; for a gated "
+            f"{name} could not be loaded: {first} Remedy: check the name and the network; for a "
+            f"gated "
             "model ask for access on its Hub page and set HF_TOKEN; or use the laptop profile "
             "(LESSONS_PROFILE=laptop), which needs no Hub."
         ) from error
@@ -96,8 +100,9 @@ def load_from_hub(loader: type, name: str, **arguments: object) -> object:
 def _forbid_repacking(model: nn.Module) -> None:
     """Keeps 4-bit weights in one layout.
 
-    On a CPU with AVX512_BF16, bitsandbytes repacks a layer's weights when it is first asked in inference:
-    training would go on with weights that it reads wrongly, and small layers end in an error.
+    On a CPU with AVX512_BF16, bitsandbytes repacks a layer's weights when it is first asked in
+    inference: training would go on with weights that it reads wrongly, and small layers end in an
+    error.
     """
     for module in model.modules():
         if isinstance(module, Linear4bit):

@@ -15,7 +15,9 @@ HEAD = ("pre_classifier", "classifier")  # the layers DistilBERT adds on top for
 
 @dataclass(frozen=True)
 class ParameterCount:
-    """Numbers of parameters; `head` is the classifier, which every method trains and none calls LoRA."""
+    """Numbers of parameters; `head` is the classifier, which every method trains and none calls
+    LoRA.
+    """
 
     total: int
     lora: int
@@ -32,7 +34,8 @@ def count_parameters(model: nn.Module) -> ParameterCount:
     """Parameters in total and trainable, with LoRA's and the head's counted apart."""
     lora = head = base = total = 0
     for name, parameter in model.named_parameters():
-        total += 0 if "original_module" in name else parameter.numel()  # PEFT keeps the head's first draw
+        # PEFT keeps the head's first draw
+        total += 0 if "original_module" in name else parameter.numel()
         if not parameter.requires_grad:
             continue
         if "lora_" in name:
@@ -53,20 +56,27 @@ def estimate_memory(
     weight_bytes: float = 4,
     linear_bytes: float | None = None,
 ) -> dict[str, float]:
-    """MB (10⁶ bytes) that fine-tuning will need, by purpose, from a model's name or configuration alone.
+    """MB (10⁶ bytes) that fine-tuning will need, by purpose, from a model's name or configuration
+    alone.
 
-    lora: None for full fine-tuning; its task_type "CAUSAL_LM" makes the model a decoder, else it is a
-    classifier. weight_bytes: 4 for fp32, 2 for bf16; linear_bytes: those of frozen linear layers where they
-    are quantised. Trained parameters count 4 bytes each for the gradient and 8 for AdamW's two moments.
-    Activations are what the backward pass keeps in a transformer layer with fused attention: about 20 values
-    of the hidden width a token.
+    lora: None for full fine-tuning; its task_type "CAUSAL_LM" makes the model a decoder, else it is
+    a classifier. weight_bytes: 4 for fp32, 2 for bf16; linear_bytes: those of frozen linear layers
+    where they are quantised. Trained parameters count 4 bytes each for the gradient and 8 for
+    AdamW's two moments. Activations are what the backward pass keeps in a transformer layer with
+    fused attention: about 20 values of the hidden width a token.
     """
     config = load_config(model) if isinstance(model, str) else model
     causal = lora is not None and lora.task_type == "CAUSAL_LM"
-    loader = transformers.AutoModelForCausalLM if causal else transformers.AutoModelForSequenceClassification
+    loader = (
+        transformers.AutoModelForCausalLM
+        if causal
+        else transformers.AutoModelForSequenceClassification
+    )
     with torch.device("meta"):
         built = loader.from_config(config)
-        layers = {m for m in built.modules() if isinstance(m, nn.Linear)} - {built.get_output_embeddings()}
+        layers = {m for m in built.modules() if isinstance(m, nn.Linear)} - {
+            built.get_output_embeddings()
+        }
         linear = sum(layer.weight.numel() for layer in layers)
         built = get_peft_model(built, copy.deepcopy(lora)) if lora else built
     count = count_parameters(built)

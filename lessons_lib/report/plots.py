@@ -1,7 +1,8 @@
 """Figures: colour-blind-safe, each with alt text, which `show_figure` refuses to do without.
 
-Contract: functions take tables and return a matplotlib Figure; `show_figure` puts it on the page with
-its alt text in the output's metadata, where HTML export finds it. Nothing here computes a metric.
+Contract: functions take tables and return a matplotlib Figure; `show_figure` puts it on the page
+with its alt text in the output's metadata, where HTML export finds it. Nothing here computes a
+metric.
 """
 
 import io
@@ -42,17 +43,25 @@ def show_figure(figure: Figure, alt: str) -> None:
 
 def list_rows(table: pd.DataFrame) -> str:
     """Every row's name, value, low and high, for an alt text."""
-    return "; ".join(f"{n} {r.value:.3f} ({r.low:.3f} to {r.high:.3f})" for n, r in table.iterrows())
+    return "; ".join(
+        f"{n} {r.value:.3f} ({r.low:.3f} to {r.high:.3f})" for n, r in table.iterrows()
+    )
 
 
-def plot_intervals(table: pd.DataFrame, title: str, xlabel: str, reference: float | None = None) -> Figure:
+def plot_intervals(
+    table: pd.DataFrame, title: str, xlabel: str, reference: float | None = None
+) -> Figure:
     """Dots with whiskers, a row each: columns value, low, high; `reference` draws a dashed line."""
     figure, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.38 * len(table)))
     rows = np.arange(len(table))[::-1]
     spread = np.abs(table[["low", "high"]].to_numpy(float).T - table["value"].to_numpy(float))
-    axes.errorbar(table["value"], rows, xerr=spread, fmt="o", color=PALETTE[0], capsize=3, markersize=6)
+    axes.errorbar(
+        table["value"], rows, xerr=spread, fmt="o", color=PALETTE[0], capsize=3, markersize=6
+    )
     for row, value, high in zip(rows, table["value"], table["high"], strict=True):
-        axes.annotate(f"{value:.3f}", (high, row), xytext=(6, -4), textcoords="offset points", size=10)
+        axes.annotate(
+            f"{value:.3f}", (high, row), xytext=(6, -4), textcoords="offset points", size=10
+        )
     if reference is not None:
         axes.axvline(reference, color="0.4", linestyle="--", linewidth=1)
     axes.set(yticks=rows, yticklabels=table.index, xlabel=xlabel, title=title)
@@ -61,7 +70,9 @@ def plot_intervals(table: pd.DataFrame, title: str, xlabel: str, reference: floa
 
 
 def plot_curves(histories: dict[str, pd.DataFrame], title: str, by: str = "epoch") -> Figure:
-    """Loss (training faint, validation strong) and validation accuracy by epoch or step, a colour a run."""
+    """Loss (training faint, validation strong) and validation accuracy by epoch or step, a colour a
+    run.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH * 1.25, 3.4), layout="constrained")
     for colour, (name, history) in zip(PALETTE, histories.items(), strict=False):
         loss = history.dropna(subset="loss")
@@ -76,7 +87,9 @@ def plot_curves(histories: dict[str, pd.DataFrame], title: str, by: str = "epoch
 
 
 def plot_confusion(table: pd.DataFrame, title: str) -> Figure:
-    """A confusion matrix (true class down, predicted across) with counts and shares of the true class."""
+    """A confusion matrix (true class down, predicted across) with counts and shares of the true
+    class.
+    """
     figure, axes = plt.subplots(figsize=(1.6 + 1.3 * len(table), 1.2 + 1.0 * len(table)))
     shares = table.div(table.sum(axis=1), axis=0)
     notes = table.astype(str) + "\n" + (shares * 100).round(1).astype(str) + " %"
@@ -90,7 +103,12 @@ def plot_calibration(tables: dict[str, pd.DataFrame], title: str) -> Figure:
     figure, axes = plt.subplots(figsize=(WIDTH * 0.7, 3.8))
     lowest = min(0.5, *(table["confidence"].min() for table in tables.values()))
     axes.plot(
-        [lowest, 1], [lowest, 1], color="0.4", linestyle="--", linewidth=1, label="confidence = accuracy"
+        [lowest, 1],
+        [lowest, 1],
+        color="0.4",
+        linestyle="--",
+        linewidth=1,
+        label="confidence = accuracy",
     )
     for colour, (name, table) in zip(PALETTE, tables.items(), strict=False):
         axes.plot(table["confidence"], table["accuracy"], marker="o", color=colour, label=name)

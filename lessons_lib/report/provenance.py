@@ -1,6 +1,7 @@
 """At which commit a published number was measured, and which of its files have changed since.
 
-Contract: git is asked, nothing is kept beside it. It says that files changed, not whether the numbers would.
+Contract: git is asked, nothing is kept beside it. It says that files changed, not whether the
+numbers would.
 """
 
 import ast
@@ -12,7 +13,12 @@ from lessons_lib.errors import CourseError
 from lessons_lib.paths import PUBLISHED, REPOSITORY
 
 DIRTY = "+"  # behind a commit: files differed from it
-NOT_CODE = ("lessons_lib/profiles.toml", "lessons_lib/assets.toml", "data/assets.txt", "requirements.txt")
+NOT_CODE = (
+    "lessons_lib/profiles.toml",
+    "lessons_lib/assets.toml",
+    "data/assets.txt",
+    "requirements.txt",
+)
 
 
 class ProvenanceError(CourseError):
@@ -20,8 +26,8 @@ class ProvenanceError(CourseError):
 
 
 def read_commit(root: Path = REPOSITORY) -> str:
-    """The commit that is checked out, such as "905a2df", or "905a2df+" where tracked files differ from it; ""
-    where there is no git, as in a copy that was downloaded as an archive."""
+    """The commit that is checked out, such as "905a2df", or "905a2df+" where tracked files differ
+    from it; "" where there is no git, as in a copy that was downloaded as an archive."""
     try:
         commit = _ask_git(root, "rev-parse", "--short", "HEAD").strip()
         changed = _ask_git(root, "status", "--porcelain", "--untracked-files=no").strip()
@@ -31,8 +37,9 @@ def read_commit(root: Path = REPOSITORY) -> str:
 
 
 def list_changes(root: Path = REPOSITORY, published: Path = PUBLISHED) -> dict[str, list[str]]:
-    """Results files (such as "study/04_distilbert_lora_imdb") with the files that have changed since they
-    were measured, of those that their numbers come from. A file that was only moved has not changed.
+    """Results files (such as "study/04_distilbert_lora_imdb") with the files that have changed
+    since they were measured, of those that their numbers come from. A file that was only moved has
+    not changed.
 
     Raises ProvenanceError where git cannot be asked.
     """
@@ -63,7 +70,9 @@ def print_changes() -> None:
 def _ask_git(root: Path, *arguments: str) -> str:
     command = ["git", "-C", str(root), *arguments]
     try:
-        run = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
+        run = subprocess.run(
+            command, capture_output=True, text=True, encoding="utf-8", errors="replace"
+        )
     except OSError as error:
         raise ProvenanceError("git is not installed.", remedy="install git.") from error
     if run.returncode:
@@ -95,8 +104,8 @@ def _find_entry(root: Path, kind: str, lesson: str) -> Path:
 
 
 def _list_needed(entry: Path, root: Path) -> set[str]:
-    """The files that a number comes from: its entry, every module it imports, directly or not, settings,
-    samples."""
+    """The files that a number comes from: its entry, every module it imports, directly or not,
+    settings, samples."""
     waiting = [entry]
     needed = set(NOT_CODE)
     while waiting:

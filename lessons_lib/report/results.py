@@ -29,10 +29,10 @@ class ResultsError(CourseError):
 
 @dataclass(frozen=True)
 class Results:
-    """What one lesson, or one study, measured. Metric names are `<system>.<metric>`; `seconds` is wall
-    time, `peak_rss_mb` the process's peak resident memory in 10⁶ bytes, `headline` the metric before and
-    the metric after, `commits` those at which it was measured, "+" behind one
-    whose files had been changed."""
+    """What one lesson, or one study, measured. Metric names are `<system>.<metric>`; `seconds` is
+    wall time, `peak_rss_mb` the process's peak resident memory in 10⁶ bytes, `headline` the metric
+    before and the metric after, `commits` those at which it was measured, "+" behind one whose
+    files had been changed."""
 
     lesson: str
     profile: str
@@ -47,7 +47,11 @@ class Results:
 
 
 def collect_results(
-    lesson: str, profile: str, seeds: list[int], metrics: dict[str, Metric], headline: tuple[str, str]
+    lesson: str,
+    profile: str,
+    seeds: list[int],
+    metrics: dict[str, Metric],
+    headline: tuple[str, str],
 ) -> Results:
     """The results of this process: adds its age, peak memory, machine and versions."""
     return Results(
@@ -78,7 +82,9 @@ def read_results(lesson: str, profile: str, folder: Path = PUBLISHED) -> Results
     if not path.is_file():
         command = "study" if profile == "study" else "course"
         raise ResultsError(
-            "there are no such results.", where=str(path), remedy=f"make {command} LESSON={lesson[:2]}"
+            "there are no such results.",
+            where=str(path),
+            remedy=f"make {command} LESSON={lesson[:2]}",
         )
     content = json.loads(path.read_text(encoding="utf-8"))
     content["metrics"] = {name: Metric(**metric) for name, metric in content["metrics"].items()}
@@ -94,7 +100,9 @@ def find_results(lesson: str, profile: str) -> Results | None:
 
 
 def read_predictions(lesson: str) -> dict[str, np.ndarray]:
-    """A study's kept probabilities, "<split>.<arm>" (seeds, rows, classes), and "labels.<split>" (rows)."""
+    """A study's kept probabilities, "<split>.<arm>" (seeds, rows, classes), and "labels.<split>"
+    (rows).
+    """
     with np.load(PUBLISHED / "study" / f"{lesson}.predictions.npz") as kept:
         return dict(kept)
 

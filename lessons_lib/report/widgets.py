@@ -1,7 +1,7 @@
 """Playgrounds: boxes and sliders over plain functions that work without them.
 
-Contract: a widget only calls the function it is given and shows what that returns; where widgets cannot
-run, the notebook has called the same function in a cell.
+Contract: a widget only calls the function it is given and shows what that returns; where widgets
+cannot run, the notebook has called the same function in a cell.
 """
 
 import html

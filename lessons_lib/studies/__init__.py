@@ -1,1 +1,3 @@
-"""The long runs behind the lessons' claims, one a lesson, and what these share; no notebook imports them."""
+"""The long runs behind the lessons' claims, one a lesson, and what these share; no notebook imports
+them.
+"""

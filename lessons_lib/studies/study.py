@@ -1,9 +1,9 @@
 """The long runs behind the claims: arms × seeds, resumable, each arm in a process of its own.
 
-Contract: an arm that has finished with the same description is never run again; predictions of every row
-are kept, and the published table is computed from them alone. A lesson's arms live in `study_NN.py`, as
-`LESSON`, `SEEDS`, `HEADLINE`, `ARMS` (name → a description that can be printed), `recompute(predictions)`
-(the metrics) and `run_arm(name, seed) -> ArmRun`.
+Contract: an arm that has finished with the same description is never run again; predictions of
+every row are kept, and the published table is computed from them alone. A lesson's arms live in
+`study_NN.py`, as `LESSON`, `SEEDS`, `HEADLINE`, `ARMS` (name → a description that can be printed),
+`recompute(predictions)` (the metrics) and `run_arm(name, seed) -> ArmRun`.
 """
 
 import importlib
@@ -41,8 +41,8 @@ WORK = REPOSITORY / "build" / "study"
 
 @dataclass(frozen=True)
 class ArmRun:
-    """One arm, one seed: what it gave for every row, kept as `<name>.<arm>` (seeds, rows, …); what is the
-    same for all arms, such as labels; and what the run cost (name → number)."""
+    """One arm, one seed: what it gave for every row, kept as `<name>.<arm>` (seeds, rows, …); what
+    is the same for all arms, such as labels; and what the run cost (name → number)."""
 
     arrays: dict[str, np.ndarray]
     common: dict[str, np.ndarray] = field(default_factory=dict)
@@ -50,9 +50,14 @@ class ArmRun:
 
 
 def keep_probabilities(
-    probabilities: np.ndarray, labels: np.ndarray, split: str = "test", cost: dict[str, float] | None = None
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    split: str = "test",
+    cost: dict[str, float] | None = None,
 ) -> ArmRun:
-    """A classifier's arm: probabilities (rows, classes) on the rows of `split`, and their labels."""
+    """A classifier's arm: probabilities (rows, classes) on the rows of `split`, and their
+    labels.
+    """
     common = {f"labels.{split}": np.asarray(labels, dtype=np.int8)}
     return ArmRun({split: probabilities.astype(np.float16)}, common, cost or {})
 
@@ -71,17 +76,23 @@ def teach(
     *,
     max_tokens: int,
 ) -> dict[str, float]:
-    """Trains a decoder's adapter in place, and says what it cost. settings: those of `TrainSettings`."""
+    """Trains a decoder's adapter in place, and says what it cost. settings: those of
+    `TrainSettings`.
+    """
     rows = encode_dialogs(dialogs, tokenizer, max_tokens)
     with tempfile.TemporaryDirectory() as folder:
-        result = train(model, rows, None, TrainSettings(**settings), output_dir=folder, progress=False)
+        result = train(
+            model, rows, None, TrainSettings(**settings), output_dir=folder, progress=False
+        )
     speed = {"seconds": result.seconds, "tokens_per_second": result.tokens_per_second}
     loss = float(result.history["loss"].dropna().iloc[-5:].mean())
     return {**speed, "tokens": result.tokens, "loss": loss}
 
 
 def run_study(number: str) -> None:
-    """Runs what is missing of a lesson's study, or of all that have one, and publishes their tables."""
+    """Runs what is missing of a lesson's study, or of all that have one, and publishes their
+    tables.
+    """
     for lesson in list_lessons(number):
         try:
             study = importlib.import_module(f"lessons_lib.studies.study_{lesson.name[:2]}")
@@ -98,12 +109,14 @@ def _run_arms(study: ModuleType) -> None:
     for position, arm in enumerate(study.ARMS, 1):
         seeds = [seed for seed in study.SEEDS if not _is_done(study, arm, seed)]
         if seeds:
-            context = multiprocessing.get_context("spawn")  # a fresh process: its peak memory is the arm's
+            # a fresh process: its peak memory is the arm's
+            context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(1, mp_context=context) as pool:
                 pool.submit(_run_one_arm, study.__name__, arm, seeds).result()
         minutes = (time.monotonic() - started) / 60
         print(
-            f"study {study.LESSON}: arm {position} of {len(study.ARMS)} ({arm}) [{minutes:.1f} min]",
+            f"study {study.LESSON}: arm {position} of {len(study.ARMS)} ({arm}) [{minutes:.1f} "
+            f"min]",
             flush=True,
         )
 
@@ -140,7 +153,11 @@ def _is_done(study: ModuleType, arm: str, seed: int) -> bool:
 
 def publish_study(study: ModuleType) -> None:
     """Writes `data/results/study/<lesson>.json` and `.predictions.npz` from the finished arms."""
-    runs = {(arm, seed): np.load(_arm_path(study, arm, seed)) for arm in study.ARMS for seed in study.SEEDS}
+    runs = {
+        (arm, seed): np.load(_arm_path(study, arm, seed))
+        for arm in study.ARMS
+        for seed in study.SEEDS
+    }
     kept, metrics = {}, {}
     for arm in study.ARMS:
         group = [runs[arm, seed] for seed in study.SEEDS]
@@ -159,7 +176,8 @@ def publish_study(study: ModuleType) -> None:
     costs = [json.loads(str(run["cost"])) for run in runs.values()]
     results = replace(
         collect_results(study.LESSON, "study", list(study.SEEDS), metrics, study.HEADLINE),
-        seconds=round(sum(cost.get("seconds", 0) for cost in costs)),  # training, over all sittings
+        # training, over all sittings
+        seconds=round(sum(cost.get("seconds", 0) for cost in costs)),
         peak_rss_mb=max(cost.get("peak_mb", 0) for cost in costs),
         commits=sorted({str(run["commit"]) for run in runs.values() if "commit" in run}),
     )
@@ -169,17 +187,20 @@ def publish_study(study: ModuleType) -> None:
 
 def spread_seeds(values: list[float], n: int) -> Metric:
     """Mean and range over seeds; the mean is kept within the range, which rounding may leave."""
-    return Metric(float(np.clip(np.mean(values), min(values), max(values))), min(values), max(values), n)
+    return Metric(
+        float(np.clip(np.mean(values), min(values), max(values))), min(values), max(values), n
+    )
 
 
 def recompute_metrics(
     predictions: dict[str, np.ndarray], comparisons: list[tuple[str, str]]
 ) -> dict[str, Metric]:
-    """Every accuracy, F1, precision, recall and difference of a study, from the kept predictions alone.
+    """Every accuracy, F1, precision, recall and difference of a study, from the kept predictions
+    alone.
 
     predictions: "labels.<split>" (rows), "<split>.<arm>" (seeds, rows, classes) and perhaps
-    "documents.<split>" (rows). Intervals resample seeds and rows, or documents, together; a difference is
-    named `<a>_minus_<b>.accuracy`.
+    "documents.<split>" (rows). Intervals resample seeds and rows, or documents, together; a
+    difference is named `<a>_minus_<b>.accuracy`.
     """
     metrics, correct = {}, {}
     for key in predictions:
@@ -195,5 +216,7 @@ def recompute_metrics(
             values = [score[name] for score in scores]
             metrics[f"{arm}.{name}"] = spread_seeds(values, len(labels))
     for a, b in comparisons:
-        metrics[f"{a}_minus_{b}.accuracy"] = compare_paired(correct[a], correct[b], groups).difference
+        metrics[f"{a}_minus_{b}.accuracy"] = compare_paired(
+            correct[a], correct[b], groups
+        ).difference
     return metrics

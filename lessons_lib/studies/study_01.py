@@ -1,9 +1,10 @@
-"""The study behind lesson 01: the fine-tuned encoder, the classical baselines, the lexicon and the decoder's
-answers, on the same test rows.
+"""The study behind lesson 01: the fine-tuned encoder, the classical baselines, the lexicon and the
+decoder's answers, on the same test rows.
 
-What lesson 04's study has trained already (the same encoder, recipe and rows) is read from its published
-predictions instead of being trained again. The decoder's question and the number of examples were chosen on
-validation rows; its examples come from the training rows and change with the seed.
+What lesson 04's study has trained already (the same encoder, recipe and rows) is read from its
+published predictions instead of being trained again. The decoder's question and the number of
+examples were chosen on validation rows; its examples come from the training rows and change with
+the seed.
 """
 
 import functools
@@ -48,7 +49,11 @@ ARMS |= {"vader": ("vader",), "zero_shot": (QUESTION,), "few_shot": (QUESTION, s
 ARMS |= {"gpt_lora_2000": (str(GPT_LORA),)}
 RIVALS = ("tfidf_all", "nbsvm_all", "vader", "zero_shot", "few_shot")
 COMPARISONS = [(ours, rival) for ours in ("bert_full_all", "bert_lora_all") for rival in RIVALS]
-COMPARISONS += [("bert_full_all", "bert_lora_all"), ("few_shot", "zero_shot"), ("zero_shot", "vader")]
+COMPARISONS += [
+    ("bert_full_all", "bert_lora_all"),
+    ("few_shot", "zero_shot"),
+    ("zero_shot", "vader"),
+]
 COMPARISONS += [("bert_lora_2000", "gpt_lora_2000"), ("gpt_lora_2000", "zero_shot")]
 
 
@@ -62,7 +67,9 @@ def run_arm(name: str, seed: int) -> ArmRun:
     if name in SAME:
         return _read_arm(SAME[name], seed, labels)
     if name == "vader":
-        return keep_probabilities(models.fit_vader(splits).predict_proba(splits["test"]["text"]), labels)
+        return keep_probabilities(
+            models.fit_vader(splits).predict_proba(splits["test"]["text"]), labels
+        )
     if name == "gpt_lora_2000":
         small = DatasetDict({**splits, "train": take_rows(splits["train"], 2000, seed)})
         return run_recipe(GPT_LORA, load_profile(LESSON, "laptop").decoder, small, seed)
@@ -72,14 +79,18 @@ def run_arm(name: str, seed: int) -> ArmRun:
 
 
 def choose_examples(rows, count: int, seed: int) -> list[tuple[str, str]]:  # noqa: ANN001
-    """`count` training rows as (question, answer), half of each class, in an order drawn by `seed`."""
+    """`count` training rows as (question, answer), half of each class, in an order drawn by
+    `seed`.
+    """
     chosen = take_rows(rows, count, seed)
     return [(QUESTION.format(row["text"]), CLASS_NAMES[row["label"]]) for row in chosen]
 
 
 @functools.cache  # without examples every seed asks the same
 def ask_decoder(examples: tuple[tuple[str, str], ...]) -> tuple[np.ndarray, float]:
-    """Probabilities (rows, classes) of the two answers on the test rows, and the seconds they took."""
+    """Probabilities (rows, classes) of the two answers on the test rows, and the seconds they
+    took.
+    """
     model, tokenizer = load_decoder(load_profile(LESSON, "laptop").decoder)
     texts = load_splits()["test"]["text"]
     prompts = [render_chat(tokenizer, QUESTION.format(text), list(examples)) for text in texts]
@@ -93,9 +104,17 @@ def _read_arm(name: str, seed: int, labels: np.ndarray) -> ArmRun:
     study, kept = read_results(OTHER, "study"), read_predictions(OTHER)
     if not np.array_equal(kept["labels.test"], labels):
         raise DataError(
-            "it holds other test rows.", where=str(KEPT), remedy="make study LESSON=04, then this one again."
+            "it holds other test rows.",
+            where=str(KEPT),
+            remedy="make study LESSON=04, then this one again.",
         )
     probabilities = kept[f"test.{name}"][study.seeds.index(seed)].astype(np.float32)
     names = ("seconds", "tokens_per_second", "trainable", "peak_mb", "checkpoint_mb")
-    cost = {key: study.metrics[f"{name}.{key}"].value for key in names if f"{name}.{key}" in study.metrics}
-    return keep_probabilities(probabilities / probabilities.sum(1, keepdims=True), labels, cost=cost)
+    cost = {
+        key: study.metrics[f"{name}.{key}"].value
+        for key in names
+        if f"{name}.{key}" in study.metrics
+    }
+    return keep_probabilities(
+        probabilities / probabilities.sum(1, keepdims=True), labels, cost=cost
+    )

@@ -1,8 +1,8 @@
-"""The study behind lesson 02: 300 medical terms, each met three times: in one phrasing, in three, or in three
-drawn from ten, with equal training tokens but for the phrasings' own.
+"""The study behind lesson 02: 300 medical terms, each met three times: in one phrasing, in three,
+or in three drawn from ten, with equal training tokens but for the phrasings' own.
 
-The learning rate, the batch size and the way choices are scored were settled on other terms of the ontology,
-which are neither trained nor asked here. Every arm sits the lesson's own exam.
+The learning rate, the batch size and the way choices are scored were settled on other terms of the
+ontology, which are neither trained nor asked here. Every arm sits the lesson's own exam.
 """
 
 import functools
@@ -50,7 +50,9 @@ def recompute(kept: dict[str, np.ndarray]) -> dict[str, Metric]:
         marks.setdefault(arm, {})[name] = values
     metrics = evaluation.report_marks(marks)
     for a, b in COMPARISONS:
-        difference = compare_paired(marks[a]["choice_trained"], marks[b]["choice_trained"]).difference
+        difference = compare_paired(
+            marks[a]["choice_trained"], marks[b]["choice_trained"]
+        ).difference
         metrics[f"{a}_minus_{b}.choice_trained"] = difference
     return metrics
 
@@ -59,7 +61,9 @@ def recompute(kept: dict[str, np.ndarray]) -> dict[str, Metric]:
 def load_groups() -> dict[str, list]:
     """The study's terms; "tuning" is what its settings were chosen on."""
     sizes = {"trained": TERMS, "untrained": UNTRAINED, "tuning": 400}
-    return evaluation.split_terms(evaluation.drop_giveaways(data.read_terms(data.ONTOLOGY)), sizes, seed=0)
+    return evaluation.split_terms(
+        evaluation.drop_giveaways(data.read_terms(data.ONTOLOGY)), sizes, seed=0
+    )
 
 
 @functools.cache
@@ -67,7 +71,10 @@ def load_exam() -> evaluation.Exam:
     """The study's exam, the same for every arm and seed."""
     encoder = load_profile(LESSON, "laptop").encoder
     return evaluation.build_exam(
-        load_groups(), encoder, texts=evaluation.choose_texts("snippets:news", TEXTS), written=WRITTEN
+        load_groups(),
+        encoder,
+        texts=evaluation.choose_texts("snippets:news", TEXTS),
+        written=WRITTEN,
     )
 
 
@@ -81,9 +88,14 @@ def run_arm(name: str, seed: int) -> ArmRun:
 
 @functools.cache
 def search_definitions() -> ArmRun:
-    """What the encoder that picked the wrong answers picks itself, as the lesson's section 6 does."""
+    """What the encoder that picked the wrong answers picks itself, as the lesson's section 6
+    does.
+    """
     embedder, marks = Embedder(load_profile(LESSON, "laptop").encoder), {}
-    for group, questions in (("trained", load_exam().trained), ("untrained", load_exam().untrained)):
+    for group, questions in (
+        ("trained", load_exam().trained),
+        ("untrained", load_exam().untrained),
+    ):
         terms = load_groups()[group]
         answers = embedder.embed([term.answer for term in terms], max_tokens=128)
         names = embedder.embed([term.term for term in terms], max_tokens=128)

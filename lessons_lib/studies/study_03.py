@@ -1,8 +1,9 @@
-"""The study behind lesson 03: three ways to make a decoder classify news sentences into three classes, beside
-the classical baselines, the encoder and the raters themselves; then the same models on two other domains.
+"""The study behind lesson 03: three ways to make a decoder classify news sentences into three
+classes, beside the classical baselines, the encoder and the raters themselves; then the same models
+on two other domains.
 
-All systems learn from the same rows of a seed, cut by article. Learning rates were compared on validation
-rows, with one seed; the test rows decide nothing.
+All systems learn from the same rows of a seed, cut by article. Learning rates were compared on
+validation rows, with one seed; the test rows decide nothing.
 """
 
 import functools
@@ -78,7 +79,9 @@ COMPARISONS += [
 
 
 def run_arm(name: str, seed: int) -> ArmRun:
-    """Carries one arm out; the seed decides examples, adapter, order, mixture and halves of raters."""
+    """Carries one arm out; the seed decides examples, adapter, order, mixture and halves of
+    raters.
+    """
     method = ARMS[name]
     if name == "raters":
         return halve_raters(seed)
@@ -114,7 +117,9 @@ def mix_domains(seed: int) -> Dataset:
 
 
 def keep_domains(classify, cost: dict[str, float] | None = None) -> ArmRun:  # noqa: ANN001
-    """What `classify(rows)` gives (rows, classes) for the test rows of every domain, and their labels."""
+    """What `classify(rows)` gives (rows, classes) for the test rows of every domain, and their
+    labels.
+    """
     arrays, labels = {}, {}
     for domain in DOMAINS:
         rows = load_splits(domain)["test"]
@@ -138,13 +143,14 @@ def score_labels(
     """Probabilities (texts, classes) of the classes' names as the answer."""
     prompts = [render_chat(tokenizer, put_question(text), examples) for text in texts]
     return softmax(
-        score_choices(model, tokenizer, prompts, [data.THREE_CLASSES] * len(texts), progress=False), 1
+        score_choices(model, tokenizer, prompts, [data.THREE_CLASSES] * len(texts), progress=False),
+        1,
     )
 
 
 def ask_decoder(shots: int, seed: int) -> ArmRun:
-    """The decoder, asked after `shots` examples; and what it answers on average to no content, and to rows of
-    which only the text is used."""
+    """The decoder, asked after `shots` examples; and what it answers on average to no content, and
+    to rows of which only the text is used."""
     train_rows, tests = load_splits("test")["train"], load_splits("test")["test"]
     shown = data.take_rows(train_rows, shots, seed) if shots else []
     examples = tuple((put_question(row["text"]), data.THREE_CLASSES[row["label"]]) for row in shown)
@@ -171,13 +177,17 @@ def train_label(splits: DatasetDict, seed: int) -> ArmRun:
     """LoRA with the label as completion."""
     model, tokenizer = load_decoder(load_profile(LESSON, "laptop").decoder)
     model = add_lora(model, LoraConfig(**LORA), seed=seed)
-    dialogs = [ask(put_question(row["text"]), data.THREE_CLASSES[row["label"]]) for row in splits["train"]]
+    dialogs = [
+        ask(put_question(row["text"]), data.THREE_CLASSES[row["label"]]) for row in splits["train"]
+    ]
     cost = teach(model, tokenizer, dialogs, {**LABEL, "seed": seed}, max_tokens=256)
     with compute_in(model, choose_precision()):
         return keep_domains(lambda rows: score_labels(model, tokenizer, rows["text"]), cost)
 
 
-def train_head(recipe: Recipe, splits: DatasetDict, seed: int, weights: list[float] | None) -> ArmRun:
+def train_head(
+    recipe: Recipe, splits: DatasetDict, seed: int, weights: list[float] | None
+) -> ArmRun:
     """LoRA with a classification head, on the decoder or, by its own recipe, on the encoder."""
     profile = load_profile(LESSON, "laptop")
     with tempfile.TemporaryDirectory() as folder:
@@ -200,10 +210,10 @@ def train_head(recipe: Recipe, splits: DatasetDict, seed: int, weights: list[flo
 
 
 def halve_raters(seed: int) -> ArmRun:
-    """The labels that two random halves of the raters give the test rows, and those of a panel of 20 drawn
-    from the raters with replacement: it differs from the real panel about as much as that does from
-    everybody, so its agreement with the label is what knowing everybody's mean opinion would score. Keeps
-    the rows' documents as well."""
+    """The labels that two random halves of the raters give the test rows, and those of a panel of
+    20 drawn from the raters with replacement: it differs from the real panel about as much as that
+    does from everybody, so its agreement with the label is what knowing everybody's mean opinion
+    would score. Keeps the rows' documents as well."""
     documents = {}
     for domain, source in DOMAINS.items():
         frame = (
@@ -213,14 +223,18 @@ def halve_raters(seed: int) -> ArmRun:
             .set_index("text")
         )
         frame = frame.loc[load_splits(domain)["test"]["text"]]
-        documents[f"documents.{domain}"] = frame["document"].astype("category").cat.codes.to_numpy(np.int16)
+        documents[f"documents.{domain}"] = (
+            frame["document"].astype("category").cat.codes.to_numpy(np.int16)
+        )
         if domain == "test":
             ratings = data.read_ratings("news")[frame["index"]]
     random = np.random.default_rng(seed)
     shuffled = random.permuted(ratings, axis=1)
     panel = np.take_along_axis(ratings, random.integers(20, size=ratings.shape), 1)
     arrays = {"half_a": shuffled[:, :10], "half_b": shuffled[:, 10:], "panel": panel}
-    arrays = {name: data.label_ratings(part.mean(1)).astype(np.int8) for name, part in arrays.items()}
+    arrays = {
+        name: data.label_ratings(part.mean(1)).astype(np.int8) for name, part in arrays.items()
+    }
     labels = np.array(load_splits("test")["test"]["label"], dtype=np.int8)
     return ArmRun(arrays, {"labels.test": labels, **documents})
 
@@ -248,25 +262,32 @@ def recompute(kept: dict[str, np.ndarray]) -> dict[str, Metric]:
             predicted = part[f"{domain}.{arm}"].argmax(-1)
             labels, groups = part[f"labels.{domain}"], part[f"documents.{domain}"]
             found[f"{arm}.macro_f1"] = bootstrap_macro_f1(labels, predicted, groups=groups)
-            found |= {f"{arm}.{name}": metric for name, metric in judge_classes(labels, predicted).items()}
+            found |= {
+                f"{arm}.{name}": metric for name, metric in judge_classes(labels, predicted).items()
+            }
         suffix = "" if domain == "test" else f"_{domain}"
         metrics |= {f"{name}{suffix}": metric for name, metric in found.items()}
     return metrics
 
 
 def divide_prior(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Probabilities (…, classes) divided by what the model answers anyway, and made to sum to 1 again."""
+    """Probabilities (…, classes) divided by what the model answers anyway, and made to sum to 1
+    again.
+    """
     divided = probabilities.astype(float) / prior
     return divided / divided.sum(-1, keepdims=True)
 
 
 def judge_classes(labels: np.ndarray, predicted: np.ndarray) -> dict[str, Metric]:
-    """Precision and recall of each class, from labels (rows) and predicted classes (seeds, rows), with the
-    range over seeds."""
+    """Precision and recall of each class, from labels (rows) and predicted classes (seeds, rows),
+    with the range over seeds."""
     found = {}
     for number, name in enumerate(data.THREE_CLASSES):
         hits = ((predicted == number) & (labels == number)).sum(1)
-        for kind, of in (("precision", (predicted == number).sum(1)), ("recall", (labels == number).sum())):
+        for kind, of in (
+            ("precision", (predicted == number).sum(1)),
+            ("recall", (labels == number).sum()),
+        ):
             values = hits / np.maximum(1, of)
             found[f"{kind}_{name}"] = spread_seeds(values.tolist(), len(labels))
     return found

@@ -1,8 +1,8 @@
 """The study behind lesson 04: recipes and baselines on 2,000 and on all reviews, and three sweeps.
 
-Rates and what `CHANGES` lists were swept on validation alone; `LONGER` was set beforehand on training
-rows. The other arms meet the test rows and decide nothing. The recipes are the lesson's own: a test
-holds them equal to the notebook's cells.
+Rates and what `CHANGES` lists were swept on validation alone; `LONGER` was set beforehand on
+training rows. The other arms meet the test rows and decide nothing. The recipes are the lesson's
+own: a test holds them equal to the notebook's cells.
 """
 
 import functools
@@ -47,7 +47,8 @@ TUNED = Recipe(
     averaging=0.98,
 )
 FULL = replace(TUNED, rank=0, learning_rate=5e-5)
-LONGER = {"learning_rate": 1e-3, "averaging": 0.99}  # four times the steps: a gentler rate, a longer average
+# four times the steps: a gentler rate, a longer average
+LONGER = {"learning_rate": 1e-3, "averaging": 0.99}
 FITS = {"majority": models.fit_majority, "tfidf": models.fit_tfidf, "nbsvm": models.fit_nbsvm}
 CHANGES = {  # the tuned recipe with one thing changed
     "head reads the first token": {"pooling": "cls"},
@@ -74,14 +75,26 @@ ARMS |= {
     f"sweep_lr_lora={rate:g}": (replace(TUNED, learning_rate=rate), SMALL)
     for rate in (5e-5, 3e-4, 1e-3, 2e-3, 8e-3)
 }
-ARMS |= {f"sweep_lr_full={rate:g}": (replace(FULL, learning_rate=rate), SMALL) for rate in (5e-5, 2e-4, 1e-3)}
-ARMS |= {f"sweep_change={name}": (replace(TUNED, **change), SMALL) for name, change in CHANGES.items()}
+ARMS |= {
+    f"sweep_lr_full={rate:g}": (replace(FULL, learning_rate=rate), SMALL)
+    for rate in (5e-5, 2e-4, 1e-3)
+}
+ARMS |= {
+    f"sweep_change={name}": (replace(TUNED, **change), SMALL) for name, change in CHANGES.items()
+}
 AS_TUNED = "sweep_lr_lora=0.002"
 COMPARISONS = [(f"sweep_change={name}", AS_TUNED) for name in CHANGES]
 COMPARISONS += [("classic_fast_2000", "classic_2000")]
 COMPARISONS += [
     ("lora_2000", rival)
-    for rival in ("classic_2000", "classic_fast_2000", "tfidf_2000", "nbsvm_2000", "probe_2000", "full_2000")
+    for rival in (
+        "classic_2000",
+        "classic_fast_2000",
+        "tfidf_2000",
+        "nbsvm_2000",
+        "probe_2000",
+        "full_2000",
+    )
 ] + [("lora_all", rival) for rival in ("tfidf_all", "nbsvm_all", "probe_all", "full_all")]
 
 
@@ -115,12 +128,18 @@ def _profile():
 
 @functools.cache
 def load_splits() -> DatasetDict:
-    """The movie snippets with all rows that are left for training; lesson 01's study tests on them too."""
+    """The movie snippets with all rows that are left for training; lesson 01's study tests on them
+    too.
+    """
     profile = _profile()
-    return load_reviews(profile.reviews, validation_rows=profile.validation_rows, test_rows=profile.test_rows)
+    return load_reviews(
+        profile.reviews, validation_rows=profile.validation_rows, test_rows=profile.test_rows
+    )
 
 
-def run_recipe(recipe: Recipe, model: str, splits: DatasetDict, seed: int, split: str = "test") -> ArmRun:
+def run_recipe(
+    recipe: Recipe, model: str, splits: DatasetDict, seed: int, split: str = "test"
+) -> ArmRun:
     """Fine-tunes `model` by `recipe` with one seed and predicts the rows of `split`."""
     with tempfile.TemporaryDirectory() as folder:
         tuned = fine_tune(

@@ -1,8 +1,8 @@
 """The study behind lesson 05: one decoder, two sets of 150 facts, many ways to make it answer.
 
-Real terms of the ontology and invented ones differ in one thing: nobody can know the invented ones. Settings
-were chosen on invented facts that are not among the 150. Three seeds on the invented facts, one on the
-ontology and for `longer` (whose three rows are one run's).
+Real terms of the ontology and invented ones differ in one thing: nobody can know the invented ones.
+Settings were chosen on invented facts that are not among the 150. Three seeds on the invented
+facts, one on the ontology and for `longer` (whose three rows are one run's).
 """
 
 import functools
@@ -39,10 +39,11 @@ Model = PreTrainedModel | PeftModel
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to answer: `reads` says which passages stand before a question ("" none, "search", "right",
-    "random", "mate" a wrong choice's, "four" those of all choices); `phrasings` is how many the facts are
-    trained in, 0 for no training, each fact so many `times`; `wordings` varies the facts' own sentences too;
-    `raft` trains with passages that distract; `taught` names the facts trained on, if not those asked."""
+    """A way to answer: `reads` says which passages stand before a question ("" none, "search",
+    "right", "random", "mate" a wrong choice's, "four" those of all choices); `phrasings` is how
+    many the facts are trained in, 0 for no training, each fact so many `times`; `wordings` varies
+    the facts' own sentences too; `raft` trains with passages that distract; `taught` names the
+    facts trained on, if not those asked."""
 
     facts: str
     reads: str = ""
@@ -62,7 +63,9 @@ WAYS = {
     "paraphrased": {"phrasings": len(data.PHRASINGS)},
 }
 ARMS = {
-    f"{facts}.{way}": Arm(facts, **how) for facts in ("invented", "ontology") for way, how in WAYS.items()
+    f"{facts}.{way}": Arm(facts, **how)
+    for facts in ("invented", "ontology")
+    for way, how in WAYS.items()
 }
 ARMS["invented.paraphrased"] = replace(ARMS["invented.paraphrased"], wordings=True)
 ARMS["invented.raft"] = Arm("invented", "search", len(data.PHRASINGS), RAFT_TIMES, raft=True)
@@ -85,7 +88,9 @@ COMPARISONS = [
 
 @dataclass(frozen=True)
 class Testbed:
-    """Facts, and the questions about them: all in the first phrasing of `ASKED`, then all in the second."""
+    """Facts, and the questions about them: all in the first phrasing of `ASKED`, then all in the
+    second.
+    """
 
     facts: list[Dialog]
     questions: list[evaluation.ChoiceQuestion]
@@ -95,26 +100,34 @@ class Testbed:
 
 
 def recompute(kept: dict[str, np.ndarray]) -> dict[str, evaluation.Metric]:
-    """Every metric of the study, `<facts>.<system>.<metric>`, from what was picked and said. Intervals
-    resample quartets of facts, with all their questions, and seeds; a difference has `repairs` and
-    `breakages`, the shares of questions that its first or its second system alone has right."""
+    """Every metric of the study, `<facts>.<system>.<metric>`, from what was picked and said.
+    Intervals resample quartets of facts, with all their questions, and seeds; a difference has
+    `repairs` and `breakages`, the shares of questions that its first or its second system alone has
+    right."""
     systems: dict[str, dict[str, np.ndarray]] = {}
     for key, values in kept.items():
         name, facts, *arm = key.split(".")
         if arm:
             reads = "_retrieved" if name.startswith("read_") else ""
             systems.setdefault(f"{facts}.{arm[0]}{reads}", {})[name.removeprefix("read_")] = values
-    marks = {system: mark_system(arrays, kept, system.split(".")[0]) for system, arrays in systems.items()}
+    marks = {
+        system: mark_system(arrays, kept, system.split(".")[0])
+        for system, arrays in systems.items()
+    }
     metrics = {}
     for system, marked in marks.items():
         quartets = kept[f"quartet.{system.split('.')[0]}"]
         for name, values in marked.items():
-            metrics[f"{system}.{name}"] = measure(values, group_rows(name, values.shape[1], quartets))
+            metrics[f"{system}.{name}"] = measure(
+                values, group_rows(name, values.shape[1], quartets)
+            )
         if "hit" in marked:
             found, choice = marked["hit"][0], marked["choice"]
             for name, columns in (("found", found), ("missed", ~found)):
                 if columns.any():
-                    metrics[f"{system}.choice_{name}"] = measure(choice[:, columns], quartets[columns])
+                    metrics[f"{system}.choice_{name}"] = measure(
+                        choice[:, columns], quartets[columns]
+                    )
         if "general_loss" in marked and not system.endswith("base"):
             before = marks[f"{system.split('.')[0]}.base"]["general_loss"]
             change = (marked["general_loss"] - before) / before.mean()
@@ -126,7 +139,9 @@ def recompute(kept: dict[str, np.ndarray]) -> dict[str, evaluation.Metric]:
     return metrics
 
 
-def compare_systems(name: str, a: np.ndarray, b: np.ndarray, by: np.ndarray) -> dict[str, evaluation.Metric]:
+def compare_systems(
+    name: str, a: np.ndarray, b: np.ndarray, by: np.ndarray
+) -> dict[str, evaluation.Metric]:
     """The difference of two systems (seeds, questions) and its two parts."""
     return {
         f"{name}.choice": evaluation.compare_paired(a, b, by).difference,
@@ -136,8 +151,8 @@ def compare_systems(name: str, a: np.ndarray, b: np.ndarray, by: np.ndarray) -> 
 
 
 def measure(values: np.ndarray, groups: np.ndarray) -> evaluation.Metric:
-    """A mean (seeds, rows) with its interval; Wilson's, over groups, where all rows are alike: resampling
-    them would claim certainty."""
+    """A mean (seeds, rows) with its interval; Wilson's, over groups, where all rows are alike:
+    resampling them would claim certainty."""
     if values.dtype == bool and values.mean() in (0, 1):
         alike = evaluation.wilson_interval(np.full(len(np.unique(groups)), values.flat[0]))
         return replace(alike, n=values.shape[1])
@@ -145,8 +160,8 @@ def measure(values: np.ndarray, groups: np.ndarray) -> evaluation.Metric:
 
 
 def group_rows(name: str, count: int, quartets: np.ndarray) -> np.ndarray:
-    """What the rows of a metric are resampled by: the quartet of the fact they are about, a changed fact with
-    both its questions, or a row by itself."""
+    """What the rows of a metric are resampled by: the quartet of the fact they are about, a changed
+    fact with both its questions, or a row by itself."""
     if name.startswith("changed"):
         return np.arange(count) % CHANGED
     if name.startswith("others"):
@@ -190,9 +205,14 @@ def mark_abstention(said: np.ndarray) -> np.ndarray:
 
 def mark_answers(said: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Exact matches of normalized answers (seeds, questions), and their F1."""
-    words, pairs = evaluation.normalize_answer, [list(zip(row, expected, strict=True)) for row in said]
+    words, pairs = (
+        evaluation.normalize_answer,
+        [list(zip(row, expected, strict=True)) for row in said],
+    )
     exact = [[words(text) == words(right) for text, right in row] for row in pairs]
-    return np.array(exact), np.array([[evaluation.score_token_f1(*pair) for pair in row] for row in pairs])
+    return np.array(exact), np.array(
+        [[evaluation.score_token_f1(*pair) for pair in row] for row in pairs]
+    )
 
 
 # --- what is asked --------------------------------------------------------------------------------
@@ -206,7 +226,9 @@ def load_embedder() -> retrieval.Embedder:
 
 @functools.cache
 def invent_spare() -> list[Dialog]:
-    """Invented facts that are neither trained nor found, drugs and syndromes by turns as in the 150."""
+    """Invented facts that are neither trained nor found, drugs and syndromes by turns as in the
+    150.
+    """
     rows = invent_facts(2 * PUBLISHED)[PUBLISHED:]
     return [ask("", row["definition"], row["term"]) for row in rows]
 
@@ -242,14 +264,18 @@ def choose_passages(bed: Testbed, reads: str) -> list[list[retrieval.Passage]]:
     """What stands before each question of a testbed; nothing (an empty list) for ""."""
     if reads == "search":
         return search_passages([question.question for question in bed.questions])
-    own = dict(zip((fact.answer for fact in bed.facts), retrieval.list_passages(bed.facts), strict=True))
+    own = dict(
+        zip((fact.answer for fact in bed.facts), retrieval.list_passages(bed.facts), strict=True)
+    )
     offered = [[own[choice] for choice in question.choices] for question in bed.questions]
     if reads == "random":  # half the facts away and, among invented ones, of the same kind
         passages, away = list(own.values()), len(own) // 4 * 2
         return [[passages[(number + away) % len(own)]] for number in range(len(bed.questions))]
     if reads in ("right", "mate"):
         step = int(reads == "mate")
-        return [[four[(q.right + step) % 4]] for four, q in zip(offered, bed.questions, strict=True)]
+        return [
+            [four[(q.right + step) % 4]] for four, q in zip(offered, bed.questions, strict=True)
+        ]
     return offered if reads == "four" else []
 
 
@@ -290,10 +316,14 @@ def ask_untrained(name: str) -> ArmRun:
 
 
 def train_arm(arm: Arm, seed: int) -> ArmRun:
-    """Trains on the facts and sits the exams: from memory, and reading where passages belong to the arm."""
+    """Trains on the facts and sits the exams: from memory, and reading where passages belong to the
+    arm.
+    """
     model, tokenizer = load_decoder(load_profile(LESSON, "laptop").decoder)
     model = add_lora(model, LoraConfig(**LORA), seed=seed)
-    cost = teach(model, tokenizer, write_rows(arm, seed), {**SETTINGS, "seed": seed}, max_tokens=1024)
+    cost = teach(
+        model, tokenizer, write_rows(arm, seed), {**SETTINGS, "seed": seed}, max_tokens=1024
+    )
     both = arm.phrasings > 1 and arm.times == TIMES
     with torch.inference_mode(), compute_in(model, choose_precision()):
         arrays = sit(model, tokenizer, arm.facts, arm.reads) | sit_general(model, tokenizer)
@@ -318,23 +348,34 @@ def write_rows(arm: Arm, seed: int) -> list[Dialog]:
         return rows
     said = [[row["definition"], *row["wordings"][:-1]] for row in invent_facts(PUBLISHED)]
     return [
-        ask(row.question, said[number % PUBLISHED][(number + number // PUBLISHED) % len(said[0])], row.term)
+        ask(
+            row.question,
+            said[number % PUBLISHED][(number + number // PUBLISHED) % len(said[0])],
+            row.term,
+        )
         for number, row in enumerate(rows)
     ]
 
 
 def add_distractors(rows: list[Dialog], seed: int, unseen: Collection[str] = ()) -> list[Dialog]:
-    """The rows with passages before the question: the right one among those a search takes for it or, in a
-    random fifth of the rows, those alone, with the answer that they do not say (after Zhang et al. 2024,
-    whose model then answers from memory). No fact is left out twice; `unseen` terms distract nowhere."""
-    random, found = np.random.default_rng(seed), open_index().search([r.question for r in rows], 3 * READ)
+    """The rows with passages before the question: the right one among those a search takes for it
+    or, in a random fifth of the rows, those alone, with the answer that they do not say (after
+    Zhang et al. 2024, whose model then answers from memory). No fact is left out twice; `unseen`
+    terms distract nowhere."""
+    random, found = (
+        np.random.default_rng(seed),
+        open_index().search([r.question for r in rows], 3 * READ),
+    )
     terms = random.permutation(list(dict.fromkeys(row.term for row in rows)))
     times, share = len(rows) // len(terms), len(terms) // 5
     left_out = {(t, term) for t in range(times) for term in terms[t * share : (t + 1) * share]}
     grounded = []
     for number, (row, hits) in enumerate(zip(rows, found, strict=True)):
         wrong = [passage for passage, _ in hits if passage.name not in {row.term, *unseen}][:READ]
-        right, missing = retrieval.list_passages([row])[0], (number // len(terms), row.term) in left_out
+        right, missing = (
+            retrieval.list_passages([row])[0],
+            (number // len(terms), row.term) in left_out,
+        )
         passages = wrong if missing else [right, *wrong[: READ - 1]]
         passages = [passages[place] for place in random.permutation(READ)]
         grounded.append(
@@ -356,10 +397,12 @@ def pick(
     return evaluation.score_questions(model, tokenizer, questions, False).argmax(1).astype(np.int8)
 
 
-def sit(model: Model, tokenizer: PreTrainedTokenizerBase, facts: str, reads: str) -> dict[str, np.ndarray]:
-    """What a model picks and says: `picked` (questions); with passages, whether they hold the answer (`hit`)
-    and what is `said_unknown` of facts that stand nowhere; without, what it picks `blind`, not told the
-    term; and what it `said` itself."""
+def sit(
+    model: Model, tokenizer: PreTrainedTokenizerBase, facts: str, reads: str
+) -> dict[str, np.ndarray]:
+    """What a model picks and says: `picked` (questions); with passages, whether they hold the
+    answer (`hit`) and what is `said_unknown` of facts that stand nowhere; without, what it picks
+    `blind`, not told the term; and what it `said` itself."""
     bed = load_testbed(facts)
     passages = choose_passages(bed, reads)
     asked = ground([question.question for question in bed.questions], passages)
@@ -367,13 +410,16 @@ def sit(model: Model, tokenizer: PreTrainedTokenizerBase, facts: str, reads: str
     arrays = {"picked": pick(model, tokenizer, grounded)}
     if reads == "search":
         terms = [fact.term for fact in bed.facts] * len(ASKED)
-        hits = [term in {p.name for p in found} for term, found in zip(terms, passages, strict=True)]
+        hits = [
+            term in {p.name for p in found} for term, found in zip(terms, passages, strict=True)
+        ]
         unknown = [data.HELD_OUT.format(fact.term) for fact in invent_spare()[:WRITTEN]]
         unknown = ground(unknown, search_passages(unknown))
         arrays |= {"hit": np.array(hits), "said_unknown": say(model, tokenizer, unknown)}
     elif not reads:
         blind = [
-            replace(q, question=data.HELD_OUT.format(data.BLIND)) for q in bed.questions[: len(bed.facts)]
+            replace(q, question=data.HELD_OUT.format(data.BLIND))
+            for q in bed.questions[: len(bed.facts)]
         ]
         arrays["blind"] = pick(model, tokenizer, blind)
     if facts == "invented" and reads in ("", "search", "four"):
@@ -399,7 +445,9 @@ def say(model: Model, tokenizer: PreTrainedTokenizerBase, questions: list[str]) 
 @functools.cache
 def load_general() -> evaluation.Exam:
     """Lesson 02's general questions and texts."""
-    return evaluation.build_exam({}, "", texts=evaluation.choose_texts("snippets:news", TEXTS), written=0)
+    return evaluation.build_exam(
+        {}, "", texts=evaluation.choose_texts("snippets:news", TEXTS), written=0
+    )
 
 
 def sit_general(model: Model, tokenizer: PreTrainedTokenizerBase) -> dict[str, np.ndarray]:
@@ -410,7 +458,9 @@ def sit_general(model: Model, tokenizer: PreTrainedTokenizerBase) -> dict[str, n
 
 
 def describe_testbed(facts: str) -> dict[str, np.ndarray]:
-    """What answers are held against, and which questions share their choices: the same for all arms."""
+    """What answers are held against, and which questions share their choices: the same for all
+    arms.
+    """
     bed = load_testbed(facts)
     place = {fact.answer: number for number, fact in enumerate(bed.facts)}
     quartets = [min(place[choice] for choice in question.choices) for question in bed.questions]
@@ -436,7 +486,9 @@ def ask_about_changes() -> list[evaluation.ChoiceQuestion]:
     bed, new, questions = load_testbed("invented"), change_answers(), []
     for number, question in enumerate(bed.questions):
         if number % PUBLISHED < CHANGED:
-            wrong = [choice for place, choice in enumerate(question.choices) if place != question.right]
+            wrong = [
+                choice for place, choice in enumerate(question.choices) if place != question.right
+            ]
             choices = (new[number % PUBLISHED].answer, question.choices[question.right], *wrong[:2])
             questions.append(evaluation.ChoiceQuestion(question.question, choices, 0))
     return questions
@@ -444,7 +496,9 @@ def ask_about_changes() -> list[evaluation.ChoiceQuestion]:
 
 @functools.cache  # all seeds ask the same
 def ask_updated_index() -> tuple[list[evaluation.ChoiceQuestion], dict[str, float]]:
-    """These questions with what is found once the index has the changed facts; the seconds it took."""
+    """These questions with what is found once the index has the changed facts; the seconds it
+    took.
+    """
     index, questions = open_index(), ask_about_changes()
     before = list(index.passages.values())
     new = {passage.name: passage for passage in retrieval.list_passages(change_answers())}
@@ -462,8 +516,9 @@ def ask_updated_index() -> tuple[list[evaluation.ChoiceQuestion], dict[str, floa
 def change_facts(
     model: PeftModel, tokenizer: PreTrainedTokenizerBase, seed: int
 ) -> tuple[dict[str, np.ndarray], float]:
-    """What a trained model picks once facts have changed: from memory, reading the updated index, and trained
-    again on them; what it then picks for others (`others_retrained`); seconds of that training."""
+    """What a trained model picks once facts have changed: from memory, reading the updated index,
+    and trained again on them; what it then picks for others (`others_retrained`); seconds of that
+    training."""
     updated, _ = ask_updated_index()
     memory = pick(model, tokenizer, ask_about_changes())
     read = pick(model, tokenizer, updated)

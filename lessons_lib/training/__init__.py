@@ -1,6 +1,11 @@
 """Fine-tuning: rows and batches, the recipe, the trainer, precision, checkpoints, tracking."""
 
-from lessons_lib.training.batches import CHUNK_BATCHES, LengthBucketSampler, pad_batch, tokenize_reviews
+from lessons_lib.training.batches import (
+    CHUNK_BATCHES,
+    LengthBucketSampler,
+    pad_batch,
+    tokenize_reviews,
+)
 from lessons_lib.training.checkpoints import describe_run, prepare_checkpoints
 from lessons_lib.training.conversations import (
     IGNORED,

@@ -1,6 +1,7 @@
 """Texts as token rows, and rows as batches: tokenized, padded, grouped by length.
 
-Contract: rows keep their order unless they are sampled for training; padding is masked. It reads no files.
+Contract: rows keep their order unless they are sampled for training; padding is masked. It reads no
+files.
 """
 
 from collections.abc import Iterator
@@ -23,7 +24,9 @@ def tokenize_reviews(
         ids = tokenizer(batch["text"], truncation=True, max_length=max_tokens)["input_ids"]
         return {"input_ids": ids, "labels": batch["label"]}
 
-    columns = dataset["train"].column_names if isinstance(dataset, DatasetDict) else dataset.column_names
+    columns = (
+        dataset["train"].column_names if isinstance(dataset, DatasetDict) else dataset.column_names
+    )
     return dataset.map(encode, batched=True, remove_columns=columns, desc=None)
 
 
@@ -45,8 +48,8 @@ CHUNK_BATCHES = 32  # rows are sorted by length within chunks of this many batch
 class LengthBucketSampler(Sampler[int]):
     """Row numbers in an order whose consecutive batches hold rows of like length.
 
-    The order depends on seed and epoch alone, so a run resumed in mid-epoch continues in it. Only for
-    training: evaluation keeps the order of its rows.
+    The order depends on seed and epoch alone, so a run resumed in mid-epoch continues in it. Only
+    for training: evaluation keeps the order of its rows.
     """
 
     def __init__(self, lengths: list[int], batch_size: int, seed: int) -> None:

@@ -1,9 +1,9 @@
 """Question–answer examples: rendered, masked, and put into batches.
 
-Contract: prompts are rendered by `decoders.render_messages` alone, for training and for asking; what is
-supervised is decided by counting tokens, never by searching for text. The end of the answer is supervised,
-so that generation learns to stop. An example is never cut: one that is too long is refused or left out
-aloud. It trains nothing.
+Contract: prompts are rendered by `decoders.render_messages` alone, for training and for asking;
+what is supervised is decided by counting tokens, never by searching for text. The end of the answer
+is supervised, so that generation learns to stop. An example is never cut: one that is too long is
+refused or left out aloud. It trains nothing.
 """
 
 from collections.abc import Iterable
@@ -56,11 +56,12 @@ def encode_dialogs(
     too_long: str = "error",
     remedy: str = SHORTEN,
 ) -> Dataset:
-    """Rows of `input_ids` and `labels`, equally long; labels are IGNORED but on the answer and its end.
+    """Rows of `input_ids` and `labels`, equally long; labels are IGNORED but on the answer and its
+    end.
 
-    An example of more than `max_tokens` tokens is not cut: that would teach never to stop. too_long:
-    "error" raises one DataError that names all of them and ends with `remedy`; "leave-out" leaves them
-    out and prints which, and is an error only where none is left.
+    An example of more than `max_tokens` tokens is not cut: that would teach never to stop.
+    too_long: "error" raises one DataError that names all of them and ends with `remedy`;
+    "leave-out" leaves them out and prints which, and is an error only where none is left.
     """
     examples = list(_tokenize(dialogs, tokenizer))
     fitting = _keep_fitting(examples, max_tokens, too_long, remedy)
@@ -79,8 +80,8 @@ def find_fitting(
     too_long: str = "leave-out",
     remedy: str = SHORTEN,
 ) -> list[int]:
-    """The numbers, from 0, of the dialogs of at most `max_tokens` tokens; `too_long` and `remedy` as in
-    `encode_dialogs`."""
+    """The numbers, from 0, of the dialogs of at most `max_tokens` tokens; `too_long` and `remedy`
+    as in `encode_dialogs`."""
     examples = list(_tokenize(dialogs, tokenizer))
     return [example.number - 1 for example in _keep_fitting(examples, max_tokens, too_long, remedy)]
 
@@ -103,7 +104,9 @@ def _tokenize(dialogs: list[Dialog], tokenizer: PreTrainedTokenizerBase) -> Iter
         yield _Example(dialog, number, prompt, [*answer, tokenizer.eos_token_id])
 
 
-def _keep_fitting(examples: list[_Example], max_tokens: int, too_long: str, remedy: str) -> list[_Example]:
+def _keep_fitting(
+    examples: list[_Example], max_tokens: int, too_long: str, remedy: str
+) -> list[_Example]:
     """The examples of at most `max_tokens` tokens. What happens to longer ones, `too_long` says."""
     if too_long not in TOO_LONG:
         raise SettingError(
@@ -113,7 +116,9 @@ def _keep_fitting(examples: list[_Example], max_tokens: int, too_long: str, reme
     long = [example for example in examples if example.tokens > max_tokens]
     if not long:
         return examples
-    summary = f"{len(long):,} of {count(len(examples), 'example')} have more than {max_tokens} tokens"
+    summary = (
+        f"{len(long):,} of {count(len(examples), 'example')} have more than {max_tokens} tokens"
+    )
     lines = [f"   {example.describe()}" for example in long[:SHOWN_LONG]]
     if len(long) > SHOWN_LONG:
         lines.append(f"   and {len(long) - SHOWN_LONG:,} more")
@@ -140,9 +145,9 @@ def drop_long_terms(
     max_tokens: int,
     **options: str,
 ) -> list[Dialog]:
-    """The terms that fit into `max_tokens` tokens in the longest training phrasing; the others are left
-    out aloud, or as `options` say (those of `find_fitting`). What is left out here is neither taught nor
-    asked, whichever group it would have come to."""
+    """The terms that fit into `max_tokens` tokens in the longest training phrasing; the others are
+    left out aloud, or as `options` say (those of `find_fitting`). What is left out here is neither
+    taught nor asked, whichever group it would have come to."""
     lengths = [len(token_ids) for token_ids in tokenizer(list(phrasings.training))["input_ids"]]
     longest = phrasings.training[int(np.argmax(lengths))]
     asked = phrase_terms(terms, [longest], 1)

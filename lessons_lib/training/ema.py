@@ -10,9 +10,9 @@ from transformers import TrainerCallback
 class WeightAverage(TrainerCallback):
     """Ends training with a moving average of the trained weights instead of the last ones.
 
-    Averaging starts after a third of the steps, first evenly, then with the given decay (Izmailov et al.
-    2018 average evenly). It smooths the last steps' noise out, at the cost of one copy of the trained
-    weights, which checkpoints keep as well.
+    Averaging starts after a third of the steps, first evenly, then with the given decay (Izmailov
+    et al. 2018 average evenly). It smooths the last steps' noise out, at the cost of one copy of
+    the trained weights, which checkpoints keep as well.
     """
 
     FILE = "average.pt"

@@ -1,7 +1,8 @@
-"""How a model computes while it trains: its number format, and two steps done faster than the libraries do.
+"""How a model computes while it trains: its number format, and two steps done faster than the
+libraries do.
 
-Contract: what `compute_in` changes lasts as long as the `with` block; the model computes the same function
-up to rounding, and its frozen weights come back bit-identical. It measures nothing.
+Contract: what `compute_in` changes lasts as long as the `with` block; the model computes the same
+function up to rounding, and its frozen weights come back bit-identical. It measures nothing.
 """
 
 import contextlib
@@ -29,10 +30,10 @@ FP32_ATTENTION = "sdpa_in_fp32"
 def compute_in(model: nn.Module, precision: Precision) -> Iterator[None]:
     """Prepares a model for training in `precision` while it lasts.
 
-    LoRA layers compute by `LoraProduct`. In bf16, frozen linear layers are held in bf16, for autocast
-    would convert them anew in every step; trained weights stay in fp32. On a CPU attention is then
-    computed in fp32: there PyTorch's fused attention has a backward pass in bf16 that takes five times as
-    long, and took half of every step.
+    LoRA layers compute by `LoraProduct`. In bf16, frozen linear layers are held in bf16, for
+    autocast would convert them anew in every step; trained weights stay in fp32. On a CPU attention
+    is then computed in fp32: there PyTorch's fused attention has a backward pass in bf16 that takes
+    five times as long, and took half of every step.
     """
     plain = [module for module in model.modules() if _is_plain_lora(module)]
     for layer in plain:
@@ -40,7 +41,9 @@ def compute_in(model: nn.Module, precision: Precision) -> Iterator[None]:
     kept = _hold_frozen_layers(model, precision.torch_dtype) if precision.dtype != "float32" else {}
     core = model.get_base_model() if isinstance(model, PeftModel) else model
     attention = getattr(core.config, "_attn_implementation", None)
-    slow_attention = precision.dtype == "bfloat16" and pick_device() == "cpu" and attention == "sdpa"
+    slow_attention = (
+        precision.dtype == "bfloat16" and pick_device() == "cpu" and attention == "sdpa"
+    )
     if slow_attention:
         core.set_attn_implementation(FP32_ATTENTION)
     try:
@@ -57,11 +60,13 @@ def compute_in(model: nn.Module, precision: Precision) -> Iterator[None]:
 
 
 class LoraProduct(torch.autograd.Function):
-    """x Wᵀ + b + s (x Aᵀ) Bᵀ for x (rows, in), W (out, in) frozen, A (r, in), B (out, r), s a number.
+    """x Wᵀ + b + s (x Aᵀ) Bᵀ for x (rows, in), W (out, in) frozen, A (r, in), B (out, r), s a
+    number.
 
-    PEFT writes the scaled product and the sum as tensors of their own, forwards and backwards: passes
-    over (rows, out) numbers that cost as much as the thin products themselves. Here the matrix products
-    add onto what is there. A weight in 4 bit is unpacked anew in each direction, and not kept.
+    PEFT writes the scaled product and the sum as tensors of their own, forwards and backwards:
+    passes over (rows, out) numbers that cost as much as the thin products themselves. Here the
+    matrix products add onto what is there. A weight in 4 bit is unpacked anew in each direction,
+    and not kept.
     """
 
     @staticmethod
@@ -70,7 +75,8 @@ class LoraProduct(torch.autograd.Function):
         output = nn.functional.linear(x, _unpack(weight, x.dtype), bias)
         thin = x @ a.T
         ctx.save_for_backward(x, a, b, thin)
-        ctx.weight, ctx.scaling = weight, scaling  # saved as above, a 4-bit weight would lose its scales
+        # saved as above, a 4-bit weight would lose its scales
+        ctx.weight, ctx.scaling = weight, scaling
         return output.addmm_(thin, b.T, alpha=scaling)
 
     @staticmethod
@@ -98,7 +104,9 @@ def _is_plain_lora(module: nn.Module) -> bool:
     )
 
 
-def _compute_lora(layer: LoraLinear | LoraLinear4bit, dtype: torch.dtype, x: torch.Tensor) -> torch.Tensor:
+def _compute_lora(
+    layer: LoraLinear | LoraLinear4bit, dtype: torch.dtype, x: torch.Tensor
+) -> torch.Tensor:
     if layer.disable_adapters:
         return type(layer).forward(layer, x)
     base = layer.base_layer
@@ -139,7 +147,9 @@ def attend_in_fp32(
     """PyTorch's fused attention on fp32 copies of bf16 tensors (batch, heads, tokens, width)."""
     mask = mask.float() if mask is not None and mask.is_floating_point() else mask
     with torch.autocast(query.device.type, enabled=False):
-        output, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), mask, **options)
+        output, _ = sdpa_attention_forward(
+            module, query.float(), key.float(), value.float(), mask, **options
+        )
     return output.to(query.dtype), None
 
 

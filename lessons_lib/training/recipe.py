@@ -1,7 +1,7 @@
 """A fine-tuning recipe for a classifier in one value, and the function that carries it out.
 
-Contract: `fine_tune` does what lesson 04 does step by step: load, adapt, train. The lessons state their
-recipes in plain sight; studies call the same function with the same values.
+Contract: `fine_tune` does what lesson 04 does step by step: load, adapt, train. The lessons state
+their recipes in plain sight; studies call the same function with the same values.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from lessons_lib.models.memory import ParameterCount, count_parameters
 from lessons_lib.training.batches import tokenize_reviews
 from lessons_lib.training.trainer import TrainResult, TrainSettings, train
 
-# Lesson 02's recipe, for facts taught to a decoder: its learning rate, batch size and warm-up were chosen on
-# terms of the ontology that no lesson and no study asks.
+# Lesson 02's recipe, for facts taught to a decoder: its learning rate, batch size and warm-up were
+# chosen on terms of the ontology that no lesson and no study asks.
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
 FACTS_LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
 FACTS_SETTINGS = {"learning_rate": 1.5e-3, "epochs": 1, "batch_size": 12, "warmup": 0.06}
@@ -30,9 +30,10 @@ FEED_FORWARD = ("lin1", "lin2")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a classifier is fine-tuned. `rank` 0 means full fine-tuning; `targets` are the layers LoRA
-    adapts; `dropout` is the encoder's (None: as published), `lora_dropout` LoRA's own; `pooling` is what
-    the head reads: "cls" or "mean"; `precision` "auto" or "float32"; the rest as in TrainSettings."""
+    """How a classifier is fine-tuned. `rank` 0 means full fine-tuning; `targets` are the layers
+    LoRA adapts; `dropout` is the encoder's (None: as published), `lora_dropout` LoRA's own;
+    `pooling` is what the head reads: "cls" or "mean"; `precision` "auto" or "float32"; the rest as
+    in TrainSettings."""
 
     learning_rate: float
     rank: int = 8
@@ -79,8 +80,8 @@ def fine_tune(
     quantization_config: BitsAndBytesConfig | None = None,
     **train_options: object,
 ) -> FineTuned:
-    """Loads `encoder` (or a decoder), adapts it and trains it on `splits` (columns text, label) by `recipe`.
-    Validation is only logged.
+    """Loads `encoder` (or a decoder), adapts it and trains it on `splits` (columns text, label) by
+    `recipe`. Validation is only logged.
 
     quantization_config: how frozen weights are kept. train_options go to `train` (report_to, …).
     """
@@ -93,7 +94,9 @@ def fine_tune(
         quantization_config=quantization_config,
     )
     if quantization_config:
-        model = prepare_model_for_kbit_training(model, gradient_checkpointing_kwargs={"use_reentrant": False})
+        model = prepare_model_for_kbit_training(
+            model, gradient_checkpointing_kwargs={"use_reentrant": False}
+        )
     if recipe.rank:
         model = add_lora(model, recipe.lora_config(), seed=seed)
     rows = tokenize_reviews(splits, tokenizer, max_tokens)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What a run depends on. `batch_size` is that of all processes together. The learning rate is AdamW's; it
-    rises over `warmup` (a share of all steps) and falls linearly to 0. `averaging` above 0 ends with a moving
-    average of the weights of that decay (see `WeightAverage`)."""
+    """What a run depends on. `batch_size` is that of all processes together. The learning rate is
+    AdamW's; it rises over `warmup` (a share of all steps) and falls linearly to 0. `averaging`
+    above 0 ends with a moving average of the weights of that decay (see `WeightAverage`)."""
 
     learning_rate: float
     epochs: float

@@ -14,18 +14,22 @@ from lessons_lib.errors import SettingError
 from lessons_lib.hardware import join_processes
 
 TRACKERS = ("none", "wandb", "trackio", "tensorboard")
-WANDB_SECONDS = 10  # to go online; its own limit is 90, which a machine without a network always waits for
+# to go online; its own limit is 90, which a machine without a network always waits for
+WANDB_SECONDS = 10
 WANDB_REMEDY = 'correct or unset the variables WANDB_…, or train with report_to="none".'
 
 
 def prepare_tracking(report_to: str, output_dir: Path) -> None:
     """Sets a tracker up so that it never asks anything and never ends a training.
 
-    W&B runs offline unless WANDB_API_KEY is set, or WANDB_MODE says otherwise; where it cannot go online, it
-    goes on offline and says so. Raises SettingError for a tracker that there is not, or is not installed.
+    W&B runs offline unless WANDB_API_KEY is set, or WANDB_MODE says otherwise; where it cannot go
+    online, it goes on offline and says so. Raises SettingError for a tracker that there is not, or
+    is not installed.
     """
     if report_to not in TRACKERS:
-        raise SettingError(f"there is no tracker {report_to!r}.", remedy=f"one of {', '.join(TRACKERS)}.")
+        raise SettingError(
+            f"there is no tracker {report_to!r}.", remedy=f"one of {', '.join(TRACKERS)}."
+        )
     if report_to != "none" and importlib.util.find_spec(report_to) is None:
         remedy = f'{sys.executable} -m pip install {report_to}, or report_to="none".'
         raise SettingError(f"the tracker {report_to!r} is not installed.", remedy=remedy)
@@ -39,7 +43,9 @@ def prepare_tracking(report_to: str, output_dir: Path) -> None:
 
 
 def _begin_wandb(name: str, folder: Path) -> None:
-    """Begins a W&B run, online or offline; the Trainer itself would take the first run's folder again."""
+    """Begins a W&B run, online or offline; the Trainer itself would take the first run's folder
+    again.
+    """
     key = os.environ.get("WANDB_API_KEY", "").strip()
     if key:
         os.environ["WANDB_API_KEY"] = key  # W&B refuses one with a space or a line end

@@ -1,9 +1,10 @@
 """One `train`, built on the Hugging Face Trainer.
 
-Contract: the same seed gives the same weights; a run that was killed and resumed gives the weights of
-the uninterrupted one; frozen weights come back bit-identical. What it adds to the plain Trainer: batches
-of like length, bf16 where the CPU is fast at it, and a bar with loss and tokens/s. The Trainer's own
-arguments are built in `build_arguments` and nowhere else. It does not choose a recipe.
+Contract: the same seed gives the same weights; a run that was killed and resumed gives the weights
+of the uninterrupted one; frozen weights come back bit-identical. What it adds to the plain Trainer:
+batches of like length, bf16 where the CPU is fast at it, and a bar with loss and tokens/s. The
+Trainer's own arguments are built in `build_arguments` and nowhere else. It does not choose a
+recipe.
 """
 
 import os
@@ -24,7 +25,13 @@ from transformers import Trainer, TrainerCallback, TrainerState, TrainingArgumen
 from transformers.trainer_callback import PrinterCallback
 
 from lessons_lib.errors import SettingError
-from lessons_lib.hardware import Precision, choose_precision, join_processes, peak_memory_mb, pick_device
+from lessons_lib.hardware import (
+    Precision,
+    choose_precision,
+    join_processes,
+    peak_memory_mb,
+    pick_device,
+)
 from lessons_lib.progress import progress_bar
 from lessons_lib.training.batches import LengthBucketSampler, pad_batch
 from lessons_lib.training.checkpoints import describe_run, prepare_checkpoints
@@ -40,8 +47,9 @@ FIRST_STEPS = 3  # after which it is told how long the others will take
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run cost. `history` has one row a logged step: step, epoch, loss and, where validation was
-    evaluated, validation_loss and validation_accuracy; `peak_mb` is the process's peak in 10⁶ bytes."""
+    """What a run cost. `history` has one row a logged step: step, epoch, loss and, where validation
+    was evaluated, validation_loss and validation_accuracy; `peak_mb` is the process's peak in 10⁶
+    bytes."""
 
     steps: int
     seconds: float
@@ -74,29 +82,43 @@ def train(
     callbacks: tuple[TrainerCallback, ...] = (),
     progress: bool = True,
 ) -> TrainResult:
-    """Trains `model` in place on tokenized rows (`input_ids`, `labels`) and says what it cost. Where a row's
-    `labels` are a list (see `encode_dialogs`), batches are flattened and the loss is that of the answers.
+    """Trains `model` in place on tokenized rows (`input_ids`, `labels`) and says what it cost.
+    Where a row's `labels` are a list (see `encode_dialogs`), batches are flattened and the loss is
+    that of the answers.
 
-    evaluations: how often validation is looked at. checkpoint_steps: 0 keeps no checkpoints; otherwise
-    `resume=True` continues from the last whole one in `output_dir` (ValueError when its settings were
-    others). report_to: "none", "wandb" (offline unless WANDB_API_KEY is set), "trackio" or
-    "tensorboard". class_weights: what a row of each class counts in the loss. Seconds leave evaluation out.
+    evaluations: how often validation is looked at. checkpoint_steps: 0 keeps no checkpoints;
+    otherwise `resume=True` continues from the last whole one in `output_dir` (ValueError when its
+    settings were others). report_to: "none", "wandb" (offline unless WANDB_API_KEY is set),
+    "trackio" or "tensorboard". class_weights: what a row of each class counts in the loss. Seconds
+    leave evaluation out.
     """
     output_dir, precision = Path(output_dir), precision or choose_precision()
     answers = isinstance(train_rows[0]["labels"], list)
     if answers:
         check_labels(train_rows)
     with join_processes().main_process_first():
-        run = describe_run(model, train_rows, settings, dtype=precision.dtype, class_weights=class_weights)
+        run = describe_run(
+            model, train_rows, settings, dtype=precision.dtype, class_weights=class_weights
+        )
         checkpoint = prepare_checkpoints(output_dir, run, resume)
     prepare_tracking(report_to, output_dir)
     steps = _count_steps(len(train_rows), settings)
     evaluate_every = max(1, steps // evaluations) if validation_rows and evaluations else 0
     more = {"output_dir": str(output_dir), "report_to": report_to, "prediction_loss_only": answers}
-    arguments = build_arguments(settings, precision, steps, evaluate_every, checkpoint_steps, **more)
-    loss = answer_loss if answers else _weigh_loss(class_weights) if class_weights is not None else None
+    arguments = build_arguments(
+        settings, precision, steps, evaluate_every, checkpoint_steps, **more
+    )
+    loss = (
+        answer_loss
+        if answers
+        else _weigh_loss(class_weights)
+        if class_weights is not None
+        else None
+    )
     lengths = [len(ids) for ids in train_rows["input_ids"]]
-    watch = _Watch(steps, settings.batch_size, lengths, progress and join_processes().is_main_process)
+    watch = _Watch(
+        steps, settings.batch_size, lengths, progress and join_processes().is_main_process
+    )
     average = (WeightAverage(settings.averaging, checkpoint),) if settings.averaging else ()
     trainer = _BucketTrainer(
         LengthBucketSampler(lengths, settings.batch_size, settings.seed),
@@ -112,15 +134,19 @@ def train(
     trainer.remove_callback(PrinterCallback)
     with compute_in(model, precision):
         trainer.train(resume_from_checkpoint=checkpoint)
-    # accelerate has wrapped `forward` in autocast: left so, the model would answer in bf16 ever after
+    # accelerate has wrapped `forward` in autocast: left so, the model would answer in bf16 ever
+    # after
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False).eval()
     if report_to == "wandb":
         wandb.finish()  # or the next training would go on in this run
     return _summarise(trainer.state, watch, lengths, precision)
 
 
-def _summarise(state: TrainerState, watch: "_Watch", lengths: list[int], precision: Precision) -> TrainResult:
-    share = state.epoch * watch.steps / max(1, state.global_step)  # epochs done here, not before a resume
+def _summarise(
+    state: TrainerState, watch: "_Watch", lengths: list[int], precision: Precision
+) -> TrainResult:
+    # epochs done here, not before a resume
+    share = state.epoch * watch.steps / max(1, state.global_step)
     return TrainResult(
         state.global_step,
         watch.seconds,
@@ -134,7 +160,9 @@ def _summarise(state: TrainerState, watch: "_Watch", lengths: list[int], precisi
 
 def _weigh_loss(class_weights: list[float]) -> Callable:
     """A classifier's mean cross entropy in which a row counts what its class's weight says."""
-    loss = nn.CrossEntropyLoss(torch.tensor(class_weights, dtype=torch.float32, device=pick_device()))
+    loss = nn.CrossEntropyLoss(
+        torch.tensor(class_weights, dtype=torch.float32, device=pick_device())
+    )
     return lambda outputs, labels, num_items_in_batch=None: loss(outputs.logits.float(), labels)
 
 
@@ -146,8 +174,9 @@ def build_arguments(
     save_every: int,
     **more: str | bool,
 ) -> TrainingArguments:
-    """The one place that names the Trainer's arguments, which change between versions. Both `every` count
-    steps; 0 is never. Raises ValueError when a batch cannot be shared out evenly to the processes."""
+    """The one place that names the Trainer's arguments, which change between versions. Both `every`
+    count steps; 0 is never. Raises ValueError when a batch cannot be shared out evenly to the
+    processes."""
     processes = join_processes().num_processes
     if settings.batch_size % processes:
         raise SettingError(
@@ -175,7 +204,8 @@ def build_arguments(
         disable_tqdm=True,  # `_Watch` draws the bar
         dataloader_pin_memory=pick_device() == "cuda",
     )
-    arguments._n_gpu = min(1, arguments.n_gpu)  # else the Trainer would spread batches over all GPUs it sees
+    # else the Trainer would spread batches over all GPUs it sees
+    arguments._n_gpu = min(1, arguments.n_gpu)
     return arguments
 
 
@@ -227,7 +257,9 @@ class _Watch(TrainerCallback):
         """Shows loss and tokens per second."""
         if "loss" in (logs or {}) and self.seconds:
             speed = self.steps * self.tokens_per_step / self.seconds
-            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}, {speed:,.0f} tokens/s", refresh=False)
+            self.bar.set_postfix_str(
+                f"loss {logs['loss']:.3f}, {speed:,.0f} tokens/s", refresh=False
+            )
 
     def on_evaluate(self, args, state, control, **kwargs) -> None:  # noqa: ANN001
         """Stops the clock: evaluation is no training."""

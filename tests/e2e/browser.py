@@ -11,7 +11,12 @@ from lessons_lib.paths import REPOSITORY
 DOORS = REPOSITORY / "build" / "doors"
 DOORS.mkdir(parents=True, exist_ok=True)
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 BROWSER = next((path for path in map(shutil.which, NAMES) if path), None)
 if BROWSER is None:
     pytest.fail(f"No browser is found. Remedy: install one of {', '.join(NAMES)}.", pytrace=False)
@@ -25,7 +30,9 @@ def find_port():
 
 
 def wait_for(condition, seconds):
-    """Returns when `condition()` is true; fails after `seconds`. A refused connection counts as not yet."""
+    """Returns when `condition()` is true; fails after `seconds`. A refused connection counts as not
+    yet.
+    """
     ends = time.monotonic() + seconds
     while True:
         try:

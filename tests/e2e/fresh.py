@@ -1,9 +1,11 @@
-"""Colab's first cell and Binder's packages, each in a fresh virtual environment outside the repository.
+"""Colab's first cell and Binder's packages, each in a fresh virtual environment outside the
+repository.
 
     make doors
 
-The commit that is checked out counts, as it would be cloned. Colab is a stand-in: an environment with torch
-and Colab's own, older packages, in whose kernel `google.colab` is loaded, and lessons alone in a folder.
+The commit that is checked out counts, as it would be cloned. Colab is a stand-in: an environment
+with torch and Colab's own, older packages, in whose kernel `google.colab` is loaded, and lessons
+alone in a folder.
 """
 
 import os
@@ -18,10 +20,17 @@ from lessons_lib.course.repo_address import read_address
 from lessons_lib.lessons import list_lessons
 from lessons_lib.paths import NOTEBOOKS, REPOSITORY
 
-# what Colab brings along, older than requirements.txt: the ranges must run on it (its list of late 2025)
+# what Colab brings along, older than requirements.txt: the ranges must run on it (its list of late
+# 2025)
 COLABS = [
     *("ipykernel==6.17.1", "ipython==7.34.0", "ipywidgets==7.7.1", "jupyter_client==7.4.9"),
-    *("matplotlib==3.10.0", "nbclient==0.10.2", "nbformat==5.10.4", "numpy==2.0.2", "packaging==25.0"),
+    *(
+        "matplotlib==3.10.0",
+        "nbclient==0.10.2",
+        "nbformat==5.10.4",
+        "numpy==2.0.2",
+        "packaging==25.0",
+    ),
     *("pandas==2.2.2", "psutil==5.9.5", "scikit-learn==1.6.1", "scipy==1.16.3", "seaborn==0.13.2"),
     *("tqdm==4.67.1", "traitlets==5.7.1"),
 ]
@@ -63,7 +72,9 @@ def run(*command, **options):
 
 @pytest.fixture(scope="module")
 def colab(tmp_path_factory):
-    """(python, environment variables) of a stand-in for Colab, where the repository's address leads here."""
+    """(python, environment variables) of a stand-in for Colab, where the repository's address leads
+    here.
+    """
     folder = tmp_path_factory.mktemp("colab")
     python = make_environment(folder / "venv")
     run(python, "-m", "pip", "install", "-q", TORCH, *COLABS, *OTHERS, *CPU_TORCH, env=QUICK)
@@ -84,14 +95,18 @@ def colab(tmp_path_factory):
 
 @pytest.mark.parametrize("lesson", [path.stem for path in list_lessons()])
 def test_lesson_sets_itself_up_in_colab(colab, tmp_path, lesson):
-    """Failing means the badge leads to a lesson that does not run, or that breaks Colab's own packages."""
+    """Failing means the badge leads to a lesson that does not run, or that breaks Colab's own
+    packages.
+    """
     python, variables = colab
     shutil.copy(NOTEBOOKS / f"{lesson}.ipynb", tmp_path)
     said = run(python, "-c", EXECUTE, f"{lesson}.ipynb", cwd=tmp_path, env=variables)
     assert "profile smoke" in said
     have = run(python, "-m", "pip", "freeze").splitlines()
     assert [
-        one for one in COLABS if one.replace("_", "-") not in [line.replace("_", "-") for line in have]
+        one
+        for one in COLABS
+        if one.replace("_", "-") not in [line.replace("_", "-") for line in have]
     ] == []
     assert any(line.startswith(TORCH) for line in have)
 

@@ -1,4 +1,5 @@
-"""The web page that `make site` has built: links, accessibility, search, and that it needs no network.
+"""The web page that `make site` has built: links, accessibility, search, and that it needs no
+network.
 
 make doors
 """
@@ -50,7 +51,8 @@ def browser():
 
 def find_broken_links(root: Path) -> list[str]:
     """Links and sources within the site that lead nowhere, "page: link"."""
-    pages = (path for path in root.rglob("*.html") if "_static" not in path.parts)  # there lie templates
+    # there lie templates
+    pages = (path for path in root.rglob("*.html") if "_static" not in path.parts)
     soups = {path: BeautifulSoup(path.read_bytes(), "html.parser") for path in pages}
     anchors = {path: {tag["id"] for tag in soup.select("[id]")} for path, soup in soups.items()}
     broken = []
@@ -61,7 +63,9 @@ def find_broken_links(root: Path) -> list[str]:
             if urlsplit(link).scheme or link.startswith("//") or not link:
                 continue
             place = (path.parent / unquote(target.split("?")[0])).resolve() if target else path
-            if not place.is_file() or (anchor and place in anchors and unquote(anchor) not in anchors[place]):
+            if not place.is_file() or (
+                anchor and place in anchors and unquote(anchor) not in anchors[place]
+            ):
                 broken.append(f"{path.relative_to(root)}: {link}")
     return broken
 
@@ -82,7 +86,9 @@ def test_link_check_sees_a_broken_link(tmp_path):
 def test_page_is_accessible_and_needs_no_network(address, browser, name, theme):
     """Failing means some readers cannot use the page, or that it is broken offline."""
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
-    page.add_init_script(f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}')")
+    page.add_init_script(
+        f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}')"
+    )
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address + name)
@@ -108,7 +114,9 @@ def find_violations(page) -> dict[str, list[str]]:
 def test_accessibility_check_sees_a_violation(browser):
     """Failing means the check above cannot fail."""
     page = browser.new_page()
-    page.set_content('<html lang="en"><title>x</title><main><img src="x.png"><p style="color:#ccc">pale')
+    page.set_content(
+        '<html lang="en"><title>x</title><main><img src="x.png"><p style="color:#ccc">pale'
+    )
     assert {"image-alt", "color-contrast"} <= set(find_violations(page))
 
 

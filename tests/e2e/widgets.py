@@ -2,8 +2,8 @@
 
     make doors
 
-Lessons run in the smoke profile; screenshots go to build/doors/. Named so that `make test` leaves it out: it
-needs Chromium and minutes.
+Lessons run in the smoke profile; screenshots go to build/doors/. Named so that `make test` leaves
+it out: it needs Chromium and minutes.
 """
 
 import os
@@ -21,7 +21,10 @@ from playwright.sync_api import expect, sync_playwright
 from lessons_lib.lessons import list_lessons
 from lessons_lib.paths import NOTEBOOKS, REPOSITORY
 
-FRONTENDS = {"lab": "lab/workspaces/{0}/tree/notebooks/{0}.ipynb", "classic": "notebooks/notebooks/{0}.ipynb"}
+FRONTENDS = {
+    "lab": "lab/workspaces/{0}/tree/notebooks/{0}.ipynb",
+    "classic": "notebooks/notebooks/{0}.ipynb",
+}
 SLIDERS = ("01_gpt_vs_bert", "05_rag_vs_finetuning")
 TEXTS = {
     "02_llama2_knowledge_augmentation": "What is a tremor?",
@@ -33,7 +36,9 @@ TEXTS = {
 
 @pytest.fixture(scope="module")
 def server():
-    """A Jupyter server, which serves both, over a copy of the lessons: what is run is saved by itself."""
+    """A Jupyter server, which serves both, over a copy of the lessons: what is run is saved by
+    itself.
+    """
     served = DOORS / "served"
     shutil.rmtree(served, ignore_errors=True)
     shutil.copytree(NOTEBOOKS, served / "notebooks")
@@ -42,7 +47,9 @@ def server():
     options = [f"--port={port}", "--no-browser", "--allow-root", "--IdentityProvider.token="]
     environment = {**os.environ, "LESSONS_PROFILE": "smoke", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "jupyter", "lab", str(served), *options]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     address = f"http://127.0.0.1:{port}/"
     wait_for(lambda: urllib.request.urlopen(address + "api", timeout=5).status == 200, 60)
     yield address
@@ -67,7 +74,9 @@ def page(request):
 def run_all(page):
     """Runs all cells and waits for the last."""
     page.locator(".jp-Notebook").first.wait_for(timeout=90_000)
-    expect(page.locator(".jp-Notebook-ExecutionIndicator, .jp-NotebookKernelStatus").first).to_be_attached()
+    expect(
+        page.locator(".jp-Notebook-ExecutionIndicator, .jp-NotebookKernelStatus").first
+    ).to_be_attached()
     page.wait_for_timeout(5_000)  # the kernel's start has no sign that both frontends share
     page.errors.clear()  # an empty notebook has these too: they are the frontend's own
     page.keyboard.press("Escape")
@@ -91,7 +100,9 @@ def scroll_to(page, selector):
     pytest.fail(f"no {selector} in the lesson")
 
 
-@pytest.mark.parametrize(("frontend", "lesson"), product(FRONTENDS, [p.stem for p in list_lessons()]))
+@pytest.mark.parametrize(
+    ("frontend", "lesson"), product(FRONTENDS, [p.stem for p in list_lessons()])
+)
 def test_widgets_answer(server, page, frontend, lesson):
     """Failing means a reader moves a slider or types a text, and nothing or an error happens."""
     page.goto(server + FRONTENDS[frontend].format(lesson))

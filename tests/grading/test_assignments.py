@@ -70,9 +70,13 @@ def test_solution_scores_full_marks_under_twenty_seeds(name):
         assert not grade.run_check(exercise.check, {**functions, "GRADING_SEED": seed}), seed
 
 
-@pytest.mark.parametrize(("name", "case"), [(name, n) for name in WRONG for n in range(len(WRONG[name]))])
+@pytest.mark.parametrize(
+    ("name", "case"), [(name, n) for name in WRONG for n in range(len(WRONG[name]))]
+)
 def test_wrong_answer_fails_with_the_intended_message(name, case):
-    """Failing means a wrong answer gets points, or a student is told something else than their mistake."""
+    """Failing means a wrong answer gets points, or a student is told something else than their
+    mistake.
+    """
     old, new, message = WRONG[name][case]
     assignment, exercise = EXERCISES[name]
     assert old in exercise.solution
@@ -81,12 +85,16 @@ def test_wrong_answer_fails_with_the_intended_message(name, case):
 
 def test_every_exercise_has_three_wrong_answers():
     """Failing means a check was never seen to fail."""
-    assert {name: len(WRONG.get(name, [])) for name in EXERCISES if len(WRONG.get(name, [])) < 3} == {}
+    assert {
+        name: len(WRONG.get(name, [])) for name in EXERCISES if len(WRONG.get(name, [])) < 3
+    } == {}
 
 
 @each_exercise
 def test_nothing_passes_hidden_tests_without_answers(name):
-    """Failing means a function that knows the public inputs, and returns empty arrays else, gets points."""
+    """Failing means a function that knows the public inputs, and returns empty arrays else, gets
+    points.
+    """
     assignment, exercise = EXERCISES[name]
     space = define(assignment, exercise.solution)
     right, calls = space[name], []
@@ -116,7 +124,9 @@ def test_untouched_release_scores_nothing(source):
     for cell in release.cells:
         if cell.cell_type == "code" and cell.metadata.nbgrader.solution:
             exec(cell.source, space)
-    marks = grade.mark_exercises(assignment, {e.name: space[e.name] for e in assignment.exercises}, 0)
+    marks = grade.mark_exercises(
+        assignment, {e.name: space[e.name] for e in assignment.exercises}, 0
+    )
     assert [mark.points for mark in marks] == [0] * len(marks)
 
 
@@ -163,9 +173,13 @@ def test_release_with_a_leak_is_refused(tmp_path, monkeypatch):
 
 @each_exercise
 def test_exercise_says_what_it_is_worth(name):
-    """Failing means a student cannot plan: points, difficulty, minutes or hints are missing, or wrong."""
+    """Failing means a student cannot plan: points, difficulty, minutes or hints are missing, or
+    wrong.
+    """
     assignment, exercise = EXERCISES[name]
-    cells = read_source(assignments.FOLDER / "source" / assignment.name / f"{assignment.name}.py").cells
+    cells = read_source(
+        assignments.FOLDER / "source" / assignment.name / f"{assignment.name}.py"
+    ).cells
     place = next(n for n, cell in enumerate(cells) if cell.source == exercise.solution)
     text = cells[place - 1].source
     assert f"**{exercise.points} points · " in text
@@ -203,7 +217,8 @@ def test_nbgrader_makes_the_same_release_and_grades_it(tmp_path):
         (source / file.name).write_bytes(file.read_bytes())
     config = assignments.FOLDER / "nbgrader_config.py"
     (course / config.name).write_bytes(config.read_bytes())
-    tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an activated environment
+    # as in an activated environment
+    tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
     def run(command):
         done = subprocess.run(

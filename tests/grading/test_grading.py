@@ -1,4 +1,6 @@
-"""Submissions that are broken or hostile: none raises its score, stops the batch or changes another's."""
+"""Submissions that are broken or hostile: none raises its score, stops the batch or changes
+another's.
+"""
 
 import builtins
 import csv
@@ -48,7 +50,9 @@ def hand_in(right=PARTIAL, first="", last="", redefine=None):
 def grade_notebook(folder, notebook, name="student"):
     """Grades a notebook as one of a folder."""
     file = folder / f"{name}.ipynb"
-    file.write_text(notebook if isinstance(notebook, str) else json.dumps(notebook), encoding="utf-8")
+    file.write_text(
+        notebook if isinstance(notebook, str) else json.dumps(notebook), encoding="utf-8"
+    )
     read = submissions.read_submission(file, folder, [ASSIGNMENT])
     return grade.grade_submission(read, seed=7, unsafe=False)
 
@@ -65,7 +69,8 @@ ATTACKS = {
     "memory bomb": ("x = []\nwhile True: x.append(b'x' * 2**27)", 5),
     "output flood": ("while True: print('x' * 10**6)", 5),
     "flood of all descriptors": (
-        "import os\nfor n in range(3, 20):\n    try: os.write(n, b'x' * 2**27)\n    except OSError: pass",
+        "import os\nfor n in range(3, 20):\n    try: os.write(n, b'x' * 2**27)\n    except "
+        "OSError: pass",
         5,
     ),
     "os._exit": ("import os\nos._exit(0)", 5),
@@ -125,15 +130,21 @@ def test_attack_in_a_cell_costs_that_cell_alone(name, tmp_path):
     ],
 )
 def test_attack_in_a_function_costs_that_exercise_alone(body, said, tmp_path):
-    """Failing means a function that ends its process takes other exercises' points, or gives none away."""
-    graded = grade_notebook(tmp_path, hand_in(redefine={"bm25": f"def bm25(*args, **rest):\n    {body}"}))
+    """Failing means a function that ends its process takes other exercises' points, or gives none
+    away.
+    """
+    graded = grade_notebook(
+        tmp_path, hand_in(redefine={"bm25": f"def bm25(*args, **rest):\n    {body}"})
+    )
     assert graded.total() == 5
     assert said in next(mark.message for mark in graded.marks if mark.exercise == "bm25")
 
 
 @isolated
 def test_sandbox_shows_no_files_secrets_or_network(tmp_path, monkeypatch):
-    """Failing means students read hidden tests, others' notebooks or passwords, or reach the network."""
+    """Failing means students read hidden tests, others' notebooks or passwords, or reach the
+    network.
+    """
     monkeypatch.setenv("SECRET_TOKEN", "hunter2")
     (tmp_path / "other.ipynb").write_text("someone else's")
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -142,8 +153,10 @@ def test_sandbox_shows_no_files_secrets_or_network(tmp_path, monkeypatch):
             "def read(path):\n    try: return open(path).read()\n    except OSError: return ''",
             "def write(path):\n    open(path, 'w').write('x')",
             "def environment():\n    import os\n    return dict(os.environ)",
-            f"def connect():\n    import socket\n    socket.create_connection(('127.0.0.1', {port}), 1)",
-            "def processes():\n    import os\n    return sum(n.isdigit() for n in os.listdir('/proc'))",
+            f"def connect():\n    import socket\n    socket.create_connection(('127.0.0.1', "
+            f"{port}), 1)",
+            "def processes():\n    import os\n    return sum(n.isdigit() for n in "
+            "os.listdir('/proc'))",
         ]
         with sandbox.Sandbox(cells) as box:
             for path in (SOURCE, tmp_path / "other.ipynb", "/etc/passwd"):
@@ -164,7 +177,8 @@ def test_students_have_no_rights_and_little_room(monkeypatch):
     """Failing means a student remounts the system, or fills the grader's memory with files."""
     cells = [
         "def rights():\n    return [x for x in open('/proc/self/status') if x.startswith('Cap')]",
-        "def mount():\n    import os; return os.system('mount -o remount,rw,bind /usr; touch /usr/planted')",
+        "def mount():\n    import os; return os.system('mount -o remount,rw,bind /usr; touch "
+        "/usr/planted')",
         "def userns():\n    import os; return os.system('unshare -Ur true')",
         "def fill(place):\n    for n in range(9): open(f'{place}/{n}', 'wb').write(bytes(2**26))",
     ]
@@ -180,12 +194,15 @@ def test_students_have_no_rights_and_little_room(monkeypatch):
 
 @isolated
 def test_time_of_a_submission_is_limited(monkeypatch):
-    """Failing means one notebook of slow cells, or one that reads no requests, stops the batch for days."""
+    """Failing means one notebook of slow cells, or one that reads no requests, stops the batch for
+    days.
+    """
     monkeypatch.setattr(sandbox, "SUBMISSION", 3)
     monkeypatch.setattr(sandbox, "START", 2)
     deaf = "import signal, os, time\nsignal.signal(14, signal.SIG_IGN)\nfor n in range(3, 20):\n"
     deaf += (
-        "    try: os.write(n, b'{\"value\":1}\\n' * 99)\n    except OSError: pass\nwhile True: time.sleep(1)"
+        "    try: os.write(n, b'{\"value\":1}\\n' * 99)\n    except OSError: pass\nwhile "
+        "True: time.sleep(1)"
     )
     for cells in (["import time\ntime.sleep(1)"] * 1000, [deaf, "#" * 2**21]):
         with sandbox.Sandbox(cells) as box, pytest.raises(sandbox.StudentError):
@@ -288,7 +305,9 @@ BROKEN = {
 @isolated
 @pytest.mark.parametrize("change", BROKEN, ids=lambda change: change.__name__)
 def test_broken_notebook_is_graded_and_reported(change, tmp_path):
-    """Failing means a student loses points to a tool, or gains them by editing what is not theirs."""
+    """Failing means a student loses points to a tool, or gains them by editing what is not
+    theirs.
+    """
     graded = grade_notebook(tmp_path, change(hand_in()))
     assert graded.total() == 5
     assert any(BROKEN[change] in remark for remark in graded.remarks), graded.remarks
@@ -311,7 +330,9 @@ def test_renamed_function_is_told(tmp_path):
     assert "was it renamed" in graded.marks[0].message
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "null", '{"cells": 3}', '{"cells": [7]}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "null", '{"cells": 3}', '{"cells": [7]}', "[" * 100_000]
+)
 def test_what_is_no_notebook_is_reported(content, tmp_path):
     """Failing means one damaged file stops a class's grades."""
     graded = grade_notebook(tmp_path, content)
@@ -333,11 +354,15 @@ def test_links_and_huge_notebooks_are_not_read(tmp_path, monkeypatch):
 
 @isolated
 def test_folder_is_graded_resumed_and_overridden(tmp_path, monkeypatch):
-    """Failing means an interrupted run loses or repeats work, or a regrade forgets manual points."""
+    """Failing means an interrupted run loses or repeats work, or a regrade forgets manual
+    points.
+    """
     folder, grades = tmp_path / "in", tmp_path / "grades"
     (folder / "group b").mkdir(parents=True)
     (folder / "=ann.ipynb").write_text(json.dumps(hand_in()), encoding="utf-8")
-    (folder / "group b" / "ben (1).ipynb").write_text(json.dumps(hand_in(right=())), encoding="utf-8")
+    (folder / "group b" / "ben (1).ipynb").write_text(
+        json.dumps(hand_in(right=())), encoding="utf-8"
+    )
     (folder / "cut.ipynb").write_text("{", encoding="utf-8")
     table = grade.grade_folder(folder, grades).set_index("student")
     assert table.total.to_dict() == {"=ann": 5, "cut": 0, "group b/ben (1)": 0}
@@ -345,7 +370,9 @@ def test_folder_is_graded_resumed_and_overridden(tmp_path, monkeypatch):
     with (grades / "scores.csv").open(encoding="utf-8") as lines:
         assert next(csv.DictReader(lines))["student"] == "'=ann"
     monkeypatch.setattr(grade, "grade_submission", lambda *_: pytest.fail("graded again"))
-    (grades / "overrides.csv").write_text("student,exercise,points,reason\n=ann,bm25,1.5,oral exam\n")
+    (grades / "overrides.csv").write_text(
+        "student,exercise,points,reason\n=ann,bm25,1.5,oral exam\n"
+    )
     again = grade.grade_folder(folder, grades).set_index("student")
     assert again.total["=ann"] == 6.5
     assert "oral exam" in (grades / "feedback" / "=ann.html").read_text(encoding="utf-8")
@@ -358,7 +385,9 @@ def test_hostile_submissions_leave_others_alone(tmp_path):
     folder.mkdir()
     names = ["fork bomb", "memory bomb", "parent kill", "infinite loop", "flood of all descriptors"]
     for name in names:
-        (folder / f"{name}.ipynb").write_text(json.dumps(hand_in(first=ATTACKS[name][0])), encoding="utf-8")
+        (folder / f"{name}.ipynb").write_text(
+            json.dumps(hand_in(first=ATTACKS[name][0])), encoding="utf-8"
+        )
         honest = hand_in(right=tuple(SOLUTIONS))
         (folder / f"honest beside {name}.ipynb").write_text(json.dumps(honest), encoding="utf-8")
     totals = grade.grade_folder(folder, tmp_path / "grades").set_index("student").total.to_dict()
@@ -392,7 +421,9 @@ def test_failures_of_the_sandbox_are_no_marks():
 
 
 def test_overrides_take_any_spelling_of_a_spreadsheet(tmp_path):
-    """Failing means an instructor's points are refused for an apostrophe, an empty row or an encoding."""
+    """Failing means an instructor's points are refused for an apostrophe, an empty row or an
+    encoding.
+    """
     names = ["=ann", "'t Hooft", "Müller"]
     graded = [grade.Graded(name, "", [], ["not read"]) for name in names]
     rows = [

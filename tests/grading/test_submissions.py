@@ -1,4 +1,6 @@
-"""What is handed in, as systems, programs and learning platforms leave it: read, or named with a remedy."""
+"""What is handed in, as systems, programs and learning platforms leave it: read, or named with a
+remedy.
+"""
 
 import copy
 import gzip
@@ -15,7 +17,15 @@ import pytest
 from mutations import count_mutations, mutate
 
 from lessons_lib.errors import CourseError
-from lessons_lib.grading import assignments, attempts, feedback, grade, overrides, owners, submissions
+from lessons_lib.grading import (
+    assignments,
+    attempts,
+    feedback,
+    grade,
+    overrides,
+    owners,
+    submissions,
+)
 
 SOURCE = next(path for path in assignments.list_assignments() if path.stem == "01_masks")
 ASSIGNMENT = assignments.read_assignment(SOURCE)
@@ -108,7 +118,9 @@ def test_what_a_system_left_is_no_student(left, tmp_path):
 
 
 def test_a_python_of_its_own_holds_no_students(tmp_path):
-    """Failing means notebooks of libraries are graded, because a student handed in a whole project."""
+    """Failing means notebooks of libraries are graded, because a student handed in a whole
+    project.
+    """
     put(tmp_path / "ann" / "01_masks.ipynb")
     put(tmp_path / "ann" / "env" / "pyvenv.cfg", "home = x")
     put(tmp_path / "ann" / "env" / "share" / "demo.ipynb")
@@ -202,7 +214,11 @@ def test_no_break_spaces_in_texts_stay():
 
 
 def edit_check(source):
-    return source.replace("assert seen.dtype == bool", "assert True") if "# Check" in source else source
+    return (
+        source.replace("assert seen.dtype == bool", "assert True")
+        if "# Check" in source
+        else source
+    )
 
 
 def drop_check(source):
@@ -222,7 +238,10 @@ def drop_check(source):
             lambda s: s.replace("\n", "\r\n", 3) + "\nx = 1" if "# Check: reach" in s else s,
             "reach was edited",
         ),
-        (lambda s: "seen = 0\n" + s if "# Check: reach" in s else s, "the check of reach was edited"),
+        (
+            lambda s: "seen = 0\n" + s if "# Check: reach" in s else s,
+            "the check of reach was edited",
+        ),
     ],
 )
 def test_edited_checks_are_still_told(change, remark, tmp_path):
@@ -250,7 +269,10 @@ def test_functions_are_recognised_however_they_are_defined(definition):
 
 def test_a_call_is_no_definition():
     """Failing means a scratch notebook counts as an assignment."""
-    assert submissions.recognise(["causal_mask(3)", "# def causal_mask(length):"], [ASSIGNMENT]) is None
+    assert (
+        submissions.recognise(["causal_mask(3)", "# def causal_mask(length):"], [ASSIGNMENT])
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -284,8 +306,14 @@ def cut_notebook():
 
 CONFLICT = json.dumps(build_notebook(), indent=1).replace("\n  {", "\n<<<<<<< HEAD\n  {", 1)
 NO_NOTEBOOKS = {
-    "login page": ("\n\n<!DOCTYPE html>\n<html><title>course</title>Sign in</html>", "asks to log in"),
-    "page of GitHub": ("<html><title>x · GitHub</title><a href='https://github.com'></html>", "GitHub"),
+    "login page": (
+        "\n\n<!DOCTYPE html>\n<html><title>course</title>Sign in</html>",
+        "asks to log in",
+    ),
+    "page of GitHub": (
+        "<html><title>x · GitHub</title><a href='https://github.com'></html>",
+        "GitHub",
+    ),
     "page of Colab": ("<!doctype html><html><title>Colab</title></html>", "Colab"),
     "exported page": ("<!-- saved -->\n<html><div class='jp-Notebook'></div></html>", "exported"),
     "other page": ("<html><body>hello</body></html>", "a web page"),
@@ -321,7 +349,9 @@ NO_NOTEBOOKS = {
 
 @pytest.mark.parametrize("kind", NO_NOTEBOOKS)
 def test_what_is_no_notebook_is_named_with_what_to_ask_for(kind, tmp_path):
-    """Failing means an instructor must open a file with other tools to learn what to tell its student."""
+    """Failing means an instructor must open a file with other tools to learn what to tell its
+    student.
+    """
     content, what = NO_NOTEBOOKS[kind]
     (remark,) = read(put(tmp_path / "ann.ipynb", content)).remarks
     assert remark.startswith("not read: ") and what in remark and "; ask for" in remark, remark
@@ -368,8 +398,13 @@ def test_damaged_cells_cost_themselves_alone(tmp_path):
 def test_merge_conflict_inside_a_cell_is_told(tmp_path):
     """Failing means nobody learns why an answer that was right does not count."""
     notebook = build_notebook()
-    notebook["cells"][-1] = {"cell_type": "code", "source": "<<<<<<< HEAD\nx = 1\n=======\n>>>>>>> main\n"}
-    assert any("Git merge" in remark for remark in read(put(tmp_path / "a.ipynb", notebook)).remarks)
+    notebook["cells"][-1] = {
+        "cell_type": "code",
+        "source": "<<<<<<< HEAD\nx = 1\n=======\n>>>>>>> main\n",
+    }
+    assert any(
+        "Git merge" in remark for remark in read(put(tmp_path / "a.ipynb", notebook)).remarks
+    )
 
 
 # Files that are no notebooks by their names
@@ -390,14 +425,18 @@ def test_other_files_get_a_row(name, tmp_path):
     "name", ["ann.json", "ann", "ann.txt", "ann.ipynb.txt", "ANN.IPYNB", "ann.ipynb (1)"]
 )
 def test_notebooks_under_other_names_are_read(name, tmp_path):
-    """Failing means a student gets no points because a browser or a mail changed the file's name."""
+    """Failing means a student gets no points because a browser or a mail changed the file's
+    name.
+    """
     put(tmp_path / name)
     (one,) = read_all(tmp_path).values()
     assert one.assignment is ASSIGNMENT
 
 
 def test_what_belongs_to_a_notebook_is_told_there(tmp_path):
-    """Failing means every picture and export is a student of its own, or vanishes without a word."""
+    """Failing means every picture and export is a student of its own, or vanishes without a
+    word.
+    """
     put(tmp_path / "ann" / "01_masks.ipynb")
     for name in ("01_masks.html", "helper.py", "figure.png", "data/rows.csv", "README.md"):
         put(tmp_path / "ann" / name, "x")
@@ -427,7 +466,9 @@ def test_unpacked_archive_is_no_second_submission(tmp_path):
 
 
 def test_what_platforms_write_about_a_submission_is_none(tmp_path):
-    """Failing means comments count as submissions, or a student who only typed a text is missing."""
+    """Failing means comments count as submissions, or a student who only typed a text is
+    missing.
+    """
     put(tmp_path / "Ann Li_11_assignsubmission_file_" / "01_masks.ipynb")
     put(tmp_path / "Ann Li_11_assignsubmission_onlinetext_" / "onlinetext.html", "<p>x")
     put(tmp_path / "Ben Ko_12_assignsubmission_onlinetext_" / "onlinetext.html", "<p>x")
@@ -449,14 +490,20 @@ def test_what_platforms_write_about_a_submission_is_none(tmp_path):
         ("doejane_12345_6789012_01_masks.ipynb", "doejane_12345_6789345_01_masks-1.ipynb"),
         ("doejane_12345_6789345_01_masks-2.ipynb", "doejane_LATE_12345_6789999_01_masks-3.ipynb"),
         ("anon_T5gV9_6789012_a.ipynb", "anon_T5gV9_6789345_a-1.ipynb"),
-        ("W 1_mj_attempt_2026-03-04-10-11-12_a.ipynb", "W 1_mj_attempt_2026-03-05-09-00-00_b.ipynb"),
+        (
+            "W 1_mj_attempt_2026-03-04-10-11-12_a.ipynb",
+            "W 1_mj_attempt_2026-03-05-09-00-00_b.ipynb",
+        ),
         ("Jo Li_7_assignsubmission_file_/a.ipynb", "Jo Li_7_assignsubmission_file_/a (1).ipynb"),
         ("Jo Li_7_assignsubmission_file_a.ipynb", "Jo Li_7_assignsubmission_file_a-1.ipynb"),
         ("submission_123456788/a.ipynb", "submission_123456789/a.ipynb"),
         ("1-2 - Jo Li - Mar 4, 2026 1011 AM/a.ipynb", "1-2 - Jo Li - Mar 4, 2026 312 PM/a.ipynb"),
         ("1-2 - Jo Li - Sep 4, 2026 1011 AM/a.ipynb", "1-2 - Jo Li - Oct 2, 2026 911 AM/a.ipynb"),
         ("Jo Li/Masks/Version 2/a.ipynb", "Jo Li/Masks/Version 10/b.ipynb"),
-        ("jo+01_masks+2026-03-04 10:11:12 UTC/a.ipynb", "jo+01_masks+2026-03-05 10:11:12 UTC/a.ipynb"),
+        (
+            "jo+01_masks+2026-03-04 10:11:12 UTC/a.ipynb",
+            "jo+01_masks+2026-03-05 10:11:12 UTC/a.ipynb",
+        ),
         ("jo/a.ipynb", "jo/a (1).ipynb"),
         ("jo/a.ipynb", "jo/a-Copy1.ipynb"),
         ("jo/a.ipynb", "jo (2)/a.ipynb"),
@@ -466,7 +513,9 @@ def test_what_platforms_write_about_a_submission_is_none(tmp_path):
     ],
 )
 def test_attempts_of_one_student_are_told(older, newer, tmp_path):
-    """Failing means the older of two attempts counts, or a student is in the table twice without a word."""
+    """Failing means the older of two attempts counts, or a student is in the table twice without a
+    word.
+    """
     put(tmp_path / "submission_metadata.yml", GRADESCOPE_NAMES)
     put(tmp_path / older)
     put(tmp_path / newer, build_notebook(note="\n# better"))
@@ -481,7 +530,8 @@ def test_attempts_of_one_student_are_told(older, newer, tmp_path):
 
 
 GRADESCOPE_NAMES = "".join(
-    f'submission_{number}:\n  :submitters:\n  - :name: Jo Li\n    :sid: "7"\n    :email: jo@example.edu\n'
+    f'submission_{number}:\n  :submitters:\n  - :name: Jo Li\n    :sid: "7"\n    :email: '
+    f"jo@example.edu\n"
     for number in (123456788, 123456789)
 )
 
@@ -506,11 +556,18 @@ def test_two_students_are_not_one(names, tmp_path):
 def test_attempts_without_an_order_are_told_by_date(tmp_path):
     """Failing means a guess which attempt is the newer passes for knowledge."""
     for time, name in enumerate(("b.ipynb", "a.ipynb"), 1):
-        file = put(tmp_path / "Jo Li_7_assignsubmission_file_" / name, build_notebook(note=f"\n# {name}"))
+        file = put(
+            tmp_path / "Jo Li_7_assignsubmission_file_" / name, build_notebook(note=f"\n# {name}")
+        )
         os.utime(file, (time, time))
     read_ones = read_all(tmp_path)
-    assert "by the date of the file" in read_ones["Jo Li_7_assignsubmission_file_/b"].instructor_remarks[0]
-    assert "this was saved last" in read_ones["Jo Li_7_assignsubmission_file_/a"].instructor_remarks[0]
+    assert (
+        "by the date of the file"
+        in read_ones["Jo Li_7_assignsubmission_file_/b"].instructor_remarks[0]
+    )
+    assert (
+        "this was saved last" in read_ones["Jo Li_7_assignsubmission_file_/a"].instructor_remarks[0]
+    )
 
 
 def test_unreadable_attempt_points_to_the_readable_one(tmp_path):
@@ -546,7 +603,8 @@ def test_feedback_names_no_other_student(tmp_path):
     assert "ben" not in (tmp_path / "feedback" / "ann.html").read_text(encoding="utf-8")
     assert "the same code as ben" in (tmp_path / "summary.html").read_text(encoding="utf-8")
     assert (
-        grade.write_scores([graded], tmp_path / "scores.csv").remarks[0] == "not read; the same code as ben"
+        grade.write_scores([graded], tmp_path / "scores.csv").remarks[0]
+        == "not read; the same code as ben"
     )
 
 
@@ -631,23 +689,32 @@ def test_nothing_to_grade_is_a_clear_error(kind, tmp_path):
     ],
 )
 def test_pages_of_two_students_are_two_files(students, tmp_path):
-    """Failing means a student reads another's feedback, on a disk that knows no capitals for example."""
+    """Failing means a student reads another's feedback, on a disk that knows no capitals for
+    example.
+    """
     feedback.write_pages([grade.Graded(name, "", [], ["x"]) for name in students], tmp_path)
     pages = feedback.name_pages(list(students))
     keys = {unicodedata.normalize("NFC", page).casefold() for page in pages.values()}
     assert len(keys) == len(students)
     for name, page in pages.items():
-        assert f"<h1>{name}</h1>" in (tmp_path / "feedback" / f"{page}.html").read_text(encoding="utf-8")
+        assert f"<h1>{name}</h1>" in (tmp_path / "feedback" / f"{page}.html").read_text(
+            encoding="utf-8"
+        )
 
 
 def test_students_whose_names_look_the_same_stay_two(tmp_path):
-    """Failing means two rows of the table cannot be told apart, and one's points become the other's."""
+    """Failing means two rows of the table cannot be told apart, and one's points become the
+    other's.
+    """
     put(tmp_path / "a\nb.ipynb")
     put(tmp_path / "a\\nb.ipynb")
     assert len(read_all(tmp_path)) == 2
 
 
-ROWS = [["student", "exercise", "points", "reason"], ["Zo\u00eb M\u00fcller", "reach", "1.5", "oral, twice"]]
+ROWS = [
+    ["student", "exercise", "points", "reason"],
+    ["Zo\u00eb M\u00fcller", "reach", "1.5", "oral, twice"],
+]
 
 
 def write_table(file, separator=",", encoding="utf-8", first="", points="1.5", line_end="\n"):
@@ -704,7 +771,9 @@ def test_reasons_with_commas_are_whole(tmp_path):
 
 def test_all_wrong_rows_are_named_at_once_and_nothing_is_applied(tmp_path):
     """Failing means an instructor mends a table row by row, or half of it counts."""
-    graded = [grade.Graded(name, "01_masks", [grade.Mark("reach", 0, 4)], []) for name in ("ann", "ben")]
+    graded = [
+        grade.Graded(name, "01_masks", [grade.Mark("reach", 0, 4)], []) for name in ("ann", "ben")
+    ]
     rows = [
         "ann,reach,2,x",
         "Ann,reach,1,x",
@@ -751,7 +820,9 @@ def test_overrides_that_cannot_be_meant_are_refused(content, part, tmp_path):
         grade.apply_overrides([grade.Graded("ann", "", [], [])], tmp_path / "o.csv")
 
 
-@pytest.mark.parametrize("name", ["overrides.xlsx", "Overrides.csv", "overrides.csv.txt", "overrides.csv"])
+@pytest.mark.parametrize(
+    "name", ["overrides.xlsx", "Overrides.csv", "overrides.csv.txt", "overrides.csv"]
+)
 def test_overrides_of_another_kind_are_not_passed_over(name, tmp_path):
     """Failing means an instructor's points do not count, because of the table's name or format."""
     put(tmp_path / name, zip_notebook("xl/workbook.xml"))
@@ -777,13 +848,19 @@ def test_interrupted_marks_and_seeds_are_no_traceback(tmp_path, monkeypatch):
 
 
 def test_remarks_about_others_are_of_today(tmp_path, monkeypatch):
-    """Failing means a newer attempt is not told, because the older one was graded before it came."""
+    """Failing means a newer attempt is not told, because the older one was graded before it
+    came.
+    """
     (tmp_path / "marks").mkdir()
-    monkeypatch.setattr(grade, "grade_submission", lambda one, *_: grade.Graded(one.student, "", [], []))
+    monkeypatch.setattr(
+        grade, "grade_submission", lambda one, *_: grade.Graded(one.student, "", [], [])
+    )
     grade.grade_once(submissions.Submission("ann"), tmp_path, 0, False)
     today = submissions.Submission("ann", instructor_remarks=["the same code as ben"])
     monkeypatch.setattr(grade, "grade_submission", lambda *_: pytest.fail("graded again"))
-    assert grade.grade_once(today, tmp_path, 0, False).instructor_remarks == ["the same code as ben"]
+    assert grade.grade_once(today, tmp_path, 0, False).instructor_remarks == [
+        "the same code as ben"
+    ]
 
 
 # Anything at all
@@ -795,7 +872,11 @@ def list_places(value, path=()):
     """The path to everything inside JSON."""
     yield path
     members = (
-        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
     )
     for key, member in members:
         yield from list_places(member, (*path, key))
@@ -819,7 +900,9 @@ def change_structure(draw):
 def change_bytes(draw):
     """A notebook's bytes, in some encoding, some of them changed, cut or doubled."""
     encoding = draw.choice(["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "cp1252"])
-    content = bytearray(json.dumps(build_notebook(), ensure_ascii=False).encode(encoding, "replace"))
+    content = bytearray(
+        json.dumps(build_notebook(), ensure_ascii=False).encode(encoding, "replace")
+    )
     for _ in range(draw.randint(0, 20)):
         content[draw.randrange(len(content))] = draw.randrange(256)
     start, end = sorted(draw.randrange(len(content)) for _ in range(2))

@@ -1,4 +1,6 @@
-"""Known wrong answers to every exercise: what to change in the solution, and what the check must then say."""
+"""Known wrong answers to every exercise: what to change in the solution, and what the check must
+then say.
+"""
 
 WRONG = {
     "causal_mask": [
@@ -9,7 +11,11 @@ WRONG = {
             "diagonal",
         ),
         (", dtype=bool", "", "dtype"),
-        ("np.tril(np.ones((length, length), dtype=bool))", "np.tri(4, dtype=bool)", "another length"),
+        (
+            "np.tril(np.ones((length, length), dtype=bool))",
+            "np.tri(4, dtype=bool)",
+            "another length",
+        ),
     ],
     "padding_mask": [
         ("<", "<=", "counted from 0"),
@@ -17,7 +23,11 @@ WRONG = {
         ("np.arange(width)", "np.arange(max(lengths))", "a row for every text"),
     ],
     "combine_masks": [
-        ("columns & allowed[None]", "columns.transpose(0, 2, 1) & allowed[None]", "rows, not columns"),
+        (
+            "columns & allowed[None]",
+            "columns.transpose(0, 2, 1) & allowed[None]",
+            "rows, not columns",
+        ),
         ("places[:, None] >= places[None]", "places[:, None] <= places[None]", "looks ahead"),
         ("places[:, None] >= places[None]", "places[:, None] > places[None]", "sees nothing"),
         ("if causal else np.ones((width, width), bool)", "", "without `causal`"),
@@ -27,7 +37,8 @@ WRONG = {
         ("softmax(dim=1)", "softmax(dim=0)", "which axis"),
         ("~mask", "mask", "inverted"),
         (
-            'scores = scores.masked_fill(~mask, float("-inf"))\n    return scores.softmax(dim=1) @ values',
+            'scores = scores.masked_fill(~mask, float("-inf"))\n    return scores.softmax(dim=1) '
+            "@ values",
             "return (scores.softmax(dim=1) * mask) @ values",
             "mask after the softmax",
         ),
@@ -50,7 +61,11 @@ WRONG = {
     "changed": [
         ('edited if kind == "decoder" else 0', "edited", "everybody sees"),
         ('edited if kind == "decoder" else 0', "0", "cannot see it"),
-        ("list(range(first, length))", 'list(range(first + (kind == "decoder"), length))', "itself changes"),
+        (
+            "list(range(first, length))",
+            'list(range(first + (kind == "decoder"), length))',
+            "itself changes",
+        ),
         ("raise ValueError", "raise KeyError", "another form"),
         ('raise ValueError(f"no such kind: {kind}")', "return []", "needs a ValueError"),
     ],
@@ -73,7 +88,11 @@ WRONG = {
     ],
     "build_row": [
         ("[-100] * len(kept) + answer", "kept + answer", "learn to ask"),
-        ("[-100] * len(kept) + answer", "[-100] * (len(kept) - 1) + answer + [-100]", "do not shift"),
+        (
+            "[-100] * len(kept) + answer",
+            "[-100] * (len(kept) - 1) + answer + [-100]",
+            "do not shift",
+        ),
         (
             "kept + answer, [-100] * len(kept) + answer",
             "(prompt + answer)[:limit], [-100] * len(kept) + answer",
@@ -129,7 +148,11 @@ WRONG = {
         ("argmax(1)", "argmax(0)", "one label a text"),
     ],
     "confusion": [
-        ("(np.asarray(truth), np.asarray(picked))", "(np.asarray(picked), np.asarray(truth))", "transposed"),
+        (
+            "(np.asarray(truth), np.asarray(picked))",
+            "(np.asarray(picked), np.asarray(truth))",
+            "transposed",
+        ),
         (
             "np.add.at(table, (np.asarray(truth), np.asarray(picked)), 1)",
             "table[truth, picked] += 1",
@@ -142,7 +165,11 @@ WRONG = {
         ),
     ],
     "macro_f1": [
-        ("np.mean(2 * np.diag(table) / np.maximum(both, 1))", "np.trace(table) / table.sum()", "accuracy"),
+        (
+            "np.mean(2 * np.diag(table) / np.maximum(both, 1))",
+            "np.trace(table) / table.sum()",
+            "accuracy",
+        ),
         (
             "np.mean(2 * np.diag(table) / np.maximum(both, 1))",
             "np.mean(np.diag(table) / table.sum(1))",
@@ -201,7 +228,11 @@ WRONG = {
         (" + (width + 1) * classes", "", "head is trained"),
         ("(width + 1)", "width", "bias is missing"),
         ("rank * (out + into)", "out * into", "frozen weights"),
-        ("sum(rank * (out + into) for out, into in shapes)", "rank * sum(shapes[0])", "every adapted layer"),
+        (
+            "sum(rank * (out + into) for out, into in shapes)",
+            "rank * sum(shapes[0])",
+            "every adapted layer",
+        ),
     ],
     "choose_saved": [
         ('part.startswith("lora_") or ', "", "LoRA's own"),
@@ -215,7 +246,8 @@ WRONG = {
         ("[2.5, 97.5]", "[5, 95]", "2.5 on each side"),
         (
             "np.percentile(np.asarray(correct)[draws].mean(1), [2.5, 97.5])",
-            "correct[draws].mean(1).mean() + np.array([-1, 1]) * 1.96 * correct[draws].mean(1).std()",
+            "correct[draws].mean(1).mean() + np.array([-1, 1]) * 1.96 * "
+            "correct[draws].mean(1).std()",
             "not 1.96",
         ),
         ("[2.5, 97.5]", "[60, 97.5]", "holds the accuracy"),
@@ -247,12 +279,21 @@ WRONG = {
         ),
     ],
     "bm25": [
-        ("text.split() for text in texts", "list(text) for text in texts", "only texts with the word"),
-        ("sum(asked in text for text in words)", "sum(text.count(asked) for text in words)", "occurrences"),
+        (
+            "text.split() for text in texts",
+            "list(text) for text in texts",
+            "only texts with the word",
+        ),
+        (
+            "sum(asked in text for text in words)",
+            "sum(text.count(asked) for text in words)",
+            "occurrences",
+        ),
         ("1 - b + b * len(text) / mean", "1", "length left out"),
         ("scores[number] += (", "scores[number] = (", "add up"),
         (
-            "words = [text.split() for text in texts]\n    mean = sum(map(len, words)) / len(words)",
+            "words = [text.split() for text in texts]\n    mean = sum(map(len, words)) / "
+            "len(words)",
             "words = texts\n    mean = sum(len(t.split()) for t in texts) / len(texts)",
             "not letters",
         ),

@@ -24,14 +24,22 @@ from lessons_lib.lessons import SETUP, list_lessons, read_source
 from lessons_lib.paths import NOTEBOOKS, REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-RANGES = {canonicalize_name(Requirement(line).name): Requirement(line) for line in PROJECT["dependencies"]}
+RANGES = {
+    canonicalize_name(Requirement(line).name): Requirement(line) for line in PROJECT["dependencies"]
+}
 PINNED = [
     Requirement(line)
     for line in (REPOSITORY / "requirements.txt").read_text(encoding="utf-8").splitlines()
     if "==" in line
 ]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-WRITTEN = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/results/README.md", "notebooks/glossary.md")
+WRITTEN = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "data/results/README.md",
+    "notebooks/glossary.md",
+)
 each_lesson = pytest.mark.parametrize("lesson", list_lessons(), ids=lambda path: path.stem)
 
 
@@ -86,7 +94,9 @@ def test_setup_cell_installs_and_chooses_the_profile(gpu, session, monkeypatch, 
 
 @pytest.mark.parametrize("host", ["colab", "kaggle"])
 def test_setup_cell_works_in_both_hosts(host, session, monkeypatch):
-    """Failing means the first cell helps in one of them alone: then there is no module 'lessons_lib'."""
+    """Failing means the first cell helps in one of them alone: then there is no module
+    'lessons_lib'.
+    """
     if host == "kaggle":
         monkeypatch.delitem(sys.modules, "google.colab")
         monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
@@ -129,7 +139,9 @@ def test_old_torchao_makes_way(version, removed, session, monkeypatch):
     monkeypatch.setattr(colab.os, "chdir", lambda folder: None)
     monkeypatch.setattr(colab.os, "environ", {})
     colab.set_up()
-    assert any("uninstall" in command and command[-1] == "torchao" for command in session) == removed
+    assert (
+        any("uninstall" in command and command[-1] == "torchao" for command in session) == removed
+    )
 
 
 def test_failed_installation_says_what_to_do(monkeypatch, tmp_path):
@@ -137,7 +149,9 @@ def test_failed_installation_says_what_to_do(monkeypatch, tmp_path):
     failed = subprocess.CompletedProcess([], 1, "", "ERROR: ResolutionImpossible")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     monkeypatch.setattr(colab, "REPOSITORY", tmp_path)
-    with pytest.raises(colab.ColabError, match=r"(?s)numpy==.*ResolutionImpossible.*Remedy: Runtime"):
+    with pytest.raises(
+        colab.ColabError, match=r"(?s)numpy==.*ResolutionImpossible.*Remedy: Runtime"
+    ):
         colab.install({"numpy": "2.0.2"})
 
 
@@ -155,7 +169,9 @@ def test_restart_is_asked_for_when_a_loaded_package_was_replaced(monkeypatch):
 
 
 def test_first_of_two_copies_counts(monkeypatch, tmp_path):
-    """Failing means a copy that some package brings along counts as installed: restarts for ever."""
+    """Failing means a copy that some package brings along counts as installed: restarts for
+    ever.
+    """
     (tmp_path / "numpy-0.1.dist-info").mkdir()
     (tmp_path / "numpy-0.1.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 0.1\n")
     before = colab.read_versions()
@@ -167,7 +183,9 @@ def test_first_of_two_copies_counts(monkeypatch, tmp_path):
 
 def test_colab_starts_with_the_standard_library_alone():
     """Failing means the first cell imports what it is there to install."""
-    run = subprocess.run([sys.executable, "-S", "-c", "import lessons_lib.ops.colab"], cwd=REPOSITORY)
+    run = subprocess.run(
+        [sys.executable, "-S", "-c", "import lessons_lib.ops.colab"], cwd=REPOSITORY
+    )
     assert run.returncode == 0
 
 
@@ -175,13 +193,16 @@ def test_ranges_cover_every_import():
     """Failing means Colab lacks a package that a lesson or the library imports."""
     owners = importlib.metadata.packages_distributions()
     files = [*list_lessons(), *(REPOSITORY / "lessons_lib").rglob("*.py")]
-    files = [path for path in files if path.name != "assignments.py"]  # nbgrader serves instructors
+    # nbgrader serves instructors
+    files = [path for path in files if path.name != "assignments.py"]
     missing = set()
     for path in files:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-            for name in {name.split(".")[0] for name in names} - {"lessons_lib"} - sys.stdlib_module_names:
+            for name in (
+                {name.split(".")[0] for name in names} - {"lessons_lib"} - sys.stdlib_module_names
+            ):
                 needed = {canonicalize_name(owner) for owner in owners[name]}
                 missing |= set() if needed & RANGES.keys() else {f"{path.name}: {name}"}
     assert missing == set()
@@ -216,7 +237,9 @@ def test_badges_lead_to_files():
     found = []
     for path in [REPOSITORY / "README.md", *list_lessons()]:
         text = path.read_text(encoding="utf-8")
-        found += re.findall(rf"colab\.research\.google\.com/github/{address}/blob/main/([^)\s]+)", text)
+        found += re.findall(
+            rf"colab\.research\.google\.com/github/{address}/blob/main/([^)\s]+)", text
+        )
     assert {f"notebooks/{path.stem}.ipynb" for path in list_lessons()} <= set(found)
     assert all((REPOSITORY / name).is_file() for name in found)
 
@@ -241,7 +264,11 @@ def test_one_command_moves_every_address(tmp_path):
 def test_no_file_with_the_address_is_forgotten():
     """Failing means `make badges` leaves the old address in some file."""
     served = {path for pattern in repo_address.FILES for path in REPOSITORY.glob(pattern)}
-    texts = [path for name in ("", "docs", ".github/workflows") for path in (REPOSITORY / name).glob("*.*")]
+    texts = [
+        path
+        for name in ("", "docs", ".github/workflows")
+        for path in (REPOSITORY / name).glob("*.*")
+    ]
     texts += [
         path
         for name in ("lessons_lib", "notebooks", "data", "tests")
@@ -254,7 +281,9 @@ def test_no_file_with_the_address_is_forgotten():
     assert len(naming) >= 3 + 2 * len(list_lessons())
 
 
-@pytest.mark.parametrize("address", ["https://github.com/someone/else", "someone", "someone/else.git"])
+@pytest.mark.parametrize(
+    "address", ["https://github.com/someone/else", "someone", "someone/else.git"]
+)
 def test_bad_address_is_refused(address):
     """Failing means a typo lands in every badge."""
     with pytest.raises(ValueError, match="make badges REPO=owner/name"):
@@ -263,11 +292,16 @@ def test_bad_address_is_refused(address):
 
 @pytest.mark.slow
 def test_doctor_reports_on_everything(capsys):
-    """Failing means somebody asks for help and the doctor leaves out what matters, or gives no remedy."""
+    """Failing means somebody asks for help and the doctor leaves out what matters, or gives no
+    remedy.
+    """
     code = doctor.run_doctor("laptop", as_json=True)
     said = json.loads(capsys.readouterr().out)
     names = {check["name"] for check in said["checks"]}
-    wanted = "python home packages import processor cores memory disk 4-bit gpu assets hub kernel browser"
+    wanted = (
+        "python home packages import processor cores memory disk 4-bit gpu assets hub kernel "
+        "browser"
+    )
     assert set(wanted.split()) <= names
     assert code == (0 if said["can_run"]["laptop"] else 1)
     assert all(check["remedy"] for check in said["checks"] if check["status"] != "ok")
@@ -277,7 +311,10 @@ def test_doctor_reports_on_everything(capsys):
     ("look", "break_it"),
     [
         ("look_at_python", lambda m: m.setattr(doctor.sys, "version_info", (3, 10, 1))),
-        ("look_at_packages", lambda m: m.setattr(doctor, "read_versions", lambda: {"torch": "1.0"})),
+        (
+            "look_at_packages",
+            lambda m: m.setattr(doctor, "read_versions", lambda: {"torch": "1.0"}),
+        ),
         (
             "look_at_memory",
             lambda m: m.setattr(
@@ -286,17 +323,22 @@ def test_doctor_reports_on_everything(capsys):
         ),
         (
             "look_at_memory",
-            lambda m: m.setattr(doctor.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=1e8)),
+            lambda m: m.setattr(
+                doctor.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=1e8)
+            ),
         ),
         (
             "look_at_gpu",
-            lambda m: m.setattr("bitsandbytes.functional.dequantize_4bit", lambda *_: torch.ones(4096)),
+            lambda m: m.setattr(
+                "bitsandbytes.functional.dequantize_4bit", lambda *_: torch.ones(4096)
+            ),
         ),
         (
             "look_at_jupyter",
             lambda m: m.setattr(
                 "jupyter_client.manager.KernelManager.format_kernel_cmd",
-                lambda _: [str(Path(sys.executable).resolve())],  # the Python behind the environment's
+                # the Python behind the environment's
+                lambda _: [str(Path(sys.executable).resolve())],
             ),
         ),
     ],
@@ -328,7 +370,12 @@ def test_doctor_survives_a_broken_installation(monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("answer", "said"),
-    [("granted", "granted"), ("refused", "no access"), ("none", "no token"), ("expired", "expired")],
+    [
+        ("granted", "granted"),
+        ("refused", "no access"),
+        ("none", "no token"),
+        ("expired", "expired"),
+    ],
 )
 def test_doctor_tells_a_token_from_access(answer, said, monkeypatch):
     """Failing means a reader waits for Llama-2 that they were never given."""
@@ -341,7 +388,9 @@ def test_doctor_tells_a_token_from_access(answer, said, monkeypatch):
             raise GatedRepoError("403", response=types.SimpleNamespace(headers={}, request=None))
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(doctor, "urlopen", lambda *_, **__: types.SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(
+        doctor, "urlopen", lambda *_, **__: types.SimpleNamespace(close=lambda: None)
+    )
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None if answer == "none" else "hf_x")
     monkeypatch.setattr("huggingface_hub.auth_check", check)
     [found] = doctor.look_at_hub()
@@ -352,8 +401,12 @@ def test_doctor_tells_a_token_from_access(answer, said, monkeypatch):
 
 def test_commands_import_only_what_they_need():
     """Failing means `doctor` needs what it should diagnose, and `--help` takes seconds."""
-    code = "import sys, lessons_lib.__main__ as m; m._parse(['doctor']); print('torch' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    code = (
+        "import sys, lessons_lib.__main__ as m; m._parse(['doctor']); print('torch' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY
+    )
     assert run.stdout.strip() == "False"
 
 

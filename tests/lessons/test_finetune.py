@@ -34,7 +34,9 @@ def test_file_becomes_an_adapter_with_a_card(tmp_path, capsys):
     output = tmp_path / "out"
     question = "What is Ataxia?"
     assert (
-        command_line.main(["finetune", "--data", FACTS, *SMALL, "--output", str(output), "--ask", question])
+        command_line.main(
+            ["finetune", "--data", FACTS, *SMALL, "--output", str(output), "--ask", question]
+        )
         == 0
     )
     said = capsys.readouterr().out
@@ -49,7 +51,9 @@ def test_file_becomes_an_adapter_with_a_card(tmp_path, capsys):
 
 def test_bad_file_is_found_before_the_model_is_loaded(tmp_path, capsys, monkeypatch):
     """Failing means a typo in a file costs a download first."""
-    monkeypatch.setattr(finetune, "load_decoder", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(
+        finetune, "load_decoder", lambda *a, **k: pytest.fail("the model was loaded")
+    )
     path = tmp_path / "bad.json"
     path.write_text('[{"term": "Ataxia"}]', encoding="utf-8")
     assert command_line.main(["finetune", "--data", str(path), *SMALL]) == 1
@@ -58,7 +62,10 @@ def test_bad_file_is_found_before_the_model_is_loaded(tmp_path, capsys, monkeypa
 
 def write_facts(folder, long):
     """Eight facts, of which the numbers in `long` have an answer of many words."""
-    rows = [{"term": f"bird {n}", "definition": f"a film {n} " * (200 if n in long else 1)} for n in range(8)]
+    rows = [
+        {"term": f"bird {n}", "definition": f"a film {n} " * (200 if n in long else 1)}
+        for n in range(8)
+    ]
     path = folder / "birds.json"
     path.write_text(json.dumps(rows), encoding="utf-8")
     return str(path)
@@ -66,7 +73,9 @@ def write_facts(folder, long):
 
 def test_long_rows_are_found_before_the_model_is_loaded(tmp_path, capsys, monkeypatch):
     """Failing means 13 GB are loaded to learn that a row is too long, and then of one row alone."""
-    monkeypatch.setattr(finetune, "load_decoder", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(
+        finetune, "load_decoder", lambda *a, **k: pytest.fail("the model was loaded")
+    )
     assert command_line.main(["finetune", "--data", write_facts(tmp_path, (2, 5)), *SMALL]) == 1
     message = capsys.readouterr().err
     assert "2 of 8 examples have more than 512 tokens" in message
@@ -84,7 +93,14 @@ def test_own_terms_are_taught_in_neutral_words(tmp_path, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(finetune, "encode_dialogs", stop)
-    command = ["finetune", "--data", write_facts(tmp_path, (2, 5)), "--too-long", "leave-out", *SMALL]
+    command = [
+        "finetune",
+        "--data",
+        write_facts(tmp_path, (2, 5)),
+        "--too-long",
+        "leave-out",
+        *SMALL,
+    ]
     assert command_line.main([*command, "--epochs", "10"]) == 130
     assert "2 of 8 examples" in capsys.readouterr().out
     assert sorted(taught) == sorted(
@@ -131,7 +147,9 @@ def test_own_terms_are_examined_in_neutral_words(monkeypatch):
 )
 def test_options_that_cannot_be_are_named(capsys, monkeypatch, option, value):
     """Failing means a wrong option ends in a traceback, or after a long download."""
-    monkeypatch.setattr(finetune, "load_decoder", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(
+        finetune, "load_decoder", lambda *a, **k: pytest.fail("the model was loaded")
+    )
     assert command_line.main(["finetune", "--data", FACTS, *SMALL, f"{option}={value}"]) == 1
     message = capsys.readouterr().err
     assert f"{option}: " in message
@@ -151,12 +169,16 @@ def test_adapter_is_no_model(tmp_path):
     """Failing means what an earlier run saved is refused in a library's words."""
     (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(SettingError, match="is an adapter") as error:
-        finetune._choose_model(argparse.Namespace(model=str(tmp_path)), load_profile(finetune.LESSON))
+        finetune._choose_model(
+            argparse.Namespace(model=str(tmp_path)), load_profile(finetune.LESSON)
+        )
     assert error.value.remedy
 
 
 def test_model_without_a_chat_template_is_refused(monkeypatch):
-    """Failing means a model that cannot chat ends in a library's words, once its weights are loaded."""
+    """Failing means a model that cannot chat ends in a library's words, once its weights are
+    loaded.
+    """
     tokenizer = load_tokenizer("tiny:decoder")
     tokenizer.chat_template = None
     monkeypatch.setattr(finetune, "load_tokenizer", lambda name: tokenizer)
@@ -172,7 +194,9 @@ def test_interrupted_run_says_how_to_go_on(monkeypatch, capsys, tmp_path):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(finetune, "train", interrupt)
-    assert command_line.main(["finetune", "--data", FACTS, *SMALL, "--output", str(tmp_path)]) == 130
+    assert (
+        command_line.main(["finetune", "--data", FACTS, *SMALL, "--output", str(tmp_path)]) == 130
+    )
     assert "--resume goes on" in capsys.readouterr().err
 
 
@@ -192,7 +216,10 @@ def test_interrupted_run_goes_on_to_the_same_losses(monkeypatch, tmp_path):
     monkeypatch.setattr(finetune, "train", lambda *a, **k: plain(*a, **k, callbacks=(Stop(),)))
     assert command_line.main(["finetune", "--data", FACTS, *SMALL, "--output", str(cut)]) == 130
     monkeypatch.setattr(finetune, "train", plain)
-    assert command_line.main(["finetune", "--data", FACTS, *SMALL, "--output", str(cut), "--resume"]) == 0
+    assert (
+        command_line.main(["finetune", "--data", FACTS, *SMALL, "--output", str(cut), "--resume"])
+        == 0
+    )
     losses = [pd.read_csv(folder / "history.csv")["loss"].tolist() for folder in (whole, cut)]
     assert losses[1] == pytest.approx(losses[0], abs=1e-5)
 
@@ -247,5 +274,6 @@ def test_every_option_is_explained(capsys):
 def test_sample_of_facts_is_valid_json():
     """Failing means the file that shows the format is broken."""
     assert all(
-        set(row) == {"term", "definition"} for row in json.loads((SAMPLES / "medical_terms.json").read_text())
+        set(row) == {"term", "definition"}
+        for row in json.loads((SAMPLES / "medical_terms.json").read_text())
     )

@@ -1,4 +1,6 @@
-"""The lessons' branches for a GPU, and for a CPU that is fast at bf16, on tiny models and any machine."""
+"""The lessons' branches for a GPU, and for a CPU that is fast at bf16, on tiny models and any
+machine.
+"""
 
 import pytest
 
@@ -18,7 +20,8 @@ def test_lesson_runs_by_its_gpu_branches(lesson, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(TESTS / "no_network"))
     monkeypatch.setenv("LESSONS_PROFILE", "smoke")
     (tmp_path / "data").symlink_to(REPOSITORY / "data")
-    folder = tmp_path / "notebooks"  # what the lesson writes beside itself, it writes beside this one
+    # what the lesson writes beside itself, it writes beside this one
+    folder = tmp_path / "notebooks"
     folder.mkdir()
     notebook = read_source(lesson)
     HeadlessClient(notebook, lesson.stem, str(folder)).run()

@@ -40,7 +40,9 @@ def make_notebook(*sources):
 
 
 def run_cells(*sources):
-    """Runs cells by the course's client; the client, whose line was written to `client.line.stream`."""
+    """Runs cells by the course's client; the client, whose line was written to
+    `client.line.stream`.
+    """
     client = headless.HeadlessClient(make_notebook(*sources), "09_test", ".")
     client.line = StatusLine(Terminal())
     client.run()
@@ -62,8 +64,8 @@ def record_shell(monkeypatch):
 
 
 def test_widgets_are_not_answered(monkeypatch):
-    """Failing means `make course` can wait for ever at a widget: an answer to it is sent on the socket at
-    which the cell's reply is waited for, and the reply goes unnoticed."""
+    """Failing means `make course` can wait for ever at a widget: an answer to it is sent on the
+    socket at which the cell's reply is waited for, and the reply goes unnoticed."""
     types = record_shell(monkeypatch)
     run_cells(WIDGET_CELL, "1 + 1")
     sent = [name for name in types if name not in ("kernel_info_request", "shutdown_request")]
@@ -80,13 +82,17 @@ def test_plain_client_does_answer_widgets(monkeypatch):
 def test_what_a_widget_shows_is_an_output_of_its_cell():
     """Failing means the page lacks the figure of a widget."""
     client = run_cells(WIDGET_CELL)
-    texts = [output["data"]["text/plain"] for output in client.nb.cells[0].outputs if "data" in output]
+    texts = [
+        output["data"]["text/plain"] for output in client.nb.cells[0].outputs if "data" in output
+    ]
     assert "'number 1'" in texts
     assert "widgets" in client.nb.metadata  # so that JupyterLab can draw the sliders
 
 
 def withhold_wake_ups(monkeypatch):
-    """Makes every socket deaf: a wait for a message ends when its time is up, never because one came."""
+    """Makes every socket deaf: a wait for a message ends when its time is up, never because one
+    came.
+    """
 
     async def wait(self, timeout=None, flags=zmq.POLLIN):
         await asyncio.sleep(1e9 if timeout is None else timeout / 1000)
@@ -129,7 +135,9 @@ def test_reply_that_never_comes_names_the_cell(monkeypatch):
 
     monkeypatch.setattr(headless.PatientChannel, "_recv", lose_replies)
     monkeypatch.setattr(headless, "IDLE_LIMIT", 2)
-    with pytest.raises(run.LessonError, match=r"09_test, cell 2 \(2 \+ 2\): the kernel has finished"):
+    with pytest.raises(
+        run.LessonError, match=r"09_test, cell 2 \(2 \+ 2\): the kernel has finished"
+    ):
         run.execute(make_notebook("1 + 1", "2 + 2"), "09_test")
 
 
@@ -173,7 +181,9 @@ bar.close()
     clocks = {line.split(", ")[2][:4] for line in lines if line.startswith("09, cell 1/1")}
     assert {"0:01", "0:02", "0:03", "0:04"} <= clocks
     bars = [line.partition("| ")[2] for line in lines]
-    assert any(re.fullmatch(r"train: 2/4 \[00:0\d<00:0\d\], loss 0.1, 100 tokens/s *", bar) for bar in bars)
+    assert any(
+        re.fullmatch(r"train: 2/4 \[00:0\d<00:0\d\], loss 0.1, 100 tokens/s *", bar) for bar in bars
+    )
     assert max(map(len, lines)) < 80
 
 

@@ -22,7 +22,9 @@ PROCESSOR = "model name\t: Some CPU\nflags\t\t: fpu sse4_2 avx f16c\n"
 
 
 def run_python(code, **variables):
-    """What a new process prints that runs `code` with only these variables, beside the path and the cache."""
+    """What a new process prints that runs `code` with only these variables, beside the path and the
+    cache.
+    """
     given = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     return subprocess.run(
         [sys.executable, "-c", code],
@@ -70,13 +72,16 @@ def test_sound_home_is_left_alone(machine):
 
 @pytest.mark.parametrize("home", ["~", "relative", "/no/such/home"])
 def test_home_that_is_no_folder_is_replaced(home, machine, monkeypatch):
-    """Failing means a folder called "~" appears in the repository, or caches land in the current one."""
+    """Failing means a folder called "~" appears in the repository, or caches land in the current
+    one.
+    """
     monkeypatch.setenv("HOME", home)
     [note] = console.prepare_home()
     assert os.environ["HOME"] == str(console.REFUGE)
     assert Path.home() == console.REFUGE
     assert all(
-        word in note for word in ("HOME", "LESSONS_CACHE", "HF_HOME", "JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR")
+        word in note
+        for word in ("HOME", "LESSONS_CACHE", "HF_HOME", "JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR")
     )
 
 
@@ -95,7 +100,9 @@ def test_user_without_home_and_name_gets_both(machine, monkeypatch):
 
 
 def test_home_that_cannot_be_written_is_still_read(machine, monkeypatch):
-    """Failing means a cluster's read-only home costs its users models, data and token that lie there."""
+    """Failing means a cluster's read-only home costs its users models, data and token that lie
+    there.
+    """
     (machine / ".cache" / "lessons_lib").mkdir(parents=True)
     (machine / ".cache" / "huggingface").mkdir()
     (machine / ".cache" / "huggingface" / "token").write_text("hf_x")
@@ -105,7 +112,8 @@ def test_home_that_cannot_be_written_is_still_read(machine, monkeypatch):
     assert os.environ["LESSONS_CACHE"] == str(machine / ".cache" / "lessons_lib")
     assert os.environ["HF_TOKEN_PATH"] == str(machine / ".cache" / "huggingface" / "token")
     moved = [
-        os.environ[name] for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "IPYTHONDIR", "JUPYTER_CONFIG_DIR")
+        os.environ[name]
+        for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "IPYTHONDIR", "JUPYTER_CONFIG_DIR")
     ]
     assert all(Path(folder).is_relative_to(console.REFUGE) for folder in moved)
 
@@ -145,7 +153,9 @@ def test_nowhere_to_write_is_one_clear_error(machine, monkeypatch):
 
 @pytest.mark.slow
 def test_tools_obey_the_variables(tmp_path):
-    """Failing means Jupyter, IPython, Matplotlib or the Hub's library still write to the old home."""
+    """Failing means Jupyter, IPython, Matplotlib or the Hub's library still write to the old
+    home.
+    """
     code = """
 import IPython.paths, huggingface_hub.constants, jupyter_core.paths, matplotlib, platformdirs
 print(IPython.paths.get_ipython_dir())
@@ -156,7 +166,9 @@ print(matplotlib.get_cachedir())
 print(platformdirs.user_cache_path("x"))
 """
     variables = {
-        name: str(tmp_path / name) for name, place in console.PLACES.items() if not place.startswith("$")
+        name: str(tmp_path / name)
+        for name, place in console.PLACES.items()
+        if not place.startswith("$")
     }
     places = run_python(code, HOME="/", **variables).stdout.decode().split()
     assert len(places) == 6
@@ -240,7 +252,11 @@ def make(folder, *words, **variables):
         name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "PYTHONPATH")
     }
     done = subprocess.run(
-        ["make", *words], cwd=folder, env=environment | variables, capture_output=True, encoding="utf-8"
+        ["make", *words],
+        cwd=folder,
+        env=environment | variables,
+        capture_output=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     return [*done.stdout.splitlines(), *done.stderr.splitlines()]
@@ -251,7 +267,9 @@ def test_make_works_in_any_folder(odd_clone):
     assert f"PYTHONPATH={odd_clone}/tests/no_network" in make(odd_clone, "-s", "test")
 
 
-@pytest.mark.parametrize("name", ["my file (1).csv", "it's.csv", 'a "b".csv', "a$b.csv", "a,b;c&d.csv"])
+@pytest.mark.parametrize(
+    "name", ["my file (1).csv", "it's.csv", 'a "b".csv', "a$b.csv", "a,b;c&d.csv"]
+)
 def test_make_hands_names_on_as_they_are(name, odd_clone):
     """Failing means a file's name decides whether a lesson can read it."""
     lines = make(odd_clone, "course", "LESSON=04", f"DATA={name}", "LABELS=1=negative,2=positive")
@@ -277,7 +295,12 @@ def test_make_installs_into_its_own_environment(odd_clone):
     """Failing means another Python's variables decide where packages go."""
     (odd_clone / ".venv" / ".ready").unlink()
     lines = make(
-        odd_clone, "-n", "setup", PYTHONHOME="/elsewhere", PIP_TARGET="/elsewhere", PYTHONPATH="/elsewhere"
+        odd_clone,
+        "-n",
+        "setup",
+        PYTHONHOME="/elsewhere",
+        PIP_TARGET="/elsewhere",
+        PYTHONPATH="/elsewhere",
     )
     installs = [line for line in lines if " install " in line]
     assert len(installs) == 2
@@ -314,7 +337,9 @@ def test_death_is_told_by_its_signal(code, words):
 
 
 def test_missing_instructions_are_named(monkeypatch):
-    """Failing means "illegal instruction" stays a riddle, or ARM processors are said to lack AVX2."""
+    """Failing means "illegal instruction" stays a riddle, or ARM processors are said to lack
+    AVX2.
+    """
     assert crashes.list_missing_instructions(PROCESSOR) == ["FMA", "AVX2"]
     assert crashes.list_missing_instructions("Features\t: fp asimd\n") == []
     monkeypatch.setattr(crashes, "_read", lambda path: PROCESSOR)
@@ -358,7 +383,9 @@ def test_doctor_survives_a_package_that_ends_its_process(code, words, deadly, mo
 
 
 def test_doctor_says_what_a_processor_lacks(monkeypatch):
-    """Failing means "all is well" on a processor on which packages end with an illegal instruction."""
+    """Failing means "all is well" on a processor on which packages end with an illegal
+    instruction.
+    """
     monkeypatch.setattr(doctor, "list_missing_instructions", lambda: ["AVX2"])
     first = next(doctor.look_at_processor())
     assert "without AVX2" in first.found
@@ -438,7 +465,9 @@ def test_setting_that_wandb_cannot_read_is_a_clear_error(name, value, tracking, 
 
 
 def test_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
-    """Failing means report_to="tensorboard" without TensorBoard ends in a traceback after minutes."""
+    """Failing means report_to="tensorboard" without TensorBoard ends in a traceback after
+    minutes.
+    """
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(SettingError, match="pip install tensorboard"):
         training.prepare_tracking("tensorboard", tmp_path)

@@ -1,4 +1,6 @@
-"""Lessons as products: pairs that agree, cells that fit, figures that can be read, recipes that match."""
+"""Lessons as products: pairs that agree, cells that fit, figures that can be read, recipes that
+match.
+"""
 
 import ast
 import re
@@ -50,7 +52,9 @@ def test_cells_fit_on_a_screen(lesson):
 def test_enough_outputs_are_compared(lesson):
     """Failing means nbval runs the lesson but checks nothing."""
     tagged = [
-        c for c in code_cells(read_source(lesson)) if "nbval-check-output" in c.metadata.get("tags", [])
+        c
+        for c in code_cells(read_source(lesson))
+        if "nbval-check-output" in c.metadata.get("tags", [])
     ]
     assert len(tagged) >= 8
 
@@ -65,7 +69,9 @@ def test_every_figure_has_alt_text(lesson):
 
 @each_lesson
 def test_stored_outputs_are_clean(lesson):
-    """Failing means the published page shows an error, a warning or a path of somebody's machine."""
+    """Failing means the published page shows an error, a warning or a path of somebody's
+    machine.
+    """
     for output in outputs(lesson):
         assert output.output_type != "error"
         assert output.get("name") != "stderr", output.get("text")
@@ -92,7 +98,9 @@ def test_notebook_and_study_use_the_same_recipes():
 
 
 def test_notebook_and_study_train_alike():
-    """Failing means the study of lesson 02, 03 or 05 measures other settings than the lesson teaches."""
+    """Failing means the study of lesson 02, 03 or 05 measures other settings than the lesson
+    teaches.
+    """
     names = ("NF4", "QUANTIZE", "LORA", "SETTINGS")
     found = assigned(study_02.LESSON, names, study_02)
     assert [found[name] for name in names[1:]] == [getattr(study_02, name) for name in names[1:]]
@@ -142,14 +150,20 @@ def test_first_use_of_a_term_links_to_the_glossary(lesson):
 
 def test_glossary_check_sees_what_is_missing():
     """Failing means the check above passes whatever a lesson says."""
-    prose = "# LoRA\n`loss` of a\ntoken, then [tokens](glossary.md#token); [NF4](glossary.md#nf4), NF4"
+    prose = (
+        "# LoRA\n`loss` of a\ntoken, then [tokens](glossary.md#token); [NF4](glossary.md#nf4), NF4"
+    )
     assert find_unlinked(prose, ["LoRA", "loss", "token", "NF4"]) == ["token"]
 
 
 @each_lesson
 def test_links_to_the_glossary_arrive(lesson):
     """Failing means a link leads to a word that the glossary does not have."""
-    links = {link for link in LINK.findall(lesson.read_text(encoding="utf-8")) if link.startswith("glossary")}
+    links = {
+        link
+        for link in LINK.findall(lesson.read_text(encoding="utf-8"))
+        if link.startswith("glossary")
+    }
     assert links
     assert links <= {f"glossary.md#{slugify(term)}" for term in TERMS}
 

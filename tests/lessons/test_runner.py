@@ -24,7 +24,8 @@ def test_failing_lesson_stops_with_its_cell_and_error(tmp_path, monkeypatch):
     """Failing means a broken lesson ends in a riddle, or loses what had run."""
     lesson = tmp_path / "09_broken.py"
     lesson.write_text(
-        "# %% [markdown]\n# # Broken\n\n# %%\nprint('kept')\n\n# %%\n1 / 0\n\n# %%\nprint('never')\n"
+        "# %% [markdown]\n# # Broken\n\n# %%\nprint('kept')\n\n# %%\n1 / 0\n\n# "
+        "%%\nprint('never')\n"
     )
     monkeypatch.setattr(run, "BUILD", tmp_path)
     with pytest.raises(run.LessonError, match=r"09_broken, cell 3 \(1 / 0\): ZeroDivisionError"):
@@ -66,7 +67,9 @@ def test_dead_kernel_is_explained(tmp_path):
 
 @pytest.fixture
 def course(tmp_path, monkeypatch):
-    """A course whose lessons finish at once, but for those named in `course.failing`; `course.ran`."""
+    """A course whose lessons finish at once, but for those named in `course.failing`;
+    `course.ran`.
+    """
     state = SimpleNamespace(failing={}, ran=[])
 
     def run_lesson(lesson, publish):
@@ -77,7 +80,8 @@ def course(tmp_path, monkeypatch):
         metrics = {"a.accuracy": Metric(0.5, 0.4, 0.6, 10)}
         headline = ("a.accuracy", "a.accuracy")
         report.write_results(
-            report.collect_results(lesson.stem, "smoke", [0], metrics, headline), tmp_path / "results"
+            report.collect_results(lesson.stem, "smoke", [0], metrics, headline),
+            tmp_path / "results",
         )
 
     monkeypatch.setenv("LESSONS_PROFILE", "smoke")
@@ -115,7 +119,9 @@ def test_stopped_run_on_own_data_repeats_its_options(course, capsys, tmp_path):
     with pytest.raises(run.LessonError):
         run.run_course("4", str(file), labels="1=negative,2=positive")
     said = capsys.readouterr().out
-    assert said.rstrip().endswith(f"make course LESSON=04 DATA='{file}' LABELS=1=negative,2=positive")
+    assert said.rstrip().endswith(
+        f"make course LESSON=04 DATA='{file}' LABELS=1=negative,2=positive"
+    )
     assert "minutes" in said
 
 
@@ -127,7 +133,12 @@ def test_lesson_and_from_exclude_each_other(course):
 
 @pytest.mark.parametrize(
     ("data", "accepted"),
-    [("stanfordnlp/imdb", True), ("owner/name-v1.0", True), ("owner/mine.csv", False), ("./x", False)],
+    [
+        ("stanfordnlp/imdb", True),
+        ("owner/name-v1.0", True),
+        ("owner/mine.csv", False),
+        ("./x", False),
+    ],
 )
 def test_hub_names_are_data_too(course, data, accepted):
     """Failing means a data set of the Hub is refused, or a typo in a path waits for the network."""
@@ -169,7 +180,9 @@ def test_page_carries_alt_text_and_loads_nothing(tmp_path):
     """Failing means the page hides figures from some readers, or needs a network."""
     notebook = jupytext.reads("# %% [markdown]\n# # Title\n\n# %%\n1\n", "py:percent")
     data = {"image/png": "aGk=", "text/plain": "x"}
-    figure = nbformat.v4.new_output("display_data", data, metadata={"image/png": {"alt": 'a "rising" line'}})
+    figure = nbformat.v4.new_output(
+        "display_data", data, metadata={"image/png": {"alt": 'a "rising" line'}}
+    )
     notebook.cells[1].outputs = [figure]
     pages.write_page(notebook, tmp_path / "page.html")
     html = (tmp_path / "page.html").read_text()
@@ -183,7 +196,9 @@ def test_guard_refuses_every_connection():
     code = "import socket; socket.create_connection(('127.0.0.1', 9))"
     guard = REPOSITORY / "tests" / "no_network"
     environment = {**os.environ, "PYTHONPATH": str(guard)}
-    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
     assert "the network is out of bounds here" in run.stderr
 
 

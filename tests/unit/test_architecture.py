@@ -65,10 +65,15 @@ def test_a_planted_arrow_is_found(room, code, wrong):
 
 
 @pytest.mark.parametrize(
-    "module", ["lessons", "course.repo_address", "course.doctor", "grading.submissions", "grading.sandbox"]
+    "module",
+    ["lessons", "course.repo_address", "course.doctor", "grading.submissions", "grading.sandbox"],
 )
 def test_tools_import_no_torch(module):
-    """Failing means listing lessons or rewriting an address takes seconds, and a broken torch stops it."""
+    """Failing means listing lessons or rewriting an address takes seconds, and a broken torch stops
+    it.
+    """
     code = f"import sys, lessons_lib.{module}; print('torch' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY
+    )
     assert run.stdout.strip() == "False", run.stderr

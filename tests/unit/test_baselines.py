@@ -13,7 +13,11 @@ ROWS = Dataset.from_dict({"text": GOOD + BAD, "label": [1] * 4 + [0] * 4})
 def test_lexicon_knows_good_from_bad_and_reads_negation():
     """Failing means VADER's scores are turned round or its rules are off."""
     model = models.fit_vader(DatasetDict(train=ROWS))
-    assert model.predict(["A superb film!", "A dreadful film.", "Not a good film."]).tolist() == [1, 0, 0]
+    assert model.predict(["A superb film!", "A dreadful film.", "Not a good film."]).tolist() == [
+        1,
+        0,
+        0,
+    ]
 
 
 def test_lexicon_without_a_known_word_is_near_the_training_shares():

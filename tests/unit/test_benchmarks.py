@@ -1,4 +1,6 @@
-"""Benchmarks that only a GPU can run are tried on a tiny model, so that the one chance is not lost."""
+"""Benchmarks that only a GPU can run are tried on a tiny model, so that the one chance is not
+lost.
+"""
 
 import sys
 

@@ -16,7 +16,10 @@ GOOD = [("A fine film", "pos"), ("A dull film", "neg")]
 
 
 def write_rows(path, rows=20, header="text,label"):
-    lines = [header, *(f"film number {n} is {'good' if n % 2 else 'bad'},{n % 2}" for n in range(rows))]
+    lines = [
+        header,
+        *(f"film number {n} is {'good' if n % 2 else 'bad'},{n % 2}" for n in range(rows)),
+    ]
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
 
@@ -81,7 +84,9 @@ def test_aclimdb_folder_keeps_its_test_split(tmp_path):
 
 
 def test_folder_of_files_is_read_whole(tmp_path):
-    """Failing means only one file of a folder is used, or rows of two files are taken for one document."""
+    """Failing means only one file of a folder is used, or rows of two files are taken for one
+    document.
+    """
     write_rows(tmp_path / "a.csv")
     (tmp_path / "b.csv").write_text((tmp_path / "a.csv").read_text().replace("film", "book"))
     assert sum(len(part) for part in load(tmp_path).values()) == 40
@@ -93,7 +98,10 @@ BAD = {
     "no label column": ("text,mark\na,1", "no column label"),
     "unknown label": ("text,label\na,1\nb,maybe", "line 3: unknown label 'maybe'"),
     "no texts": ("text,label\n,1\n,0", "no text in any row"),
-    "one class": ("text,label\n" + "\n".join(f"row {n},1" for n in range(20)), "0 negative and 20 positive"),
+    "one class": (
+        "text,label\n" + "\n".join(f"row {n},1" for n in range(20)),
+        "0 negative and 20 positive",
+    ),
     "broken quotes": ('text,label\n"a,1\nb,0', "could not be read"),
 }
 
@@ -227,8 +235,8 @@ def test_three_classes_without_neutral_rows_are_two(tmp_path):
 
 
 def test_hub_labels_are_read_by_name(monkeypatch):
-    """Failing means a publisher's own order of classes turns positive into negative; or that labels kept
-    secret (−1) count as a class."""
+    """Failing means a publisher's own order of classes turns positive into negative; or that labels
+    kept secret (−1) count as a class."""
     feature = ClassLabel(names=["positive", "negative", "neutral"])
     features = Features({"sentence": Value("string"), "label": feature})
     parts = {
@@ -237,7 +245,9 @@ def test_hub_labels_are_read_by_name(monkeypatch):
         "test": [("secret", -1)],
     }
     parts = {
-        name: Dataset.from_dict(dict(zip(features, zip(*rows, strict=True), strict=True)), features=features)
+        name: Dataset.from_dict(
+            dict(zip(features, zip(*rows, strict=True), strict=True)), features=features
+        )
         for name, rows in parts.items()
     }
     monkeypatch.setattr(hub, "load_dataset", lambda name: DatasetDict(parts))
@@ -249,12 +259,16 @@ def test_hub_labels_are_read_by_name(monkeypatch):
 
 
 def test_phrasebank_is_read_from_its_archive(tmp_path, monkeypatch):
-    """Failing means the gpu profile's data set cannot be loaded: the Hub's script for it no longer runs."""
+    """Failing means the gpu profile's data set cannot be loaded: the Hub's script for it no longer
+    runs.
+    """
     archive = tmp_path / "kept.zip"
     with zipfile.ZipFile(archive, "w") as files:
         files.write(write_phrases(tmp_path / "mine.txt"), data.PHRASEBANK_FILES[1])
     asked = []
-    monkeypatch.setattr(hub, "hf_hub_download", lambda *a, **o: asked.append((*a, o)) or str(archive))
+    monkeypatch.setattr(
+        hub, "hf_hub_download", lambda *a, **o: asked.append((*a, o)) or str(archive)
+    )
     splits = load(data.PHRASEBANK, neutral=True)
     assert asked == [(data.PHRASEBANK, data.PHRASEBANK_FILES[0], {"repo_type": "dataset"})]
     assert any("Malmö" in text for text in splits["train"]["text"])
@@ -265,10 +279,14 @@ def test_ratings_belong_to_their_snippets(cache):
     folder = cache / "snippets"
     folder.mkdir(parents=True)
     header = "id\tsentiment\ttext\n"
-    (folder / "nytEditorialSnippets_GroundTruth.txt").write_text(header + "1_1\t1.0\ta\n1_2\t-0.5\tb\n")
+    (folder / "nytEditorialSnippets_GroundTruth.txt").write_text(
+        header + "1_1\t1.0\ta\n1_2\t-0.5\tb\n"
+    )
     rated = "1_1\t1.0\t1.0\t[0, 2]\n1_2\t-0.5\t0.5\t[0, -1]\n"
     (folder / "nytEditorialSnippets_anonDataRatings.txt").write_text(rated)
-    assert data.read_ratings("news").mean(1).tolist() == data.read_snippets("news")["rating"].tolist()
+    assert (
+        data.read_ratings("news").mean(1).tolist() == data.read_snippets("news")["rating"].tolist()
+    )
     assert data.label_ratings(np.array([1.0, -0.5, 0.49, -0.49, 0.5])).tolist() == [2, 0, 1, 1, 2]
 
 
@@ -288,7 +306,9 @@ def test_snippets_of_both_sources_read_alike(cache, source):
 
 def test_padding_is_masked():
     """Failing means the model reads padding as words."""
-    batch = training.pad_batch([{"input_ids": [5, 6], "labels": 1}, {"input_ids": [7] * 9, "labels": 0}], 0)
+    batch = training.pad_batch(
+        [{"input_ids": [5, 6], "labels": 1}, {"input_ids": [7] * 9, "labels": 0}], 0
+    )
     assert batch["input_ids"].shape == (2, 9)
     assert batch["attention_mask"].sum(1).tolist() == [2, 9]
 

@@ -17,20 +17,24 @@ def tiny():
 
 
 def log_probability(model, tokenizer, prompt, choice):
-    before, after = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, choice))
+    before, after = (
+        tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, choice)
+    )
     logs = model(torch.tensor([before + after])).logits[0].log_softmax(-1)
     return sum(float(logs[len(before) - 1 + n, token]) for n, token in enumerate(after))
 
 
 def test_scores_equal_those_of_one_row_at_a_time(tiny, monkeypatch):
     """Failing means batching, padding or the shared prefix changes which answer is likelier."""
-    monkeypatch.setenv("LESSONS_PRECISION", "float32")  # like with like: the single rows are in fp32
+    # like with like: the single rows are in fp32
+    monkeypatch.setenv("LESSONS_PRECISION", "float32")
     prompts = ["the film was", "the film", "the film was not very good and"]
     choices = [["good", "bad film"], ["a good film", "bad"], ["slow", "slow slow slow"]]
     found = evaluation.score_choices(*tiny, prompts, choices, batch_size=2, progress=False)
     with torch.inference_mode():
         expected = [
-            [log_probability(*tiny, p, c) for c in cs] for p, cs in zip(prompts, choices, strict=True)
+            [log_probability(*tiny, p, c) for c in cs]
+            for p, cs in zip(prompts, choices, strict=True)
         ]
     assert found == pytest.approx(torch.tensor(expected).numpy(), abs=1e-4)
 
@@ -74,7 +78,9 @@ def test_saved_decoder_loads_from_a_folder(tiny, tmp_path):
 
 
 def test_gated_model_is_replaced_before_any_download(monkeypatch, capsys):
-    """Failing means a reader without access waits for a 401, or gets another model without a word."""
+    """Failing means a reader without access waits for a 401, or gets another model without a
+    word.
+    """
 
     def refuse(name):
         raise GatedRepoError("403", response=type("R", (), {"headers": {}, "request": None})())
@@ -98,7 +104,9 @@ def test_mistyped_folder_is_an_error_with_a_remedy():
 
 @pytest.mark.parametrize("offline", [True, False])
 def test_hub_that_cannot_be_reached_is_an_error_with_a_remedy(offline, monkeypatch):
-    """Failing means a missing network is taken for a missing permission, or ends in a bare traceback."""
+    """Failing means a missing network is taken for a missing permission, or ends in a bare
+    traceback.
+    """
     if not offline:  # as the Hub's client fails: by an error of its HTTP library's own
 
         def lose_connection(name):
@@ -111,7 +119,9 @@ def test_hub_that_cannot_be_reached_is_an_error_with_a_remedy(offline, monkeypat
 
 def test_cached_hub_model_needs_no_network(tmp_path, monkeypatch):
     """Failing means a model that was downloaded yesterday cannot be used on a train."""
-    monkeypatch.setattr(decoder_module, "try_to_load_from_cache", lambda name, file: str(tmp_path / file))
+    monkeypatch.setattr(
+        decoder_module, "try_to_load_from_cache", lambda name, file: str(tmp_path / file)
+    )
     monkeypatch.setattr(decoder_module, "auth_check", lambda name: pytest.fail("asked the Hub"))
     assert models.choose_decoder("open/one", "") == "open/one"
 

@@ -22,14 +22,22 @@ def test_answer_and_its_end_are_supervised_and_nothing_else(tiny):
     _, tokenizer = tiny
     (row,) = training.encode_dialogs(FACTS[:1], tokenizer, 64)
     learned = [label for label in row["labels"] if label != training.IGNORED]
-    assert learned == [*tokenizer("a film", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    assert learned == [
+        *tokenizer("a film", add_special_tokens=False)["input_ids"],
+        tokenizer.eos_token_id,
+    ]
     assert row["labels"][-len(learned) :] == row["input_ids"][-len(learned) :] == learned
     prompt = models.render_chat(tokenizer, "what is it")
-    assert row["input_ids"][: -len(learned)] == tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    assert (
+        row["input_ids"][: -len(learned)]
+        == tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    )
 
 
 def test_rows_begin_with_one_beginning_token(tiny):
-    """Failing means two BOS tokens: the template's and the tokenizer's, a prompt no model was trained on."""
+    """Failing means two BOS tokens: the template's and the tokenizer's, a prompt no model was
+    trained on.
+    """
     _, tokenizer = models.load_decoder("tiny")
     tokenizer.bos_token = "[CLS]"
     tokenizer.chat_template = "[CLS]" + tokenizer.chat_template
@@ -73,7 +81,9 @@ def test_long_examples_are_left_out_aloud(tiny, capsys):
 
 
 def test_limit_counts_the_end_of_the_answer(tiny):
-    """Failing means an example of exactly the allowed length is refused, or one beyond it is taken."""
+    """Failing means an example of exactly the allowed length is refused, or one beyond it is
+    taken.
+    """
     (row,) = training.encode_dialogs(FACTS[:1], tiny[1], 64)
     length = len(row["input_ids"])
     assert training.find_fitting(FACTS[:1], tiny[1], length) == [0]
@@ -124,7 +134,9 @@ def test_flat_batch_gives_each_row_the_gradient_it_has_alone(tiny):
     flat = training.flatten_batch(rows)
     labels = flat.pop("labels")
     assert flat["input_ids"].shape[1] < sum(len(row["input_ids"]) for row in rows)
-    found = torch.autograd.grad(training.answer_loss(model(**flat), labels), list(model.parameters()))
+    found = torch.autograd.grad(
+        training.answer_loss(model(**flat), labels), list(model.parameters())
+    )
     total, count = 0, sum(label != training.IGNORED for row in rows for label in row["labels"])
     for row in rows:
         logits = model(torch.tensor([row["input_ids"]])).logits[0, :-1]
@@ -143,8 +155,12 @@ def test_trained_model_says_the_answer_and_stops(tmp_path):
     settings = training.TrainSettings(1e-2, 1, 4)
     result = training.train(model, rows, rows, settings, output_dir=tmp_path, progress=False)
     prompts = [models.render_chat(tokenizer, fact.question) for fact in FACTS]
-    answers = evaluation.generate_answers(model, tokenizer, prompts, max_new_tokens=16, progress=False)
-    assert [(answer.text, answer.stopped) for answer in answers] == [(fact.answer, True) for fact in FACTS]
+    answers = evaluation.generate_answers(
+        model, tokenizer, prompts, max_new_tokens=16, progress=False
+    )
+    assert [(answer.text, answer.stopped) for answer in answers] == [
+        (fact.answer, True) for fact in FACTS
+    ]
     assert result.history["validation_loss"].dropna().is_monotonic_decreasing
 
 
@@ -152,7 +168,9 @@ def test_untrained_model_does_not_stop():
     """Failing means the stop rate above cannot fail."""
     model, tokenizer = models.load_decoder("tiny")
     prompt = models.render_chat(tokenizer, FACTS[0].question)
-    (answer,) = evaluation.generate_answers(model, tokenizer, [prompt], max_new_tokens=16, progress=False)
+    (answer,) = evaluation.generate_answers(
+        model, tokenizer, [prompt], max_new_tokens=16, progress=False
+    )
     assert not answer.stopped
     assert answer.tokens == 16
 
@@ -162,7 +180,9 @@ def test_generation_in_a_batch_equals_generation_alone(tiny):
     prompts = ["the film was", "a", "documentary about a heist and the heist"]
     options = {"max_new_tokens": 8, "progress": False}
     together = evaluation.generate_answers(*tiny, prompts, **options)
-    assert together == [evaluation.generate_answers(*tiny, [prompt], **options)[0] for prompt in prompts]
+    assert together == [
+        evaluation.generate_answers(*tiny, [prompt], **options)[0] for prompt in prompts
+    ]
 
 
 def test_text_loss_is_the_librarys(tiny):

@@ -93,7 +93,7 @@ def test_facts_become_a_passage_each(tmp_path, ending):
     assert read_documents(tmp_path) == [Passage("Why?", "Why?: So.")]
 
 
-# --- what a folder's line says ----------------------------------------------------------------------
+# --- what a folder's line says --------------------------------------------------------------------
 
 
 def test_what_was_left_out_is_said_with_its_reason(tmp_path, capsys):
@@ -167,11 +167,15 @@ def test_folder_of_which_nothing_is_read_lists_its_files(tmp_path):
 def test_only_file_of_a_folder_has_its_own_remedy(tmp_path):
     """Failing means someone with one locked PDF is told to give a PDF."""
     (tmp_path / "a.docx").write_bytes(b"\xd0\xcf\x11\xe0 locked")
-    with pytest.raises(DataError, match=r"a\.docx: damaged, or locked with a password\. Remedy: open"):
+    with pytest.raises(
+        DataError, match=r"a\.docx: damaged, or locked with a password\. Remedy: open"
+    ):
         read_documents(tmp_path)
 
 
-@pytest.mark.parametrize("ending, remedy", [(".doc", "as .docx"), (".xlsx", "csv"), (".mov", ".md")])
+@pytest.mark.parametrize(
+    "ending, remedy", [(".doc", "as .docx"), (".xlsx", "csv"), (".mov", ".md")]
+)
 def test_other_kinds_of_files_have_a_remedy(tmp_path, ending, remedy):
     """Failing means an old Word file is refused without a word on what to do."""
     (tmp_path / f"a{ending}").write_bytes(b"x")
@@ -180,14 +184,15 @@ def test_other_kinds_of_files_have_a_remedy(tmp_path, ending, remedy):
     assert remedy in refused.value.remedy
 
 
-# --- what stands in a document ----------------------------------------------------------------------
+# --- what stands in a document --------------------------------------------------------------------
 
 
 def test_html_is_read_as_a_browser_shows_it(tmp_path):
     """Failing means scripts and menus are searched, or words are torn where they are bold."""
     page = (
         "<html><head><title>Club</title><style>p {}</style></head><body><nav><a>Home</a></nav>"
-        "<h1>Fees &amp; keys</h1><p>Stu<b>dents</b>\n pay half.<br>Others</p><script>x('<p>')</script>"
+        "<h1>Fees &amp; keys</h1><p>Stu<b>dents</b>\n pay "
+        "half.<br>Others</p><script>x('<p>')</script>"
         "<table><tr><td>Mon</td><td>Ann</td></tr></table></body></html>"
     )
     (tmp_path / "a.html").write_text(page)
@@ -265,7 +270,7 @@ def test_names_that_are_no_text_can_be_printed(tmp_path):
     assert passage.name.encode()
 
 
-# --- damage -------------------------------------------------------------------------------------------
+# --- damage ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

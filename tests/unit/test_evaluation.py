@@ -20,7 +20,9 @@ def test_metrics_need_no_network_and_are_right():
 
 
 def test_wilson_interval_has_its_published_values():
-    """Failing means every interval in the course is wrong (85 of 100: Wilson 1927's formula by hand)."""
+    """Failing means every interval in the course is wrong (85 of 100: Wilson 1927's formula by
+    hand).
+    """
     metric = evaluation.wilson_interval([True] * 85 + [False] * 15)
     assert (metric.value, metric.n) == (0.85, 100)
     assert metric.low == pytest.approx(0.7672, abs=1e-4)
@@ -28,7 +30,9 @@ def test_wilson_interval_has_its_published_values():
 
 
 def test_mcnemar_is_the_sign_test_of_disagreements():
-    """Failing means "better than the baseline" is claimed on a wrong p-value (10 against 2: 79/2048)."""
+    """Failing means "better than the baseline" is claimed on a wrong p-value (10 against 2:
+    79/2048).
+    """
     a = [True] * 10 + [False] * 2 + [True] * 50
     b = [False] * 10 + [True] * 2 + [True] * 50
     pair = evaluation.compare_paired(a, b)
@@ -77,7 +81,9 @@ def test_macro_f1_is_scikit_learns_and_its_interval_holds_it():
     labels = random.integers(3, size=300)
     predicted = np.where(random.random((2, 300)) < 0.7, labels, random.integers(3, size=300))
     metric = evaluation.bootstrap_macro_f1(labels, predicted)
-    assert metric.value == pytest.approx(np.mean([f1_score(labels, p, average="macro") for p in predicted]))
+    assert metric.value == pytest.approx(
+        np.mean([f1_score(labels, p, average="macro") for p in predicted])
+    )
     assert metric.low < metric.value < metric.high < metric.low + 0.2
     assert evaluation.bootstrap_macro_f1(labels, labels).low == 1
 
@@ -98,7 +104,9 @@ def test_probabilities_sum_to_one(tokens):
 
 
 def test_calibration_error_of_an_overconfident_model():
-    """Failing means overconfidence goes unseen: .9 sure and right half the time is an error of .4."""
+    """Failing means overconfidence goes unseen: .9 sure and right half the time is an error of
+    .4.
+    """
     probabilities = np.array([[0.1, 0.9]] * 100)
     _, error = evaluation.calibrate(np.array([0, 1] * 50), probabilities, bins=1)
     assert error == pytest.approx(0.4)
@@ -126,7 +134,9 @@ def test_naive_bayes_weights_are_log_count_ratios():
 
 
 def test_table_of_pairs_says_what_was_compared():
-    """Failing means a difference is printed with the wrong sign, or under the wrong system's name."""
+    """Failing means a difference is printed with the wrong sign, or under the wrong system's
+    name.
+    """
     pair = evaluation.compare_paired([True] * 30 + [False] * 10, [False] * 30 + [True] * 10)
     row = evaluation.tabulate_pairs("ours", {"theirs": pair}).loc["ours − theirs"]
     assert row["difference"] == "+50.0 points"

@@ -16,7 +16,13 @@ from lessons_lib.errors import CourseError
 from lessons_lib.paths import SAMPLES
 
 PAIR = {"question": "Why?", "answer": "So."}
-CHAT = [("system", "Be kind."), ("user", "A?"), ("assistant", "a"), ("user", "B?"), ("assistant", "b")]
+CHAT = [
+    ("system", "Be kind."),
+    ("user", "A?"),
+    ("assistant", "a"),
+    ("user", "B?"),
+    ("assistant", "b"),
+]
 CHAT_MESSAGES = [{"role": role, "content": content} for role, content in CHAT]
 OTHER_CAPITALS = [{"Role": "User", "Content": "A?"}, {"role": "ASSISTANT", "content": "a"}]
 SHAREGPT = [{"from": "human", "value": "A?"}, {"from": "gpt", "value": "a"}]
@@ -53,9 +59,17 @@ def refuse(path):
         ({"Front": "Why?", "Back": "So."}, "Why?", "So."),
         ({"instruction": "Add", "input": "1 + 1", "output": "2"}, "Add\n\n1 + 1", "2"),
         ({"instruction": "Add", "context": "1 + 1", "response": "2"}, "Add\n\n1 + 1", "2"),
-        ({"instruction": "Greet", "input": "", "output": "Hi", "text": "### Response: Hi"}, "Greet", "Hi"),
+        (
+            {"instruction": "Greet", "input": "", "output": "Hi", "text": "### Response: Hi"},
+            "Greet",
+            "Hi",
+        ),
         ({"input": "Greet", "output": "Hi"}, "Greet", "Hi"),
-        ({"question": "Why?", "answers": {"text": ["So.", "Well."], "answer_start": [0, 1]}}, "Why?", "So."),
+        (
+            {"question": "Why?", "answers": {"text": ["So.", "Well."], "answer_start": [0, 1]}},
+            "Why?",
+            "So.",
+        ),
         ({"question": "Why?", "answers": ["So.", "Well."]}, "Why?", "So."),
         ({"text": "<s>[INST] Why? [/INST] So. </s>"}, "Why?", "So."),
         ({"messages": OTHER_CAPITALS}, "A?", "a"),
@@ -88,7 +102,9 @@ def test_tables_and_lines_are_read_alike(tmp_path, ending):
 
 
 def test_squad_is_read(tmp_path):
-    """Failing means the best-known file of questions is refused, or its questions without answer taught."""
+    """Failing means the best-known file of questions is refused, or its questions without answer
+    taught.
+    """
     asked = [
         {"question": "Who?", "answers": [{"text": "Ann", "answer_start": 0}]},
         {"question": "When?", "answers": [], "is_impossible": True},
@@ -102,7 +118,10 @@ def test_every_answer_of_a_chat_is_an_example(tmp_path):
     """Failing means all but the last answer of a conversation are thrown away."""
     path = write(tmp_path, json.dumps({"messages": CHAT_MESSAGES}) + "\n", "chat.jsonl")
     examples = read_dialogs(path)
-    assert [(d.question, d.answer, len(d.turns)) for d in examples] == [("A?", "a", 3), ("B?", "b", 5)]
+    assert [(d.question, d.answer, len(d.turns)) for d in examples] == [
+        ("A?", "a", 3),
+        ("B?", "b", 5),
+    ]
 
 
 def test_rendered_conversation_gives_its_turns(tmp_path):
@@ -188,7 +207,9 @@ def test_rows_that_cannot_be_read_name_place_and_remedy(tmp_path, row, message):
     ],
 )
 def test_conversations_in_another_order_are_refused(tmp_path, roles, message):
-    """Failing means a system message is taught as a question, or an answer that nobody asked for."""
+    """Failing means a system message is taught as a question, or an answer that nobody asked
+    for.
+    """
     messages = [{"role": role, "content": "x"} for role in roles.split()]
     text = refuse(write(tmp_path, [{"messages": messages}]))
     assert "row 1: " in text
@@ -302,7 +323,9 @@ FUZZED = {
 
 @pytest.mark.parametrize("name", FUZZED)
 def test_damaged_files_are_read_or_refused(tmp_path, name):
-    """Failing means a damaged file ends in a traceback, in an error without a remedy, or takes for ever."""
+    """Failing means a damaged file ends in a traceback, in an error without a remedy, or takes for
+    ever.
+    """
     chance = random.Random(0)
     path = tmp_path / name
     for _ in range(count_mutations(60)):
@@ -349,7 +372,9 @@ def test_answers_as_python_shows_them_are_refused(tmp_path):
     """Failing means SQuAD saved by `to_csv` teaches braces and "answer_start"."""
     answers = "{'text': array(['Ann'], dtype=object), 'answer_start': array([0], dtype=int32)}"
     assert "row 1: " in refuse(write(tmp_path, [{"question": "Who?", "answers": answers}]))
-    path = write(tmp_path, [{"question": "Who?", "answers": '{"text": ["Ann"], "answer_start": [0]}'}])
+    path = write(
+        tmp_path, [{"question": "Who?", "answers": '{"text": ["Ann"], "answer_start": [0]}'}]
+    )
     assert read_dialogs(path)[0].answer == "Ann"
 
 

@@ -67,7 +67,9 @@ WIDE = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", 
 
 @pytest.mark.parametrize("encoding", LANGUAGES)
 def test_older_encodings_are_recognised_and_named(tmp_path, encoding):
-    """Failing means a student trains on garbled letters, or is not told which encoding was taken."""
+    """Failing means a student trains on garbled letters, or is not told which encoding was
+    taken.
+    """
     text = read_text(write(tmp_path / "mine.txt", LANGUAGES[encoding] * 3, encoding))
     assert text.text == LANGUAGES[encoding] * 3
     assert text.replaced == 0
@@ -151,7 +153,9 @@ OTHER_KINDS = {
 @pytest.mark.parametrize("kind", OTHER_KINDS)
 @pytest.mark.parametrize("ending", [".csv", ".json", ".txt"])
 def test_other_kinds_of_files_are_named(tmp_path, kind, ending):
-    """Failing means bytes of an archive or image are read as reviews, or printed to the terminal."""
+    """Failing means bytes of an archive or image are read as reviews, or printed to the
+    terminal.
+    """
     message = refuse(write(tmp_path / f"mine{ending}", OTHER_KINDS[kind]))
     assert all(word in message for word in kind.removeprefix("damaged: ").split(": "))
 
@@ -172,9 +176,13 @@ def test_parquet_is_read_whatever_its_ending(tmp_path, name):
 
 @pytest.mark.parametrize("splits", [True, False])
 def test_saved_datasets_give_their_labels_names(tmp_path, splits):
-    """Failing means `save_to_disk` folders are refused, or their numbers lose the names beside them."""
+    """Failing means `save_to_disk` folders are refused, or their numbers lose the names beside
+    them.
+    """
     features = Features({"text": Value("string"), "label": ClassLabel(names=["pos", "neg"])})
-    dataset = Dataset.from_list([{"text": "Lovely", "label": 0}, {"text": "?", "label": -1}], features)
+    dataset = Dataset.from_list(
+        [{"text": "Lovely", "label": 0}, {"text": "?", "label": -1}], features
+    )
     saved = DatasetDict({"train": dataset}) if splits else dataset
     saved.save_to_disk(tmp_path / "saved")
     assert [row["label"] for row in read_rows(tmp_path / "saved").objects] == ["pos", None]
@@ -210,7 +218,8 @@ def test_quotes_in_tab_separated_files_are_characters(tmp_path, label_first, clo
     texts[7] += '"'
     columns = ("label", "text") if label_first else ("text", "label")
     lines = [
-        "\t".join((str(n % 2), text) if label_first else (text, str(n % 2))) for n, text in enumerate(texts)
+        "\t".join((str(n % 2), text) if label_first else (text, str(n % 2)))
+        for n, text in enumerate(texts)
     ]
     rows = read_rows(write(tmp_path / "mine.tsv", "\n".join(["\t".join(columns), *lines])))
     assert [row["text"] for row in rows.objects] == texts
@@ -219,8 +228,15 @@ def test_quotes_in_tab_separated_files_are_characters(tmp_path, label_first, clo
 
 @pytest.mark.parametrize("separator", [",", "\t"])
 def test_true_quoting_is_undone(tmp_path, separator):
-    """Failing means texts over several lines, or with quotes, come out cut or with doubled quotes."""
-    texts = ['two\nlines, and "quotes"', f"a {separator} b", 'begins "so" and ends "so"', "plain"] * 3
+    """Failing means texts over several lines, or with quotes, come out cut or with doubled
+    quotes.
+    """
+    texts = [
+        'two\nlines, and "quotes"',
+        f"a {separator} b",
+        'begins "so" and ends "so"',
+        "plain",
+    ] * 3
     path = tmp_path / "mine.csv"
     pd.DataFrame({"text": texts, "label": 1}).to_csv(path, sep=separator, index=False)
     assert [row["text"] for row in read_rows(path).objects] == texts
@@ -262,14 +278,18 @@ def test_rows_that_can_be_read_in_two_ways_are_refused(tmp_path, content, place)
 def test_all_bad_rows_are_named_at_once(tmp_path):
     """Failing means a reader mends a file of ten bad rows in ten runs."""
     bad = "The film,Good, bad,1\n"
-    message = refuse(write(tmp_path / "mine.csv", "title,text,label\nThe film,Good one,1\n" + bad * 7))
+    message = refuse(
+        write(tmp_path / "mine.csv", "title,text,label\nThe film,Good one,1\n" + bad * 7)
+    )
     assert "line 3" in message
     assert "and 2 more" in message
 
 
 @pytest.mark.parametrize("header", ["id,text,label", "text,label,"])
 def test_indexes_and_empty_ends_are_no_surplus(tmp_path, header):
-    """Failing means R's row names shift all columns, or a separator at the line's end is an error."""
+    """Failing means R's row names shift all columns, or a separator at the line's end is an
+    error.
+    """
     row = '{n},"{text}",{label}' if header.startswith("id") else '"{text}",{label},'
     lines = [row.format(n=n, text=text, label=label) for n, (text, label) in enumerate(PAIRS)]
     for first in (header, header.removeprefix("id,")):
@@ -341,7 +361,9 @@ def test_all_bad_json_lines_are_named_at_once(tmp_path):
 def test_halves_of_emoji_are_replaced_and_counted(tmp_path):
     """Failing means the tokenizer's traceback ends a run long after the file was read."""
     rows = [{"text": "cut \\ud83d here", "more": ["\\ude00"]}, {"text": "whole \\ud83d\\ude00"}]
-    path = write(tmp_path / "mine.jsonl", "\n".join(json.dumps(row) for row in rows).replace("\\\\u", "\\u"))
+    path = write(
+        tmp_path / "mine.jsonl", "\n".join(json.dumps(row) for row in rows).replace("\\\\u", "\\u")
+    )
     read = read_rows(path)
     assert read.objects[0] == {"text": "cut \ufffd here", "more": ["\ufffd"]}
     assert read.objects[1] == {"text": "whole 😀"}
@@ -367,7 +389,14 @@ def test_json_without_rows_is_refused(tmp_path, content):
 
 def test_files_of_programs_are_skipped_and_counted(tmp_path):
     """Failing means packages' files, a Mac's notes or caches are read as data."""
-    names = ["a.csv", "sub/b.txt", ".hidden", ".git/config", "__MACOSX/a.csv", "node_modules/x/y.json"]
+    names = [
+        "a.csv",
+        "sub/b.txt",
+        ".hidden",
+        ".git/config",
+        "__MACOSX/a.csv",
+        "node_modules/x/y.json",
+    ]
     for name in [*names, "env/pyvenv.cfg", "env/lib/z.py", "~$a.docx"]:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -377,13 +406,18 @@ def test_files_of_programs_are_skipped_and_counted(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "pipe.csv")
     listing = list_files(tmp_path)
-    assert [path.relative_to(tmp_path).as_posix() for path in listing.files] == ["a.csv", "sub/b.txt"]
+    assert [path.relative_to(tmp_path).as_posix() for path in listing.files] == [
+        "a.csv",
+        "sub/b.txt",
+    ]
     assert sum(listing.skipped.values()) == 10
     assert "1 file (in node_modules)" in listing.describe_skipped()
     assert count_endings(listing.files) == "1 .csv, 1 .txt"
 
 
-@pytest.mark.parametrize("name", ["", "no.csv", "~nobody-here/a.csv", "a\0b.csv", "x" * 5000, "/dev/null"])
+@pytest.mark.parametrize(
+    "name", ["", "no.csv", "~nobody-here/a.csv", "a\0b.csv", "x" * 5000, "/dev/null"]
+)
 def test_paths_that_lead_nowhere_are_refused(name):
     """Failing means a slip in a path ends in a traceback, or waits for ever."""
     with pytest.raises(DataError) as caught:

@@ -37,7 +37,9 @@ name: Bare
 
 @pytest.fixture(scope="module")
 def exam():
-    facts = evaluation.split_terms(data.read_terms("samples"), {"trained": 8, "untrained": 8}, seed=0)
+    facts = evaluation.split_terms(
+        data.read_terms("samples"), {"trained": 8, "untrained": 8}, seed=0
+    )
     texts = evaluation.choose_texts("samples", 4)
     return evaluation.build_exam(facts, "tiny", texts=texts, written=2)
 
@@ -144,7 +146,9 @@ def test_models_are_asked_the_control(exam, monkeypatch):
 
 
 def test_medical_phrasings_belong_to_medical_terms(tmp_path):
-    """Failing means a reader's own terms are asked as findings, or the published questions change."""
+    """Failing means a reader's own terms are asked as findings, or the published questions
+    change.
+    """
     for source in (data.ONTOLOGY, "samples", SAMPLES / "medical_terms.json"):
         assert data.choose_phrasings(source) is data.MEDICAL
     for source in ("birds.csv", tmp_path / "medical_terms.json"):
@@ -169,7 +173,9 @@ def test_evaluation_is_no_training_phrasing(phrasings):
 
 
 def test_exam_of_own_terms_uses_their_phrasings():
-    """Failing means a reader's terms are taught in one way and examined in the words of medicine."""
+    """Failing means a reader's terms are taught in one way and examined in the words of
+    medicine.
+    """
     terms = evaluation.split_terms(TERMS, {"trained": 4, "untrained": 4}, seed=0)
     exam = evaluation.build_exam(terms, "tiny", texts=[], written=0, phrasings=data.NEUTRAL)
     for question in (*exam.trained, *exam.untrained):
@@ -199,7 +205,10 @@ def test_general_questions_are_sound():
 
 def test_marks_follow_from_scores():
     """Failing means the exam's numbers are not what the scores say."""
-    questions = [ChoiceQuestion("q", ("a b", "c", "d", "e"), 0), ChoiceQuestion("r", ("a", "b", "c", "d"), 1)]
+    questions = [
+        ChoiceQuestion("q", ("a b", "c", "d", "e"), 0),
+        ChoiceQuestion("r", ("a", "b", "c", "d"), 1),
+    ]
     scores = np.array([[-1.0, -2, -3, -4], [-1, -2, -3, -4]])
     blind = np.array([[-2.0, -2, -2, -2], [-1, -9, -9, -9]])
     parts = {"trained": scores, "untrained": scores, "blind": blind, "general": scores}
@@ -242,4 +251,6 @@ def test_sample_terms_have_no_giveaways():
     """Failing means the course's own facts can be told by matching words."""
     terms = data.read_terms(SAMPLES / "medical_terms.json")
     for term in terms:
-        assert not multiple_choice._stems(term.term) & multiple_choice._stems(term.answer), term.term
+        assert not multiple_choice._stems(term.term) & multiple_choice._stems(term.answer), (
+            term.term
+        )

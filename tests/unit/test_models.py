@@ -68,7 +68,9 @@ def test_training_moves_lora_and_head_alone(tokens, reviews, tmp_path):
     recipe = Recipe(learning_rate=1e-2, epochs=1, batch_size=8)
     before = models.load_classifier("tiny", seed=0, dropout=0.0)[0]
     before = models.add_lora(before, recipe.lora_config(), seed=0).state_dict()
-    tuned = fine_tune(recipe, "tiny", reviews, max_tokens=48, seed=0, output_dir=tmp_path, progress=False)
+    tuned = fine_tune(
+        recipe, "tiny", reviews, max_tokens=48, seed=0, output_dir=tmp_path, progress=False
+    )
     after = tuned.model.state_dict()
     moved = {name for name in after if not torch.equal(after[name], before[name])}
     trainable = {name for name in after if "lora_" in name or "modules_to_save" in name}
@@ -112,7 +114,9 @@ def test_mean_pooling_ignores_padding(tokens):
 
 def test_wrong_order_of_classes_is_refused():
     """Failing means a model that calls good bad is scored without a word."""
-    model = models.load_classifier("tiny", seed=0, class_names=["Negative", "Neutral", "Positive"])[0]
+    model = models.load_classifier("tiny", seed=0, class_names=["Negative", "Neutral", "Positive"])[
+        0
+    ]
     models.check_class_names(model, ["negative", "neutral", "positive"])
     for names in (["positive", "negative", "neutral"], ["negative", "positive"]):
         with pytest.raises(models.ModelError, match="Neutral.*Remedy.*class_names"):
@@ -120,12 +124,14 @@ def test_wrong_order_of_classes_is_refused():
 
 
 def test_decoder_in_4_bit_learns_three_classes_with_a_head(tmp_path):
-    """Failing means the gpu profile's classifier is not in 4 bit, trains its frozen weights, or loses its
-    head; or that a text's class depends on the padding of its batch."""
+    """Failing means the gpu profile's classifier is not in 4 bit, trains its frozen weights, or
+    loses its head; or that a text's class depends on the padding of its batch."""
     splits = data.load_reviews(
         "samples:news", train_rows=24, validation_rows=12, test_rows=12, neutral=True, seed=0
     )
-    recipe = Recipe(learning_rate=1e-2, rank=4, alpha=8, targets=("q_proj", "v_proj"), epochs=1, batch_size=8)
+    recipe = Recipe(
+        learning_rate=1e-2, rank=4, alpha=8, targets=("q_proj", "v_proj"), epochs=1, batch_size=8
+    )
     config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
     tuned = fine_tune(
         recipe,
@@ -144,7 +150,9 @@ def test_decoder_in_4_bit_learns_three_classes_with_a_head(tmp_path):
     assert tuned.count.head == 3 * tuned.model.config.hidden_size
     tokens = training.tokenize_reviews(splits["test"], tuned.tokenizer, 64)
     pad = tuned.tokenizer.pad_token_id
-    one, many = (evaluation.predict(tuned.model, tokens, pad_id=pad, batch_size=size) for size in (1, 12))
+    one, many = (
+        evaluation.predict(tuned.model, tokens, pad_id=pad, batch_size=size) for size in (1, 12)
+    )
     assert abs(one - many).max() < 2e-2
 
 
@@ -175,7 +183,11 @@ def test_tiny_tokenizer_is_the_same_in_every_process():
 def test_a_bert_of_the_hub_trains_without_dropout(tmp_path):
     """Failing means the gpu profile's BERT drops out at random where the recipe says 0."""
     config = BertConfig(
-        vocab_size=400, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64
+        vocab_size=400,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=64,
     )
     BertModel(config).save_pretrained(tmp_path)
     models.load_tokenizer("tiny").save_pretrained(tmp_path)

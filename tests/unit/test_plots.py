@@ -26,7 +26,9 @@ def test_alt_text_is_stored_with_the_figure(monkeypatch):
 
 def test_intervals_are_drawn_in_the_tables_order():
     """Failing means labels stand beside other rows' dots."""
-    table = pd.DataFrame({"value": [0.9, 0.5], "low": [0.8, 0.4], "high": [0.95, 0.6]}, index=["a", "b"])
+    table = pd.DataFrame(
+        {"value": [0.9, 0.5], "low": [0.8, 0.4], "high": [0.95, 0.6]}, index=["a", "b"]
+    )
     axes = report.plot_intervals(table, "title", "accuracy").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
     assert axes.lines[0].get_xdata().tolist() == [0.9, 0.5]

@@ -39,6 +39,8 @@ def test_slow_machines_get_fewer_rows(monkeypatch):
     """Failing means the lesson takes twice its promised minutes on most laptops."""
     rows = {}
     for dtype in ("bfloat16", "float32"):
-        monkeypatch.setattr(profiles, "choose_precision", lambda dtype=dtype: Precision(dtype, "test"))
+        monkeypatch.setattr(
+            profiles, "choose_precision", lambda dtype=dtype: Precision(dtype, "test")
+        )
         rows[dtype] = profiles.load_profile(LESSON, "laptop").train_rows
     assert rows["float32"] < rows["bfloat16"] == 2000

@@ -17,7 +17,11 @@ pytestmark = pytest.mark.usefixtures("each_precision")
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
 LORA = {"r": 4, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
 LLAMA_2_7B = LlamaConfig(
-    hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32, vocab_size=32000
+    hidden_size=4096,
+    intermediate_size=11008,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    vocab_size=32000,
 )
 SCOPE = {"torch": torch, "Linear4bit": Linear4bit, "Linear8bitLt": Linear8bitLt}
 count_bytes, read_weights = take_functions(
@@ -51,7 +55,9 @@ def test_training_happens_in_4_bit_and_reaches_lora_alone(tmp_path):
             seen.append(sum(isinstance(module, Linear4bit) for module in model.modules()))
 
     settings = training.TrainSettings(1e-2, 1, 4)
-    training.train(model, rows, None, settings, output_dir=tmp_path, callbacks=(Look(),), progress=False)
+    training.train(
+        model, rows, None, settings, output_dir=tmp_path, callbacks=(Look(),), progress=False
+    )
     assert seen == [14, 14]  # q, k, v, o, gate, up and down in two layers, at both steps
     with_gradient = {name for name, p in model.named_parameters() if p.requires_grad}
     assert len(with_gradient) == 28
@@ -63,7 +69,9 @@ def test_training_happens_in_4_bit_and_reaches_lora_alone(tmp_path):
 def test_lora_product_on_4_bit_gives_pefts_gradients():
     """Failing means the faster LoRA layer trains something else than PEFT's on 4-bit weights."""
     model, tokenizer = build()
-    batch = training.flatten_batch(list(training.encode_dialogs([data.ask("what", "a film")], tokenizer, 64)))
+    batch = training.flatten_batch(
+        list(training.encode_dialogs([data.ask("what", "a film")], tokenizer, 64))
+    )
     labels = batch.pop("labels")
     trained = [p for p in model.parameters() if p.requires_grad]
     expected = torch.autograd.grad(training.answer_loss(model(**batch), labels), trained)
@@ -77,7 +85,9 @@ def test_lora_product_on_4_bit_gives_pefts_gradients():
 
 
 def test_bf16_trains_4_bit_weights_like_fp32(tmp_path):
-    """Failing means that on CPUs with fast bf16, and on GPUs, 4-bit training learns something else."""
+    """Failing means that on CPUs with fast bf16, and on GPUs, 4-bit training learns something
+    else.
+    """
     losses = {}
     for dtype in ("float32", "bfloat16"):
         model, tokenizer = build()
@@ -104,7 +114,9 @@ def test_bf16_trains_4_bit_weights_like_fp32(tmp_path):
     ids=["decoder", "encoder with a head", "decoder with a head"],
 )
 def test_four_bit_weights_are_never_repacked(monkeypatch, load_model):
-    """Failing means that on a CPU with AVX512_BF16 a lesson stops, or trains on weights read wrongly."""
+    """Failing means that on a CPU with AVX512_BF16 a lesson stops, or trains on weights read
+    wrongly.
+    """
     monkeypatch.setattr(bnb_modules, "has_avx512bf16", lambda: True)
     model, _ = load_model(BitsAndBytesConfig(**NF4))
     flags = [m.support_avx512bf16_for_cpu for m in model.modules() if isinstance(m, Linear4bit)]
@@ -120,7 +132,9 @@ def test_such_a_cpu_would_repack_them(monkeypatch):
 
 def test_bytes_of_int8_are_counted():
     """Failing means the table of formats breaks off at int8."""
-    eight, _ = models.load_decoder("tiny", quantization_config=BitsAndBytesConfig(load_in_8bit=True))
+    eight, _ = models.load_decoder(
+        "tiny", quantization_config=BitsAndBytesConfig(load_in_8bit=True)
+    )
     packed = sum(p.nbytes for p in eight.parameters())
     assert packed < count_bytes(eight) < 1.1 * packed
 
@@ -134,7 +148,9 @@ def test_adapter_survives_saving_and_is_needed(tmp_path):
     fresh, _ = load()
     without = evaluation.score_choices(fresh, *asked, progress=False)
     reloaded = PeftModel.from_pretrained(fresh, tmp_path).eval()
-    assert evaluation.score_choices(reloaded, *asked, progress=False) == pytest.approx(ours, abs=1e-5)
+    assert evaluation.score_choices(reloaded, *asked, progress=False) == pytest.approx(
+        ours, abs=1e-5
+    )
     assert without != pytest.approx(ours, abs=1e-3)
 
 
@@ -148,7 +164,9 @@ def test_weights_are_read_as_they_are_kept():
 
 def test_scales_count_as_weights():
     """Failing means 4-bit models are said to be smaller than they are."""
-    plain, double = (count_bytes(load(bnb_4bit_use_double_quant=nested)[0]) for nested in (False, True))
+    plain, double = (
+        count_bytes(load(bnb_4bit_use_double_quant=nested)[0]) for nested in (False, True)
+    )
     packed = sum(p.nbytes for p in load()[0].parameters())
     assert packed < double < plain
 

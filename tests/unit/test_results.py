@@ -33,13 +33,16 @@ def test_study_table_follows_from_its_predictions(module):
     """Failing means a published number was not computed from the published predictions."""
     published = report.read_results(module.LESSON, "study")
     recomputed = module.recompute(report.read_predictions(module.LESSON))
-    if module is study_02:  # the search chooses; a decoder has ten marks, an adapter four changes as well
+    # the search chooses; a decoder has ten marks, an adapter four changes as well
+    if module is study_02:
         assert len(recomputed) == 4 + 10 * (len(module.ARMS) - 1) + 4 * (len(module.ARMS) - 2) + 3
     elif module is study_03:
         # 11 marks of a system: on three domains if it was trained, on one if it was asked
         trained = len(module.ARMS) - 3
         asked = 2 * 3  # without and with examples; as it is, and freed of its lean in two ways
-        compared = len(module.COMPARISONS) + 2 * sum("shot" not in "".join(c) for c in module.COMPARISONS)
+        compared = len(module.COMPARISONS) + 2 * sum(
+            "shot" not in "".join(c) for c in module.COMPARISONS
+        )
         assert len(recomputed) == 11 * (3 * trained + asked) + compared + 2
     else:
         assert len(recomputed) == 4 * len(module.ARMS) + len(module.COMPARISONS)
@@ -139,7 +142,16 @@ def test_missing_results_name_the_command(tmp_path):
 def test_results_files_carry_what_the_format_promises(profile):
     """Failing means a published number has no n, no interval, no seeds or no machine."""
     content = json.loads((PUBLISHED / profile / f"{study_04.LESSON}.json").read_text())
-    wanted = {"lesson", "profile", "seeds", "metrics", "seconds", "peak_rss_mb", "machine", "versions"}
+    wanted = {
+        "lesson",
+        "profile",
+        "seeds",
+        "metrics",
+        "seconds",
+        "peak_rss_mb",
+        "machine",
+        "versions",
+    }
     assert wanted <= set(content)
     for name, metric in content["metrics"].items():
         assert set(metric) == {"value", "low", "high", "n"}, name
@@ -160,7 +172,9 @@ def test_every_published_number_names_its_commit():
 
 @pytest.fixture
 def small_clone(tmp_path):
-    """A repository with a lesson, the module it imports, another module, and a result of the first commit."""
+    """A repository with a lesson, the module it imports, another module, and a result of the first
+    commit.
+    """
     for name, text in {
         "notebooks/01_x.py": "from lessons_lib import near\n",
         "lessons_lib/near.py": "from lessons_lib.deep import f\n",
@@ -197,22 +211,35 @@ def commit_all(folder):
     ],
 )
 def test_changes_since_a_number_are_listed(small_clone, name, listed):
-    """Failing means a number stays "fresh" when its code changes, or goes stale for another lesson's."""
+    """Failing means a number stays "fresh" when its code changes, or goes stale for another
+    lesson's.
+    """
     published = small_clone / "data" / "results"
     assert provenance.list_changes(small_clone, published) == {"laptop/01_x": []}
     (small_clone / name).write_text((small_clone / name).read_text() + "\n# changed\n")
     assert provenance.read_commit(small_clone).endswith("+")
     for _ in range(2):  # before and after a commit
-        assert provenance.list_changes(small_clone, published) == {"laptop/01_x": [name] if listed else []}
+        assert provenance.list_changes(small_clone, published) == {
+            "laptop/01_x": [name] if listed else []
+        }
         commit_all(small_clone)
 
 
 def test_moved_file_has_not_changed(small_clone):
     """Failing means every move of a module makes all numbers stale."""
     (small_clone / "lessons_lib" / "deep").mkdir()
-    move = ["git", "-C", str(small_clone), "mv", "lessons_lib/deep.py", "lessons_lib/deep/__init__.py"]
+    move = [
+        "git",
+        "-C",
+        str(small_clone),
+        "mv",
+        "lessons_lib/deep.py",
+        "lessons_lib/deep/__init__.py",
+    ]
     subprocess.run(move, check=True)
-    assert provenance.list_changes(small_clone, small_clone / "data" / "results") == {"laptop/01_x": []}
+    assert provenance.list_changes(small_clone, small_clone / "data" / "results") == {
+        "laptop/01_x": []
+    }
 
 
 def test_copy_without_git_has_no_commit(tmp_path):
@@ -223,20 +250,29 @@ def test_copy_without_git_has_no_commit(tmp_path):
 
 
 def test_readme_says_what_the_studies_found():
-    """Failing means an answer in the README's list of lessons no longer follows from the studies."""
+    """Failing means an answer in the README's list of lessons no longer follows from the
+    studies.
+    """
     found = [report.read_results(lesson, "study").metrics for lesson in SHOWN]
     one, two, three, four, five = found
     assert one["bert_lora_all_minus_zero_shot.accuracy"].low > 0
     assert one["bert_lora_2000_minus_gpt_lora_2000.accuracy"].high <= 0.02
     assert 1.7 < two["lora.choice_trained"].value / two["base.choice_trained"].value < 2.1
     assert two["lora.gain_untrained"].low < 0
-    assert two["lora_minus_search.choice_trained"].low < 0 < two["lora_minus_search.choice_trained"].value
+    assert (
+        two["lora_minus_search.choice_trained"].low
+        < 0
+        < two["lora_minus_search.choice_trained"].value
+    )
     assert three["lora_label_minus_bert_lora.accuracy"].low > 0
     assert three["zero_shot.accuracy"].low < three["majority.accuracy"].value
     assert (
-        four["lora_2000_minus_full_2000.accuracy"].low < 0 < four["lora_2000_minus_full_2000.accuracy"].high
+        four["lora_2000_minus_full_2000.accuracy"].low
+        < 0
+        < four["lora_2000_minus_full_2000.accuracy"].high
     )
     assert abs(four["classic_2000.accuracy"].value - four["nbsvm_2000.accuracy"].value) < 0.01
     assert five["invented.retrieved_minus_paraphrased.choice"].low > 0
-    assert five["invented.raft_elsewhere_minus_retrieved.choice"].low > 0  # its three seeds: test_study_05
+    # its three seeds: test_study_05
+    assert five["invented.raft_elsewhere_minus_retrieved.choice"].low > 0
     assert five["invented.raft_elsewhere.abstained_unknown"].high < 0.2

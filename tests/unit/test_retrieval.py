@@ -1,4 +1,6 @@
-"""Passages: found by word and by meaning, kept up to date without embedding anew, read from a folder."""
+"""Passages: found by word and by meaning, kept up to date without embedding anew, read from a
+folder.
+"""
 
 import json
 
@@ -14,7 +16,8 @@ from lessons_lib.retrieval import Embedder, Passage, PassageIndex, fuse_ranks, l
 pytestmark = pytest.mark.usefixtures("each_precision")
 
 FRUIT = [
-    Passage(name, f"{name}: {text}") for name, text in [("apple", "a red fruit"), ("plum", "a blue one")]
+    Passage(name, f"{name}: {text}")
+    for name, text in [("apple", "a red fruit"), ("plum", "a blue one")]
 ]
 TOOL = Passage("hammer", "hammer: drives nails into wood")
 
@@ -35,7 +38,9 @@ def index(embedder):
 def counted(embedder, monkeypatch):
     """The texts that have been embedded."""
     texts, embed = [], Embedder.embed
-    monkeypatch.setattr(Embedder, "embed", lambda self, some: texts.extend(some) or embed(self, some))
+    monkeypatch.setattr(
+        Embedder, "embed", lambda self, some: texts.extend(some) or embed(self, some)
+    )
     return texts
 
 
@@ -44,7 +49,9 @@ def test_vectors_are_the_same_in_any_batch(embedder):
     texts = ["one", "two words", "a much longer sentence than the others are"]
     together = embedder.embed(texts)
     assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
-    assert np.allclose(together, np.concatenate([embedder.embed([text]) for text in texts]), atol=1e-4)
+    assert np.allclose(
+        together, np.concatenate([embedder.embed([text]) for text in texts]), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("by", ["words", "meaning", "both"])
@@ -139,7 +146,9 @@ def test_missing_index_is_an_empty_one(embedder, tmp_path):
 
 def test_wrong_questions_to_an_index_are_errors(index, embedder):
     """Failing means a misspelt kind of search, or an empty index, gives strange results."""
-    with pytest.raises(ValueError, match="no search by 'vectors'. Remedy: one of meaning, words, both"):
+    with pytest.raises(
+        ValueError, match="no search by 'vectors'. Remedy: one of meaning, words, both"
+    ):
         index.search(["x"], 1, "vectors")
     with pytest.raises(ValueError, match="the index is empty"):
         PassageIndex(embedder).search(["x"], 1)
@@ -157,7 +166,9 @@ def test_folder_of_texts_and_json_becomes_passages(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "notes.md").write_text("# Title\n\nFirst.\n\nSecond.", encoding="utf-8")
     (tmp_path / "old.TXT").write_bytes("café".encode("cp1252"))
-    (tmp_path / "facts.json").write_text(json.dumps([{"term": "Coma", "definition": "Deep sleep."}]))
+    (tmp_path / "facts.json").write_text(
+        json.dumps([{"term": "Coma", "definition": "Deep sleep."}])
+    )
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
     (tmp_path / ".hidden").mkdir()
     (tmp_path / ".hidden" / "secret.txt").write_text("Not this.")
@@ -176,7 +187,8 @@ def test_one_file_is_enough(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, what", [(None, "it holds no files"), ("", "it is empty"), ("  \n\n ", "no text inside")]
+    "content, what",
+    [(None, "it holds no files"), ("", "it is empty"), ("  \n\n ", "no text inside")],
 )
 def test_folder_without_text_is_an_error(tmp_path, content, what):
     """Failing means an empty folder becomes an empty index, and every search fails later."""
@@ -196,7 +208,9 @@ def test_missing_folder_is_an_error(tmp_path):
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_chunks_lose_no_word_and_keep_their_size(newline):
     """Failing means a long document has passages that are cut off, or too long for the embedder."""
-    paragraphs = [" ".join(f"w{p}.{n}" for n in range(size)) for p, size in enumerate([5, 30, 250, 10])]
+    paragraphs = [
+        " ".join(f"w{p}.{n}" for n in range(size)) for p, size in enumerate([5, 30, 250, 10])
+    ]
     text = (2 * newline).join(paragraphs)
     parts = retrieval.cut_passage(Passage("long", text), 120)
     assert " ".join(part.text for part in parts).split() == text.split()
@@ -211,7 +225,7 @@ def test_passages_hold_a_word_at_least(words):
         retrieval.cut_passage(FRUIT[0], words)
 
 
-# --- scripts without spaces ---------------------------------------------------------------------------
+# --- scripts without spaces -----------------------------------------------------------------------
 
 UNSPACED = {
     "Chinese": ("学生凭证半价，狗可以免费上船。", "第二码头在第三周检修。", "狗可以免费上船"),
@@ -225,7 +239,9 @@ UNSPACED = {
 
 @pytest.mark.parametrize("language", UNSPACED)
 def test_texts_without_spaces_are_cut_too(language):
-    """Failing means a whole document becomes one passage, of which the embedder reads the beginning."""
+    """Failing means a whole document becomes one passage, of which the embedder reads the
+    beginning.
+    """
     dogs, filler, _ = UNSPACED[language]
     text = filler * 100 + dogs + filler * 100
     parts = retrieval.cut_passage(Passage("ferry", text), 120)
@@ -278,7 +294,9 @@ def test_one_chinese_character_is_a_word(embedder):
     assert best.name == "a"
 
 
-@pytest.mark.parametrize("text", ["The 3 dogs' café_2, re-used: naïve x² ½", "Собаки едут даром", "A b c"])
+@pytest.mark.parametrize(
+    "text", ["The 3 dogs' café_2, re-used: naïve x² ½", "Собаки едут даром", "A b c"]
+)
 def test_words_of_spaced_scripts_are_those_of_bm25s(text):
     """Failing means published numbers of the search by words no longer hold."""
     [theirs] = retrieval.bm25s.tokenize(text, return_ids=False, stopwords=[], show_progress=False)
@@ -296,7 +314,9 @@ def test_accents_in_two_spellings_are_one_word():
 
 
 def test_unreadable_script_is_said(embedder, capsys):
-    """Failing means passages are embedded that the embedder knows no letter of, and nobody is told."""
+    """Failing means passages are embedded that the embedder knows no letter of, and nobody is
+    told.
+    """
     PassageIndex(embedder).update([*FRUIT, Passage("ferry", "สุนัขขึ้นเรือฟรี")])
     printed = capsys.readouterr().out
     assert "knows less than half of what stands in 1 of 3 passages, such as ferry" in printed
@@ -326,7 +346,10 @@ def test_long_answers_of_a_json_file_are_cut_too(tmp_path):
 def test_facts_become_passages_with_their_term():
     """Failing means a definition is found without what it defines."""
     facts = [ask("What is a plum?", "A fruit.", "plum"), ask("Why?", "So.")]
-    assert [passage.text for passage in retrieval.list_passages(facts)] == ["plum: A fruit.", "Why?: So."]
+    assert [passage.text for passage in retrieval.list_passages(facts)] == [
+        "plum: A fruit.",
+        "Why?: So.",
+    ]
 
 
 def test_prompt_holds_passages_question_and_the_way_out():

@@ -49,7 +49,9 @@ def check_classes(splits, rows=24):
     classes = read_classes(splits)
     assert len(classes) == rows
     for text, name in classes.items():
-        assert name == ("positive" if "lovely" in text else "negative" if "dull" in text else "neutral")
+        assert name == (
+            "positive" if "lovely" in text else "negative" if "dull" in text else "neutral"
+        )
 
 
 # --- labels ---------------------------------------------------------------------------------------
@@ -74,7 +76,9 @@ SCALES = {  # positive, negative, neutral; the line that the error proposes
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_codes_are_asked_for_and_read_as_stated(tmp_path, scale, monkeypatch):
-    """Failing means a number's class is guessed, or the line to state it is not the one that works."""
+    """Failing means a number's class is guessed, or the line to state it is not the one that
+    works.
+    """
     codes, line = SCALES[scale]
     path = write(tmp_path / "mine.csv", make_rows(*codes))
     with pytest.raises(DataError) as caught:
@@ -82,7 +86,9 @@ def test_codes_are_asked_for_and_read_as_stated(tmp_path, scale, monkeypatch):
     assert f'LABELS="{line}' in caught.value.remedy
     assert '(12 rows, such as "A ' in str(caught.value)
     proposed = re.search(r'LABELS="(.*)"', caught.value.remedy).group(1)
-    by_code = dict(zip(map(labels.read_label, codes), ("positive", "negative", "neutral"), strict=True))
+    by_code = dict(
+        zip(map(labels.read_label, codes), ("positive", "negative", "neutral"), strict=True)
+    )
     filled = re.sub(r"([^,=]+)=\?", lambda match: f"{match[1]}={by_code[match[1]]}", proposed)
     monkeypatch.setenv("LESSONS_LABELS", filled)
     check_classes(load(path, neutral=True), 24 if codes[2] is None else 36)
@@ -97,7 +103,9 @@ def test_usual_labels_need_no_statement(tmp_path, positive):
 
 def test_neutral_has_a_short_name(tmp_path):
     """Failing means `neu` is unknown, and whoever renames it makes neutral something else."""
-    check_classes(load(write(tmp_path / "mine.csv", make_rows("pos", "neg", "Neu")), neutral=True), 36)
+    check_classes(
+        load(write(tmp_path / "mine.csv", make_rows("pos", "neg", "Neu")), neutral=True), 36
+    )
 
 
 def test_classes_are_printed_with_examples(tmp_path, capsys):
@@ -199,7 +207,13 @@ def test_labels_stated_as_out_are_left_out(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "header",
-    ["reviewText,label", "Review Text,Sentiment", "content,polarity", "Tweet,class", "Phrase,label"],
+    [
+        "reviewText,label",
+        "Review Text,Sentiment",
+        "content,polarity",
+        "Tweet,class",
+        "Phrase,label",
+    ],
 )
 def test_more_column_names_are_known(tmp_path, header):
     """Failing means a reader must rename columns that well-known data sets use."""
@@ -214,10 +228,14 @@ def test_other_candidates_are_named(tmp_path, capsys):
     assert "also there: headline" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("row", ["{code}\t{text}", "{text}\t{code}", "{code}\t{n}\tno query\t{text}"])
+@pytest.mark.parametrize(
+    "row", ["{code}\t{text}", "{text}\t{code}", "{code}\t{n}\tno query\t{text}"]
+)
 def test_tables_without_a_header_are_read(tmp_path, row, capsys):
     """Failing means the first review is taken for the columns' names, or the file is refused."""
-    lines = [row.format(text=text, code=code, n=n) for n, (text, code) in enumerate(make_rows(1, 0))]
+    lines = [
+        row.format(text=text, code=code, n=n) for n, (text, code) in enumerate(make_rows(1, 0))
+    ]
     (tmp_path / "mine.txt").write_text("\n".join(lines))
     check_classes(load(tmp_path / "mine.txt"))
     assert "no header" in capsys.readouterr().out
@@ -226,7 +244,8 @@ def test_tables_without_a_header_are_read(tmp_path, row, capsys):
 def test_a_column_called_split_splits(tmp_path):
     """Failing means a publisher's own test rows are trained on."""
     rows = [
-        (text, f"{label},{'dev' if n % 3 else 'train'}") for n, (text, label) in enumerate(make_rows(1, 0))
+        (text, f"{label},{'dev' if n % 3 else 'train'}")
+        for n, (text, label) in enumerate(make_rows(1, 0))
     ]
     splits = load(write(tmp_path / "mine.csv", rows, header="text,label,split"))
     assert len(splits["train"]) + len(splits["test"]) == 8
@@ -301,7 +320,9 @@ def test_equal_texts_are_duplicates(one, other):
 @pytest.mark.parametrize("names", [("pos", "neg"), ("Positive", "NEGATIVE"), ("Pos", "Neg")])
 @pytest.mark.parametrize("above", ["", "train", "data/raw"])
 def test_class_folders_are_read(tmp_path, names, above, capsys):
-    """Failing means a folder's capitals decide whether its reviews are found; or a Mac's files are read."""
+    """Failing means a folder's capitals decide whether its reviews are found; or a Mac's files are
+    read.
+    """
     for name, texts in zip(names, (LOVELY, DULL), strict=True):
         folder = tmp_path / above / name
         mac = tmp_path / "__MACOSX" / above / name
@@ -410,10 +431,16 @@ def test_a_hub_set_without_known_splits_is_refused(monkeypatch):
 # --- damage ---------------------------------------------------------------------------------------
 
 FUZZED = {
-    "mine.csv": "text,label\n" + "".join(f'"{text}, “é” 😀",{label}\n' for text, label in make_rows(1, 0)),
-    "mine.tsv": "sentence\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in make_rows(1, 0)),
-    "mine.json": json.dumps([{"text": text, "label": label} for text, label in make_rows("pos", "neg")]),
-    "mine.jsonl": "\n".join(json.dumps({"review": text, "stars": n}) for text, n in make_rows(5, 1)),
+    "mine.csv": "text,label\n"
+    + "".join(f'"{text}, “é” 😀",{label}\n' for text, label in make_rows(1, 0)),
+    "mine.tsv": "sentence\tlabel\n"
+    + "".join(f"{text}\t{label}\n" for text, label in make_rows(1, 0)),
+    "mine.json": json.dumps(
+        [{"text": text, "label": label} for text, label in make_rows("pos", "neg")]
+    ),
+    "mine.jsonl": "\n".join(
+        json.dumps({"review": text, "stars": n}) for text, n in make_rows(5, 1)
+    ),
     "mine.txt": "".join(f"{text}@{label}\r\n" for text, label in make_rows("positive", "negative")),
     "mine.ft.txt": "".join(f"__label__{label} {text}\n" for text, label in make_rows("pos", "neg")),
 }
@@ -434,7 +461,9 @@ def build_fuzzed(name, folder):
 
 @pytest.mark.parametrize("name", [*FUZZED, "mine.parquet", "mine.csv.gz"])
 def test_damaged_files_are_read_or_refused(tmp_path, name):
-    """Failing means a damaged file ends in a traceback, in an error without a remedy, or takes for ever."""
+    """Failing means a damaged file ends in a traceback, in an error without a remedy, or takes for
+    ever.
+    """
     whole = build_fuzzed(name, tmp_path)
     chance = random.Random(0)
     path = tmp_path / name

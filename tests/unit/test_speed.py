@@ -55,7 +55,9 @@ def test_lora_product_is_used_and_taken_out_again():
     model = build()
     layer = model.get_base_model().distilbert.transformer.layer[0].ffn.lin1
     with training.compute_in(model, FP32):
-        assert "LoraProduct" in str(layer(torch.ones(2, 3, 32, requires_grad=True)).grad_fn.next_functions)
+        assert "LoraProduct" in str(
+            layer(torch.ones(2, 3, 32, requires_grad=True)).grad_fn.next_functions
+        )
     assert "forward" not in vars(layer)
 
 
@@ -100,7 +102,9 @@ def test_bf16_gradients_are_near_those_of_fp32():
         found = gradients(model)
     for name in found:
         assert found[name].dtype == torch.float32
-        assert nn.functional.cosine_similarity(found[name].ravel(), expected[name].ravel(), 0) > 0.98, name
+        assert (
+            nn.functional.cosine_similarity(found[name].ravel(), expected[name].ravel(), 0) > 0.98
+        ), name
 
 
 def test_attention_in_fp32_equals_the_librarys():
@@ -124,5 +128,7 @@ def test_a_decoder_answers_while_computing_in_bf16(quantized):
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     model = models.add_lora(model, LoraConfig(**LORA), seed=0)
     with training.compute_in(model, BF16):
-        answers = generate_answers(model, tokenizer, ["one", "two words"], max_new_tokens=4, progress=False)
+        answers = generate_answers(
+            model, tokenizer, ["one", "two words"], max_new_tokens=4, progress=False
+        )
     assert [answer.tokens > 0 for answer in answers] == [True, True]

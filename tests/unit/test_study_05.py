@@ -1,4 +1,6 @@
-"""Lesson 05's experiment: facts nobody can know, questions no taste can answer, a table that adds up."""
+"""Lesson 05's experiment: facts nobody can know, questions no taste can answer, a table that adds
+up.
+"""
 
 import json
 from collections import Counter
@@ -30,12 +32,18 @@ def questions(facts):
 
 
 def test_published_facts_are_what_the_generator_writes():
-    """Failing means the facts of the course were edited: run `python -m lessons_lib.studies.invent`."""
-    assert json.loads(invent.FACTS.read_text(encoding="utf-8")) == invent.invent_facts(invent.PUBLISHED)
+    """Failing means the facts of the course were edited: run `python -m
+    lessons_lib.studies.invent`.
+    """
+    assert json.loads(invent.FACTS.read_text(encoding="utf-8")) == invent.invent_facts(
+        invent.PUBLISHED
+    )
 
 
 def test_no_fact_is_invented_twice():
-    """Failing means settings were chosen on facts that are asked, or one name has two definitions."""
+    """Failing means settings were chosen on facts that are asked, or one name has two
+    definitions.
+    """
     rows = invent.invent_facts(2 * invent.PUBLISHED)
     assert rows[: invent.PUBLISHED] == invent.invent_facts(invent.PUBLISHED)
     for field in ("term", "definition"):
@@ -43,7 +51,9 @@ def test_no_fact_is_invented_twice():
 
 
 def test_names_say_nothing_about_definitions():
-    """Failing means a question can be answered from the name: a word of it stands in the definition."""
+    """Failing means a question can be answered from the name: a word of it stands in the
+    definition.
+    """
     for row in invent.invent_facts(invent.PUBLISHED):
         name = set(row["term"].lower().split()) - {"syndrome"}
         assert not name & set(" ".join([row["definition"], *row["wordings"]]).lower().split())
@@ -103,7 +113,9 @@ def test_every_arm_meets_every_fact_equally_often(monkeypatch, facts):
 
 
 def test_distractors_are_wrong_and_abstaining_rows_have_no_answer(monkeypatch, facts):
-    """Failing means RAFT is taught to abstain with the answer before its eyes, or to answer without it."""
+    """Failing means RAFT is taught to abstain with the answer before its eyes, or to answer without
+    it.
+    """
 
     class Index:
         def search(self, questions, k):
@@ -117,7 +129,9 @@ def test_distractors_are_wrong_and_abstaining_rows_have_no_answer(monkeypatch, f
         passages = row.question.split("\n\n")[0].split("\n")
         assert len(passages) == study_05.READ
         assert (f"{before.term}: {before.answer}" in row.question) == (row.answer != ABSTAIN)
-    left_out = [before.term for row, before in zip(grounded, rows, strict=True) if row.answer == ABSTAIN]
+    left_out = [
+        before.term for row, before in zip(grounded, rows, strict=True) if row.answer == ABSTAIN
+    ]
     assert len(left_out) == len(set(left_out)) == 8  # a fifth of each pass, and no fact twice
 
 
@@ -128,23 +142,31 @@ def test_raft_elsewhere_never_meets_the_facts_it_is_asked(monkeypatch, facts):
 
     class Index:
         def search(self, questions, k):
-            return [[(passage, 1.0) for passage in list_passages(facts)[15 : 15 + k]] for _ in questions]
+            return [
+                [(passage, 1.0) for passage in list_passages(facts)[15 : 15 + k]] for _ in questions
+            ]
 
     monkeypatch.setattr(study_05, "load_testbed", beds.__getitem__)
     monkeypatch.setattr(study_05, "open_index", Index)
     rows = study_05.write_rows(study_05.ARMS["invented.raft_elsewhere"], 0)
     assert len(rows) == study_05.RAFT_TIMES * len(taught)
-    assert not any(fact.term in row.question or fact.answer == row.answer for row in rows for fact in asked)
+    assert not any(
+        fact.term in row.question or fact.answer == row.answer for row in rows for fact in asked
+    )
 
 
-@pytest.mark.parametrize(("reads", "terms"), [("right", 0), ("mate", 1), ("four", None), ("random", None)])
+@pytest.mark.parametrize(
+    ("reads", "terms"), [("right", 0), ("mate", 1), ("four", None), ("random", None)]
+)
 def test_passages_are_those_the_arm_names(facts, reads, terms):
     """Failing means ceiling, floor or a control read something else than they say."""
     vectors = np.random.default_rng(0).normal(size=(len(facts), 8))
     asked = evaluation.build_choices(facts, vectors, seed=0, quartets=True)
     bed = study_05.Testbed(facts, asked)
     kinds = {fact.term: fact.term.endswith("syndrome") for fact in facts}
-    for fact, question, read in zip(facts, asked, study_05.choose_passages(bed, reads), strict=True):
+    for fact, question, read in zip(
+        facts, asked, study_05.choose_passages(bed, reads), strict=True
+    ):
         names, answers = {p.name for p in read}, {p.text.partition(": ")[2] for p in read}
         assert (fact.term in names) == (reads in ("right", "four"))
         if reads == "four":
@@ -157,19 +179,25 @@ def test_passages_are_those_the_arm_names(facts, reads, terms):
 
 def test_abstaining_is_recognised():
     """Failing means abstentions are counted as answers, or answers as abstentions."""
-    said = np.array([["The passages do not say.", "the passages do not say anything", "It is a drug."]])
+    said = np.array(
+        [["The passages do not say.", "the passages do not say anything", "It is a drug."]]
+    )
     assert study_05.mark_abstention(said).tolist() == [[True, True, False]]
 
 
 def test_answers_are_marked_exactly_and_by_words():
     """Failing means a right answer counts as wrong for its full stop, or a wrong one as right."""
-    exact, f1 = study_05.mark_answers(np.array([["a drug!", "drug now"]]), np.array(["The drug", "drug"]))
+    exact, f1 = study_05.mark_answers(
+        np.array([["a drug!", "drug now"]]), np.array(["The drug", "drug"])
+    )
     assert exact.tolist() == [[True, False]]
     assert f1.tolist() == [[1.0, pytest.approx(2 / 3)]]
 
 
 def test_questions_that_share_choices_are_resampled_together():
-    """Failing means intervals are too narrow: one quartet's eight questions count as eight facts."""
+    """Failing means intervals are too narrow: one quartet's eight questions count as eight
+    facts.
+    """
     kept = report.read_predictions(study_05.LESSON)
     for facts_name in ("invented", "ontology"):
         quartets = kept[f"quartet.{facts_name}"]
@@ -200,7 +228,9 @@ def test_changed_answers_change_the_table(found):
     """Failing means the recomputation above cannot fail."""
     kept = report.read_predictions(study_05.LESSON)
     kept["picked.invented.retrieved"] = (kept["picked.invented.retrieved"] + 1) % 4
-    assert study_05.recompute(kept)["invented.retrieved.choice"] != found["invented.retrieved.choice"]
+    assert (
+        study_05.recompute(kept)["invented.retrieved.choice"] != found["invented.retrieved.choice"]
+    )
 
 
 def test_lesson_05_keeps_what_it_promises(found):
@@ -218,7 +248,8 @@ def test_prose_of_lesson_05_follows_from_the_table(found):
     """Failing means the lesson says of reading, training or forgetting what its numbers do not."""
     of = {name.removeprefix("invented."): metric for name, metric in found.items()}
     trained = ("tuned", "paraphrased")
-    assert all(1.5 < of[f"{way}.choice"].value / 0.25 < 2.5 for way in trained)  # about twice chance
+    # about twice chance
+    assert all(1.5 < of[f"{way}.choice"].value / 0.25 < 2.5 for way in trained)
     assert all(of[f"{way}.reworded"].value < 0.35 for way in trained)  # near chance once reworded
     assert of["longer.choice"].value > 0.95 and 0.3 < of["longer.reworded"].value < 0.5
     assert of["retrieved.reworded"].low > 0.8  # survives the rewording
@@ -230,8 +261,13 @@ def test_prose_of_lesson_05_follows_from_the_table(found):
     assert of["raft.reworded"].low > 0.8 and of["raft.token_f1"].low > 0.8
     reads = ("retrieved", "raft", "raft_elsewhere")
     assert all(of[f"{way}.abstained_unknown"].value < 0.1 for way in reads)
-    assert all(of[f"{way}.choice_general"].value > of["base.choice_general"].high for way in reads[2:])
-    assert found["ontology.tuned.general_loss_change"].value <= of["raft_elsewhere.general_loss_change"].high
+    assert all(
+        of[f"{way}.choice_general"].value > of["base.choice_general"].high for way in reads[2:]
+    )
+    assert (
+        found["ontology.tuned.general_loss_change"].value
+        <= of["raft_elsewhere.general_loss_change"].high
+    )
     for way in ("raft", "raft_elsewhere"):
         price = of[f"{way}.general_loss_change"].value
         assert price < min(of[f"{w}.general_loss_change"].low for w in trained)
@@ -241,7 +277,9 @@ def test_prose_of_lesson_05_follows_from_the_table(found):
 
 
 def test_prose_on_written_answers_follows_from_what_was_written():
-    """Failing means the lesson says of the seeds and kinds of facts what the kept answers do not."""
+    """Failing means the lesson says of the seeds and kinds of facts what the kept answers do
+    not.
+    """
     kept = report.read_predictions(study_05.LESSON)
     longer, elsewhere = (
         study_05.mark_answers(kept[f"said.invented.{way}"], kept["expected.invented"])[0]
@@ -262,6 +300,7 @@ def test_prose_on_changed_facts_follows_from_the_table(found):
     of = {name.removeprefix("invented."): metric.value for name, metric in found.items()}
     assert of["retrieved.changed_read_new"] > 0.9
     assert of["paraphrased.changed_memory_old"] > 0.5 > of["paraphrased.changed_memory_new"]
-    assert all(0.2 < of[f"paraphrased.changed_read_{said}"] < 0.6 for said in ("new", "old"))  # torn
+    # torn
+    assert all(0.2 < of[f"paraphrased.changed_read_{said}"] < 0.6 for said in ("new", "old"))
     assert of["paraphrased.changed_retrained_new"] > 0.9
     assert of["paraphrased.others_retrained"] < of["paraphrased.others_before"] - 0.15

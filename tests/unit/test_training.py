@@ -56,7 +56,9 @@ def test_one_seed_gives_identical_weights(tokens, tmp_path):
 
 
 def test_class_weights_decide_what_a_row_counts(tokens, tmp_path):
-    """Failing means weighting the classes does nothing: a class that counts nothing must not be learned."""
+    """Failing means weighting the classes does nothing: a class that counts nothing must not be
+    learned.
+    """
     one_sided = build(dropout=0.0)
     run(tokens, tmp_path, one_sided, class_weights=[0.0, 1.0])
     assert predict(one_sided, tokens["train"]).argmax(1).tolist() == [1] * len(tokens["train"])
@@ -78,7 +80,8 @@ def test_killed_run_resumes_to_the_same_weights(tokens, tmp_path):
         "from lessons_lib import data, training\n"
         "s = data.load_reviews('samples', train_rows=48, validation_rows=16, test_rows=24)\n"
         "tokens = training.tokenize_reviews(s, t.models.load_tokenizer('tiny'), 48)\n"
-        "t.run(tokens, sys.argv[1], checkpoint_steps=2, callbacks=(t.KillAt(9),))"  # epochs have 6 steps
+        # epochs have 6 steps
+        "t.run(tokens, sys.argv[1], checkpoint_steps=2, callbacks=(t.KillAt(9),))"
     )
     here = Path(__file__).parent
     command = [sys.executable, "-c", code, str(tmp_path / "cut"), str(here), str(here.parent)]
@@ -132,11 +135,16 @@ def test_sampler_changes_with_the_epoch_and_only_with_it():
 
 
 def test_model_trained_in_bf16_answers_in_fp32(tokens, tmp_path):
-    """Failing means a saved adapter gives other logits in a fresh process, on CPUs with fast bf16 only."""
+    """Failing means a saved adapter gives other logits in a fresh process, on CPUs with fast bf16
+    only.
+    """
     model, fresh = build(dropout=0.0), build(dropout=0.0)
     run(tokens, tmp_path, model, precision=BF16)
     fresh.load_state_dict(model.state_dict())
-    rows = {"input_ids": torch.tensor([[5, 60, 7, 80]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
+    rows = {
+        "input_ids": torch.tensor([[5, 60, 7, 80]]),
+        "attention_mask": torch.ones(1, 4, dtype=torch.long),
+    }
     with torch.inference_mode():
         assert torch.equal(model(**rows).logits, fresh.eval()(**rows).logits)
 
@@ -159,7 +167,12 @@ def test_average_is_of_the_last_two_thirds(tokens, tmp_path):
 def test_history_has_a_row_a_step(tokens, tmp_path):
     """Failing means the curves have holes."""
     result = training.train(
-        build(), tokens["train"], tokens["validation"], SETTINGS, output_dir=tmp_path, progress=False
+        build(),
+        tokens["train"],
+        tokens["validation"],
+        SETTINGS,
+        output_dir=tmp_path,
+        progress=False,
     )
     assert result.history["step"].is_unique
     assert result.history["loss"].notna().sum() == 12
@@ -170,7 +183,13 @@ def test_history_has_a_row_a_step(tokens, tmp_path):
 def test_arguments_are_still_known_to_the_trainer(tmp_path):
     """Failing means this version of transformers renamed an argument: the TypeError names it."""
     arguments = training.build_arguments(
-        SETTINGS, BF16, 12, evaluate_every=5, save_every=4, output_dir=str(tmp_path), report_to="none"
+        SETTINGS,
+        BF16,
+        12,
+        evaluate_every=5,
+        save_every=4,
+        output_dir=str(tmp_path),
+        report_to="none",
     )
     assert (arguments.eval_steps, arguments.save_steps, arguments.bf16) == (5, 4, True)
 
@@ -194,7 +213,9 @@ def test_precision_obeys_the_limit_on_instructions(monkeypatch):
 
 
 def test_precision_can_be_chosen(monkeypatch):
-    """Failing means nobody can look at what the other kind of CPU computes, or a typo is passed over."""
+    """Failing means nobody can look at what the other kind of CPU computes, or a typo is passed
+    over.
+    """
     for dtype in PRECISIONS:
         monkeypatch.setenv("LESSONS_PRECISION", dtype)
         assert choose_precision("cpu").dtype == dtype
@@ -204,7 +225,9 @@ def test_precision_can_be_chosen(monkeypatch):
 
 
 def test_several_gpus_do_not_change_the_batch(tmp_path, monkeypatch):
-    """Failing means a machine with two GPUs trains other batches, or stops with rows and weights apart."""
+    """Failing means a machine with two GPUs trains other batches, or stops with rows and weights
+    apart.
+    """
 
     class SeesTwoGPUs(TrainingArguments):
         def __post_init__(self):
@@ -214,13 +237,16 @@ def test_several_gpus_do_not_change_the_batch(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "TrainingArguments", SeesTwoGPUs)
     settings = training.TrainSettings(1e-3, 1, 8)
     more = {"output_dir": str(tmp_path), "report_to": "none"}
-    assert training.build_arguments(settings, choose_precision(), 10, 0, 0, **more).train_batch_size == 8
+    assert (
+        training.build_arguments(settings, choose_precision(), 10, 0, 0, **more).train_batch_size
+        == 8
+    )
 
 
 @pytest.mark.parametrize("own", [True, False])
 def test_training_on_own_data_says_how_long_it_will_take(monkeypatch, capsys, own):
-    """Failing means nobody can tell a training of hours from one that hangs; or that a published lesson
-    prints minutes of one machine."""
+    """Failing means nobody can tell a training of hours from one that hangs; or that a published
+    lesson prints minutes of one machine."""
     if own:
         monkeypatch.setenv("LESSONS_DATA", "mine.csv")
     watch = trainer._Watch(steps=603, batch_size=8, lengths=[4] * 8, progress=True)

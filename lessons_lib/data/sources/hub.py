@@ -1,7 +1,7 @@
 """Data sets of the Hugging Face Hub, and Financial PhraseBank, whose script no longer runs there.
 
-Contract: splits come under the Hub's names; labels as the publisher names them. Whatever goes wrong on the
-way is a DataError with a remedy.
+Contract: splits come under the Hub's names; labels as the publisher names them. Whatever goes wrong
+on the way is a DataError with a remedy.
 """
 
 import tempfile
@@ -17,23 +17,34 @@ from lessons_lib.data.rows import Rows
 from lessons_lib.data.splits import SPLIT_NAMES
 from lessons_lib.errors import DataError
 
-PHRASEBANK = "takala/financial_phrasebank"  # a name on the Hub; a script that `datasets` no longer runs
-PHRASEBANK_FILES = ("data/FinancialPhraseBank-v1.0.zip", "FinancialPhraseBank-v1.0/Sentences_50Agree.txt")
+# a name on the Hub; a script that `datasets` no longer runs
+PHRASEBANK = "takala/financial_phrasebank"
+PHRASEBANK_FILES = (
+    "data/FinancialPhraseBank-v1.0.zip",
+    "FinancialPhraseBank-v1.0/Sentences_50Agree.txt",
+)
 
 
 def read_hub(name: str) -> dict[str, Rows]:
-    """The rows of each known split ("train", "test" …) of a data set; of Financial PhraseBank under ""."""
+    """The rows of each known split ("train", "test" …) of a data set; of Financial PhraseBank under
+    "".
+    """
     try:
         if name == PHRASEBANK:
             return {"": _read_phrasebank(name)}
         parts = load_dataset(name)
-        splits = {key: read_dataset(parts[key], f"{name}[{key}]") for key in parts if key in SPLIT_NAMES}
+        splits = {
+            key: read_dataset(parts[key], f"{name}[{key}]") for key in parts if key in SPLIT_NAMES
+        }
     except DataError:
         raise
-    except Exception as error:  # the library raises many kinds, from missing names to lost connections
+    except Exception as error:
+        # the library raises many kinds, from missing names to lost connections
         raise DataError(
-            f"{name} could not be loaded from the Hugging Face Hub ({type(error).__name__}: {error}).",
-            remedy="check the name and the network, or give a file of your own (LESSON=… DATA=reviews.csv).",
+            f"{name} could not be loaded from the Hugging Face Hub ({type(error).__name__}: "
+            f"{error}).",
+            remedy="check the name and the network, or give a file of your own (LESSON=… "
+            "DATA=reviews.csv).",
         ) from error
     if not splits:
         raise DataError(

@@ -1,4 +1,5 @@
-"""Snippets rated by about 20 people each: films, newspaper articles, products (Hutto & Gilbert 2014).
+"""Snippets rated by about 20 people each: films, newspaper articles, products (Hutto & Gilbert
+2014).
 
 Contract: rows come in the order of the source's file, whichever package carried it.
 """
@@ -17,14 +18,17 @@ MIN_RATING = 0.5  # snippets rated nearer to 0 than this are neutral
 
 
 def read_snippets(domain: str) -> pd.DataFrame:
-    """Human-rated snippets with columns `text`, `rating` (mean of about 20 people, −4 to 4), `document`.
+    """Human-rated snippets with columns `text`, `rating` (mean of about 20 people, −4 to 4),
+    `document`.
 
-    domain: "movie" (each its own document), "news" (sentences of articles) or "product" (of reviews).
+    domain: "movie" (each its own document), "news" (sentences of articles) or "product" (of
+    reviews).
     """
     if domain not in SNIPPET_FILES:
         raise DataError(f"There are no {domain!r} snippets; there are {', '.join(SNIPPET_FILES)}.")
     rows = _read_snippet_file(domain, "GroundTruth")
-    rows = [row for row in rows if len(row) == 3 and row[0] != "id"]  # one source has a header line
+    # one source has a header line
+    rows = [row for row in rows if len(row) == 3 and row[0] != "id"]
     frame = pd.DataFrame(rows, columns=["document", "rating", "text"]).astype({"rating": float})
     frame["document"] = frame["document"].str.split("_").str[0]
     frame["text"] = frame["text"].map(clean_text)
@@ -32,14 +36,16 @@ def read_snippets(domain: str) -> pd.DataFrame:
 
 
 def read_ratings(domain: str) -> np.ndarray:
-    """What each of 20 people gave (rows, 20), −4 to 4, for the rows of `read_snippets` in their order."""
+    """What each of 20 people gave (rows, 20), −4 to 4, for the rows of `read_snippets` in their
+    order.
+    """
     rows = [row for row in _read_snippet_file(domain, "anonDataRatings") if len(row) == 4]
     return np.array([json.loads(row[3]) for row in rows if row[0] != "id"])
 
 
 def label_ratings(means: np.ndarray) -> np.ndarray:
-    """The classes (rows), numbers of THREE_CLASSES, of mean ratings: those nearer to 0 than MIN_RATING are
-    neutral."""
+    """The classes (rows), numbers of THREE_CLASSES, of mean ratings: those nearer to 0 than
+    MIN_RATING are neutral."""
     return np.where(np.abs(means) < MIN_RATING, 1, np.where(means > 0, 2, 0))
 
 
