@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 from lessons_lib.paths import NOTEBOOKS
 
+SECONDS_TO_WRITE = 20  # that W&B may take to end its file
 LOG_BLOCK = 32768  # bytes, in W&B's offline files
 
 
@@ -34,15 +36,26 @@ def read_tracked_losses(output_dir: Path) -> list[float]:
     """The training losses in the only offline W&B run below a training's `output_dir`, in order."""
     (file,) = Path(output_dir).glob("wandb/wandb/offline-run-*/run-*.wandb")
     losses = []
-    for data in _read_log(file.read_bytes()):
-        record = Record.FromString(data)
-        if record.WhichOneof("record_type") == "history":
-            items = {
-                "/".join(item.nested_key) or item.key: item.value_json
-                for item in record.history.item
-            }
-            losses += [json.loads(items["train/loss"])] if "train/loss" in items else []
+    for record in _read_finished_run(file):
+        if record.WhichOneof("record_type") != "history":
+            continue
+        for item in record.history.item:
+            if ("/".join(item.nested_key) or item.key) == "train/loss":
+                losses.append(json.loads(item.value_json))
     return losses
+
+
+def _read_finished_run(file: Path) -> list[Record]:
+    """The records of a run that W&B was told to finish. `wandb.finish` returns before W&B's own
+    process has written the last of them, which is of the kind "exit".
+    """
+    deadline = time.monotonic() + SECONDS_TO_WRITE
+    while True:
+        records = [Record.FromString(data) for data in _read_log(file.read_bytes())]
+        if records and records[-1].WhichOneof("record_type") == "exit":
+            return records
+        assert time.monotonic() < deadline, f"W&B has not written the end of {file}"
+        time.sleep(0.05)
 
 
 def _read_log(raw: bytes) -> Iterator[bytes]:
@@ -56,6 +69,8 @@ def _read_log(raw: bytes) -> Iterator[bytes]:
             place += left
             continue
         length, kind = struct.unpack_from("<HB", raw, place + 4)
+        if place + 7 + length > len(raw):  # still being written
+            return
         record += raw[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):
