@@ -9,9 +9,11 @@ and what that cell last printed. It writes no files.
 import asyncio
 import atexit
 import contextlib
+import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from queue import Empty
 
@@ -31,6 +33,7 @@ LOOK_AGAIN = 1.0  # seconds after which a channel is looked at, whether or not i
 IDLE_LIMIT = 60.0
 SILENT_LIMIT = 600.0  # seconds in which the kernel must have printed or computed something
 SILENT_SHARE = 0.005  # of one core: a waiting kernel's own housekeeping takes a tenth of that
+LONGEST_SOCKET = 90  # characters of a socket's path, of which systems take about 100
 DRAWN_BAR = re.compile(r"\s+\d+% \|[^|]*\|(?= )")
 CONTROL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -95,6 +98,7 @@ class HeadlessClient(NotebookClient):
         self.running = 0
         self.interrupted = False
         self.process: subprocess.Popen | None = None
+        self.sockets: tempfile.TemporaryDirectory | None = None
         self.printed = ""
         self.idle_since: float | None = None
         self.heard_at = 0.0
@@ -121,6 +125,21 @@ class HeadlessClient(NotebookClient):
         elif msg["msg_type"] == "status" and msg["content"]["execution_state"] == "idle":
             self.idle_since = self.heard_at
         return super().process_message(msg, cell, cell_index)
+
+    def create_kernel_manager(self) -> PatientKernelManager:
+        """A manager whose kernel is spoken to through files of this run's own.
+
+        Ports are chosen before the kernel takes them, and a kernel that starts at the same moment
+        may be quicker. Where files cannot be spoken through (Windows, a long TMPDIR), ports must
+        do.
+        """
+        manager = super().create_kernel_manager()
+        self.sockets = tempfile.TemporaryDirectory(prefix="kernel-")
+        place = f"{self.sockets.name}/k"
+        if os.name == "posix" and len(place) < LONGEST_SOCKET:
+            manager.transport = "ipc"
+            manager.ip = place
+        return manager
 
     @property
     def exit_status(self) -> int | None:
@@ -177,6 +196,8 @@ class HeadlessClient(NotebookClient):
             raise
         finally:
             self.line.close()
+            if self.sockets is not None:
+                self.sockets.cleanup()
 
     def _cancel_when_interrupted(self, execution: asyncio.Task) -> None:
         """Ends the cell at Ctrl-C; nbclient's own handler ends the kernel a second time, and

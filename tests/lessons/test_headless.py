@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import nbformat
@@ -218,6 +219,28 @@ def test_kernel_that_dies_at_its_start_is_told_as_dead(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(run.LessonError, match=r"09_test, cell 1 \(1 \+ 1\).*SIGILL"):
         run.execute(make_notebook("1 + 1"), "09_test")
+
+
+def test_kernels_take_no_ports_from_one_another():
+    """Failing means two kernels that start at the same moment may choose one port, and one of them
+    dies.
+    """
+    cell = """
+import json
+from ipykernel.connect import get_connection_info
+print(json.loads(get_connection_info())["transport"])
+"""
+    assert run_cells(cell).nb.cells[0].outputs[0].text == "ipc\n"
+
+
+def test_long_temporary_folder_is_no_obstacle(monkeypatch, tmp_path):
+    """Failing means a run fails where TMPDIR is long: a socket's path has about 100 characters."""
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    client = run_cells("print('alive')")
+    assert client.nb.cells[0].outputs[0].text == "alive\n"
+    assert list(folder.iterdir()) == []
 
 
 def test_interrupted_run_says_that_it_was(tmp_path):
