@@ -20,8 +20,11 @@ from lessons_lib.paths import REPOSITORY
 
 STAGE, SITE = REPOSITORY / "build" / "site-source", REPOSITORY / "build" / "site"
 PAGES = (
-    *("notebooks/glossary.md", "data/results/README.md", "notebooks/assignments/README.md"),
-    *("CONTRIBUTING.md", "CHANGELOG.md"),
+    "notebooks/glossary.md",
+    "data/results/README.md",
+    "notebooks/assignments/README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
 )
 LINKED = ("CITATION.cff", "LICENSE", "docs", "lessons_lib")  # what pages link to beside pages
 CONTENTS = """

@@ -324,13 +324,14 @@ def look_at_jupyter() -> Iterator[Check]:
 
 
 LOOKS = (
-    *(
-        look_at_python,
-        look_at_home,
-        look_at_packages,
-        look_at_native_code,
-        look_at_processor,
-        look_at_memory,
-    ),
-    *(look_at_gpu, look_at_assets, look_at_hub, look_at_jupyter),
+    look_at_python,
+    look_at_home,
+    look_at_packages,
+    look_at_native_code,
+    look_at_processor,
+    look_at_memory,
+    look_at_gpu,
+    look_at_assets,
+    look_at_hub,
+    look_at_jupyter,
 )

@@ -32,8 +32,22 @@ from lessons_lib.errors import CourseError, DataError
 # Read as they stand: marks for eyes, such as Markdown's or reStructuredText's, do not hinder
 # search.
 PLAIN = (
-    *(".txt", ".text", ".md", ".markdown", ".mdown", ".mkd", ".mdx", ".qmd", ".rmd"),
-    *(".rst", ".org", ".adoc", ".asciidoc", ".tex", ".srt", ".vtt"),
+    ".txt",
+    ".text",
+    ".md",
+    ".markdown",
+    ".mdown",
+    ".mkd",
+    ".mdx",
+    ".qmd",
+    ".rmd",
+    ".rst",
+    ".org",
+    ".adoc",
+    ".asciidoc",
+    ".tex",
+    ".srt",
+    ".vtt",
 )
 LARGEST_TEXT = 20_000_000  # bytes; four times the Bible, and some 30,000 passages to embed
 LARGEST_FILE = 500_000_000  # bytes, with pictures
@@ -45,9 +59,39 @@ HTML_CODE = ("script", "style")
 HTML_UNREAD = (*HTML_CODE, "nav", "noscript", "template", "svg")
 HTML_SPACES = ("br", "td", "th")
 HTML_BLOCKS = (
-    *("title", "h1", "h2", "h3", "h4", "h5", "h6", "p", "div", "section", "article", "aside"),
-    *("header", "footer", "main", "blockquote", "pre", "figure", "figcaption", "table", "caption"),
-    *("tr", "ul", "ol", "li", "dl", "dt", "dd", "form", "fieldset", "hr", "address", "details"),
+    "title",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "p",
+    "div",
+    "section",
+    "article",
+    "aside",
+    "header",
+    "footer",
+    "main",
+    "blockquote",
+    "pre",
+    "figure",
+    "figcaption",
+    "table",
+    "caption",
+    "tr",
+    "ul",
+    "ol",
+    "li",
+    "dl",
+    "dt",
+    "dd",
+    "form",
+    "fieldset",
+    "hr",
+    "address",
+    "details",
     "summary",
 )
 

@@ -23,21 +23,32 @@ from lessons_lib.paths import NOTEBOOKS, REPOSITORY
 # what Colab brings along, older than requirements.txt: the ranges must run on it (its list of late
 # 2025)
 COLABS = [
-    *("ipykernel==6.17.1", "ipython==7.34.0", "ipywidgets==7.7.1", "jupyter_client==7.4.9"),
-    *(
-        "matplotlib==3.10.0",
-        "nbclient==0.10.2",
-        "nbformat==5.10.4",
-        "numpy==2.0.2",
-        "packaging==25.0",
-    ),
-    *("pandas==2.2.2", "psutil==5.9.5", "scikit-learn==1.6.1", "scipy==1.16.3", "seaborn==0.13.2"),
-    *("tqdm==4.67.1", "traitlets==5.7.1"),
+    "ipykernel==6.17.1",
+    "ipython==7.34.0",
+    "ipywidgets==7.7.1",
+    "jupyter_client==7.4.9",
+    "matplotlib==3.10.0",
+    "nbclient==0.10.2",
+    "nbformat==5.10.4",
+    "numpy==2.0.2",
+    "packaging==25.0",
+    "pandas==2.2.2",
+    "psutil==5.9.5",
+    "scikit-learn==1.6.1",
+    "scipy==1.16.3",
+    "seaborn==0.13.2",
+    "tqdm==4.67.1",
+    "traitlets==5.7.1",
 ]
 # and what the ranges make pip replace or leave
 OTHERS = [
-    *("accelerate==1.13.0", "datasets==4.0.0", "huggingface_hub==1.17.0", "peft==0.19.1"),
-    *("pyarrow==18.1.0", "torchao==0.10.0", "transformers==5.9.0"),
+    "accelerate==1.13.0",
+    "datasets==4.0.0",
+    "huggingface_hub==1.17.0",
+    "peft==0.19.1",
+    "pyarrow==18.1.0",
+    "torchao==0.10.0",
+    "transformers==5.9.0",
 ]
 TORCH = next(
     line

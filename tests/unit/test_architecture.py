@@ -11,8 +11,19 @@ from lessons_lib.paths import REPOSITORY
 LIBRARY = REPOSITORY / "lessons_lib"
 # what a room may import beside itself: all that stands before it
 ORDER = [
-    *("paths", "errors", "progress", "lessons", "hardware", "assets", "profiles"),
-    *("data", "models", "training", "evaluation", "retrieval", "report"),
+    "paths",
+    "errors",
+    "progress",
+    "lessons",
+    "hardware",
+    "assets",
+    "profiles",
+    "data",
+    "models",
+    "training",
+    "evaluation",
+    "retrieval",
+    "report",
 ]
 ENDS = ("grading", "course", "studies")  # see all of the above, and not one another
 DOORS = ("__init__", "__main__", "ops")  # may open every room
