@@ -1,8 +1,8 @@
 """Texts, facts and documents: read, checked, cleaned and split."""
 
-from lessons_lib.data.facts import ASK_TERM, Dialog, ask, read_dialogs
+from lessons_lib.data.facts import Dialog, ask, read_dialogs
 from lessons_lib.data.files import clean_text, decode_file
-from lessons_lib.data.labels import CLASS_NAMES, LABELS, THREE_CLASSES
+from lessons_lib.data.labels import CLASS_NAMES, THREE_CLASSES
 from lessons_lib.data.phrasings import (
     BLIND,
     HELD_OUT,
@@ -15,19 +15,16 @@ from lessons_lib.data.phrasings import (
 )
 from lessons_lib.data.reviews import count_classes, load_reviews, take_rows
 from lessons_lib.data.sources.hub import PHRASEBANK, PHRASEBANK_FILES
-from lessons_lib.data.sources.snippets import MIN_RATING, label_ratings, read_ratings, read_snippets
+from lessons_lib.data.sources.snippets import label_ratings, read_ratings, read_snippets
 from lessons_lib.data.sources.terms import ONTOLOGY, read_lay_names, read_terms
 from lessons_lib.errors import DataError
 from lessons_lib.paths import SAMPLES
 
 __all__ = [
-    "ASK_TERM",
     "BLIND",
     "CLASS_NAMES",
     "HELD_OUT",
-    "LABELS",
     "MEDICAL",
-    "MIN_RATING",
     "NEUTRAL",
     "ONTOLOGY",
     "PHRASEBANK",

@@ -2,8 +2,6 @@
 
 from lessons_lib.evaluation.inference import Embedder, embed, predict
 from lessons_lib.evaluation.intervals import (
-    CONFIDENCE,
-    RESAMPLES,
     Metric,
     PairedComparison,
     bootstrap_interval,
@@ -12,13 +10,7 @@ from lessons_lib.evaluation.intervals import (
     tabulate_pairs,
     wilson_interval,
 )
-from lessons_lib.evaluation.likelihood import (
-    Answer,
-    generate_answers,
-    score_choices,
-    score_texts,
-    score_tokens,
-)
+from lessons_lib.evaluation.likelihood import Answer, generate_answers, score_choices, score_texts
 from lessons_lib.evaluation.metrics import (
     ClassificationMetrics,
     calibrate,
@@ -28,8 +20,6 @@ from lessons_lib.evaluation.metrics import (
     tabulate_confusion,
 )
 from lessons_lib.evaluation.multiple_choice import (
-    NO_TERM,
-    STEM,
     ChoiceQuestion,
     Exam,
     Sitting,
@@ -46,10 +36,6 @@ from lessons_lib.evaluation.multiple_choice import (
 )
 
 __all__ = [
-    "CONFIDENCE",
-    "NO_TERM",
-    "RESAMPLES",
-    "STEM",
     "Answer",
     "ChoiceQuestion",
     "ClassificationMetrics",
@@ -78,7 +64,6 @@ __all__ = [
     "score_questions",
     "score_texts",
     "score_token_f1",
-    "score_tokens",
     "sit_exam",
     "split_terms",
     "tabulate_confusion",

@@ -1,6 +1,6 @@
 """What was measured, as files, tables and figures."""
 
-from lessons_lib.report.model_card import CARD, write_card
+from lessons_lib.report.model_card import write_card
 from lessons_lib.report.plots import (
     PALETTE,
     WIDTH,
@@ -13,7 +13,6 @@ from lessons_lib.report.plots import (
     use_course_style,
 )
 from lessons_lib.report.results import (
-    VERSIONS,
     Results,
     ResultsError,
     collect_results,
@@ -26,9 +25,7 @@ from lessons_lib.report.results import (
 from lessons_lib.report.widgets import text_playground
 
 __all__ = [
-    "CARD",
     "PALETTE",
-    "VERSIONS",
     "WIDTH",
     "Results",
     "ResultsError",
