@@ -12,13 +12,22 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+WIDTH = 100  # columns of a bar in a notebook or a log
+ROWS = 20  # more bars than that are not drawn at once
 PLAIN_SECONDS = 30  # between two lines where a line cannot be written over
 
 
 def progress_bar(total: int, label: str, unit: str, disable: bool = False) -> tqdm:
-    """A tqdm bar of `total` units, updated once a second, with the time taken and the time left."""
+    """A tqdm bar of `total` units, updated once a second, with the time taken and the time left.
+
+    Its width is that of the terminal it is drawn on, else WIDTH: tqdm would ask the terminal that a
+    notebook's kernel was started from, and draw nothing where that has no size.
+    """
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
     return tqdm(
         total=total,
+        ncols=width,
+        nrows=ROWS,
         desc=label,
         unit=unit,
         file=sys.stdout,

@@ -125,7 +125,7 @@ if published:
 
 # %%
 options = {}
-if profile.name == "gpu":  # 7 billion weights in 4 bit each (lesson 02 opens that up)
+if profile.quantize:  # 7 billion weights in 4 bit each (lesson 02 opens that up)
     options["quantization_config"] = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -596,9 +596,7 @@ cosines = {}
 for name, (model, tokenizer) in pair.items():
     rows = [{"input_ids": tokenizer(text)["input_ids"]} for text in trio]
     reader = model.get_decoder() if name == "decoder" else model
-    vectors = evaluation.embed(
-        reader, Dataset.from_list(rows), pad_id=tokenizer.pad_token_id
-    )
+    vectors = evaluation.embed(reader, Dataset.from_list(rows))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines[name] = vectors[0] @ vectors[1:].T
 pd.DataFrame(cosines, index=pd.Index(trio[1:], name=f"cosine with “{trio[0]}”"))
@@ -654,7 +652,7 @@ def ask(examples: list[tuple[str, str]]) -> np.ndarray:
     questions = [put_question(row) for row in asked]
     prompts = [models.render_chat(decoder_tokenizer, q, examples) for q in questions]
     answers = [data.CLASS_NAMES] * len(prompts)
-    size = 8 if profile.name == "gpu" else 16  # rows that read the examples once
+    size = 8 if profile.quantize else 16  # rows that read the examples once
     scores = evaluation.score_choices(
         decoder, decoder_tokenizer, prompts, answers, batch_size=size
     )
@@ -727,9 +725,7 @@ for name, recipe in {"bert_full": BERT_FULL, "bert_lora": BERT_LORA}.items():
 # %%
 tokens = training.tokenize_reviews(splits, encoder_tokenizer, profile.max_tokens)
 for name, run in tuned.items():
-    probabilities[name] = evaluation.predict(
-        run.model, tokens["test"], pad_id=encoder_tokenizer.pad_token_id
-    )
+    probabilities[name] = evaluation.predict(run.model, tokens["test"])
 figure = report.plot_curves(
     {name: run.result.history for name, run in tuned.items()},
     "Loss and accuracy by epoch",
@@ -904,11 +900,11 @@ print(dict(zip(range(4), counted["effect"].tolist(), strict=True)))
 # %%
 def score_positive(texts: list[str]) -> np.ndarray:
     """The probability of "positive" by bert_lora."""
-    rows = Dataset.from_dict({"text": texts, "label": [0] * len(texts)})
-    encoded = training.tokenize_reviews(rows, encoder_tokenizer, profile.max_tokens)
-    return evaluation.predict(
-        tuned["bert_lora"].model, encoded, pad_id=encoder_tokenizer.pad_token_id
-    )[:, 1]
+    model = tuned["bert_lora"].model
+    probabilities = evaluation.classify_texts(
+        model, encoder_tokenizer, texts, profile.max_tokens
+    )
+    return probabilities[:, 1]
 
 
 # %%

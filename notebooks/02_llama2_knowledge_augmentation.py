@@ -170,7 +170,7 @@ print("unpacked     ", dequantize(numbers, scales, example.shape)[:4].numpy().ro
 # Now a real matrix of the model, by our hands and by bitsandbytes.
 
 # %%
-stored = {"dtype": torch.bfloat16} if profile.name == "gpu" else {}
+stored = {"dtype": torch.bfloat16} if profile.quantize else {}
 decoder, tokenizer = models.load_decoder(decoder_name, **stored)
 weights = decoder.get_decoder().layers[1].mlp.up_proj.weight.detach().float().cpu()
 numbers, scales = quantize(weights)
@@ -256,7 +256,7 @@ FORMATS = {
 for name in ("NF4", "NF4, double"):  # what the weights are unpacked to
     config = FORMATS[name]["quantization_config"]
     config.bnb_4bit_compute_dtype = choose_precision().torch_dtype
-if profile.name == "gpu":  # 27 GB for Llama-2-7B
+if profile.quantize:  # 27 GB for Llama-2-7B
     del FORMATS["fp32"]
 texts = evaluation.choose_texts(profile.texts, profile.text_rows)
 token_count = sum(len(tokenizer(text)["input_ids"]) for text in texts)
@@ -561,7 +561,7 @@ linear = sum(isinstance(module, torch.nn.Linear) for module in model.modules())
 in_4_bit = sum(isinstance(module, Linear4bit) for module in model.modules())
 print("linear layers not in 4 bit:", linear - in_4_bit, "(the output layer)")
 SAVE = {
-    "use_gradient_checkpointing": profile.name == "gpu",  # memory, for time
+    "use_gradient_checkpointing": profile.gradient_checkpointing,  # memory, for time
     "gradient_checkpointing_kwargs": {"use_reentrant": False},
 }
 model = prepare_model_for_kbit_training(model, **SAVE)
@@ -578,7 +578,7 @@ print("layers in 4 bit before and after:", in_4_bit == in_4_bit_now)
 
 # %%
 SETTINGS = {"learning_rate": 1.5e-3, "epochs": 1, "batch_size": 12, "warmup": 0.06}
-if profile.name == "gpu":  # QLoRA's rate for 7 billion weights, not tuned here
+if profile.quantize:  # QLoRA's rate for 7 billion weights, not tuned here
     SETTINGS |= {"learning_rate": 2e-4, "batch_size": 4}
 folder = Path(f"../build/runs/{LESSON}")
 first_run = train(
@@ -814,7 +814,7 @@ torch.cuda.empty_cache()
 asked = exam.trained[:20]
 scores = {"4 bit + adapter": evaluation.score_questions(model, tokenizer, asked, False)}
 needed = 1e6 * models.estimate_memory(decoder_name, weight_bytes=2, **shape)["weights"]
-if profile.name == "gpu" and torch.cuda.mem_get_info()[0] < 1.1 * needed:
+if profile.quantize and torch.cuda.mem_get_info()[0] < 1.1 * needed:
     print(
         f"Too little free memory to merge into {needed / 1e9:.1f} GB of weights here."
     )

@@ -274,9 +274,9 @@ bert = fine_tune(
 
 def classify(run, texts: list[str]) -> np.ndarray:
     """Class probabilities (texts, classes) by a fine-tuned model with a head."""
-    rows = Dataset.from_dict({"text": texts, "label": [0] * len(texts)})
-    tokens = training.tokenize_reviews(rows, run.tokenizer, profile.max_tokens)
-    return evaluation.predict(run.model, tokens, pad_id=run.tokenizer.pad_token_id)
+    return evaluation.classify_texts(
+        run.model, run.tokenizer, texts, profile.max_tokens
+    )
 
 
 probabilities["bert_lora"] = classify(bert, splits["test"]["text"])
@@ -293,7 +293,7 @@ QUESTION = "Is the sentiment of this sentence {}? Answer with one word.\n\n{}"
 OPTIONS = ", ".join(names[:-1]) + " or " + names[-1]
 ROOM = profile.max_tokens - 100  # the rest is for question and answer
 quantize = {}
-if profile.name == "gpu":  # 7 billion weights in 4 bit each (lesson 02 opens that up)
+if profile.quantize:  # 7 billion weights in 4 bit each (lesson 02 opens that up)
     quantize["quantization_config"] = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -437,7 +437,7 @@ LABEL = {
 }
 SAVE = {"gradient_checkpointing_kwargs": {"use_reentrant": False}}  # memory, for time
 HERE = {"batch_size": 8}  # the study's is 16: this run has fewer rows and less memory
-if profile.name == "gpu":
+if profile.quantize:
     HERE["learning_rate"] = 2e-4  # QLoRA's for 7 billion weights, not tuned here
 
 

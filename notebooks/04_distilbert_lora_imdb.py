@@ -66,7 +66,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from datasets import Dataset
 from peft import LoraConfig
 from torch import nn
 
@@ -196,8 +195,7 @@ pd.Series(validation_accuracy, name="validation accuracy").to_frame()
 encoder, tokenizer = models.load_classifier(profile.encoder, seed=SEED, dropout=0.0)
 tokens = training.tokenize_reviews(splits, tokenizer, profile.max_tokens)
 features = {
-    name: evaluation.embed(encoder.base_model, part, pad_id=tokenizer.pad_token_id)
-    for name, part in tokens.items()
+    name: evaluation.embed(encoder.base_model, part) for name, part in tokens.items()
 }
 probe = models.fit_linear_probe(features, labels)
 validation_accuracy["frozen encoder"] = probe.score(
@@ -367,7 +365,6 @@ classic_result = train(
     settings,
     output_dir=f"../build/runs/{LESSON}/classic",
     precision=Precision("float32", "the recipe says so"),
-    pad_id=tokenizer.pad_token_id,
 )
 classic_validation = evaluation.predict(classic, tokens["validation"])
 validation_accuracy["classic"] = float(
@@ -713,9 +710,9 @@ for row in worst:
 # %%
 def classify(text: str) -> str:
     """The tuned model's verdict on one text, with its probability."""
-    row = Dataset.from_dict({"text": [text], "label": [0]})
-    encoded = training.tokenize_reviews(row, tuned.tokenizer, profile.max_tokens)
-    probability = evaluation.predict(tuned.model, encoded)[0]
+    (probability,) = evaluation.classify_texts(
+        tuned.model, tuned.tokenizer, [text], profile.max_tokens
+    )
     best = int(probability.argmax())
     return f"{data.CLASS_NAMES[best]} ({probability[best]:.2f})"
 

@@ -402,7 +402,7 @@ print("trained phrasings among those asked:", ASKED in data.PHRASINGS)
 
 # %%
 quantized = {}
-if profile.name == "gpu":  # on a CPU the small model is faster unpacked
+if profile.quantize:  # on a CPU the small model is faster unpacked
     quantized["quantization_config"] = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -448,7 +448,7 @@ LORA = {
     "task_type": "CAUSAL_LM",
 }
 SETTINGS = {"learning_rate": 1.5e-3, "epochs": 1, "batch_size": 12, "warmup": 0.06}
-if profile.name == "gpu":  # lesson 02's for 7 billion weights
+if profile.quantize:  # lesson 02's for 7 billion weights
     SETTINGS |= {"learning_rate": 2e-4, "batch_size": 4}
 TIMES = 8  # how often each fact is met
 taught = data.phrase_terms(facts, data.PHRASINGS[:1], TIMES)

@@ -1,6 +1,6 @@
 """What a model knows: predictions, likelihoods, multiple choice, metrics and their intervals."""
 
-from lessons_lib.evaluation.inference import Embedder, embed, predict
+from lessons_lib.evaluation.inference import Embedder, classify_texts, embed, predict
 from lessons_lib.evaluation.intervals import (
     Metric,
     PairedComparison,
@@ -50,6 +50,7 @@ __all__ = [
     "build_exam",
     "calibrate",
     "choose_texts",
+    "classify_texts",
     "compare_paired",
     "drop_giveaways",
     "embed",

@@ -1,29 +1,40 @@
 """Models applied to rows: class probabilities and sentence vectors, in the order of the rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from lessons_lib.hardware import choose_precision
 from lessons_lib.models.classifier import load_classifier
-from lessons_lib.training.batches import pad_batch
+from lessons_lib.training.batches import find_pad_id, pad_batch
 
 
-def predict(
-    model: nn.Module, rows: Dataset, *, pad_id: int = 0, batch_size: int = 64
-) -> np.ndarray:
+def predict(model: nn.Module, rows: Dataset, *, batch_size: int = 64) -> np.ndarray:
     """Class probabilities (rows, classes) of tokenized rows, in the order of the rows."""
-    return _run_model(
-        model, rows, pad_id, batch_size, lambda output, mask: output.logits.double().softmax(-1)
-    )
+
+    def read_probabilities(output: object, mask: torch.Tensor) -> torch.Tensor:
+        """Those of a batch (rows, classes)."""
+        return output.logits.double().softmax(-1)
+
+    return _run_model(model, rows, batch_size, read_probabilities)
 
 
-def embed(
-    encoder: nn.Module, rows: Dataset, *, pad_id: int = 0, batch_size: int = 64
+def classify_texts(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], max_tokens: int
 ) -> np.ndarray:
+    """Class probabilities (texts, classes) of bare texts, of which the first `max_tokens` tokens
+    are read.
+    """
+    # a column of a data set is no list to a tokenizer
+    token_ids = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
+    return predict(model, Dataset.from_dict({"input_ids": token_ids}))
+
+
+def embed(encoder: nn.Module, rows: Dataset, *, batch_size: int = 64) -> np.ndarray:
     """Mean of the encoder's last states over real tokens (rows, width), in the order of the
     rows.
     """
@@ -33,7 +44,7 @@ def embed(
         states = output.last_hidden_state.float() * mask[..., None]
         return states.sum(1) / mask.sum(1, keepdim=True)
 
-    return _run_model(encoder, rows, pad_id, batch_size, read_mean)
+    return _run_model(encoder, rows, batch_size, read_mean)
 
 
 class Embedder:
@@ -50,30 +61,27 @@ class Embedder:
         """
         ids = self.tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
         rows = Dataset.from_dict({"input_ids": ids})
-        vectors = embed(self.encoder, rows, pad_id=self.tokenizer.pad_token_id, batch_size=32)
+        vectors = embed(self.encoder, rows, batch_size=32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @torch.inference_mode()
-def _run_model(
-    model: nn.Module, rows: Dataset, pad_id: int, batch_size: int, read: Callable
-) -> np.ndarray:
+def _run_model(model: nn.Module, rows: Dataset, batch_size: int, read: Callable) -> np.ndarray:
     """`read(output, mask)` of every row. Rows of like length share a batch; the order is put
     back.
     """
     model.eval()
-    ids = list(rows["input_ids"])
-    order = np.argsort([len(row) for row in ids], kind="stable")
-    device, precision = next(model.parameters()).device, choose_precision()
+    token_ids = list(rows["input_ids"])
+    order = np.argsort([len(row) for row in token_ids], kind="stable")
+    device = next(model.parameters()).device
+    precision = choose_precision()
+    is_mixed = precision.dtype == "bfloat16"
+    pad_id = find_pad_id(model)
     parts = []
     for start in range(0, len(order), batch_size):
-        batch = pad_batch(
-            [{"input_ids": ids[i]} for i in order[start : start + batch_size]], pad_id
-        )
-        batch = {key: value.to(device) for key, value in batch.items()}
-        with torch.autocast(
-            device.type, precision.torch_dtype, enabled=precision.dtype == "bfloat16"
-        ):
+        some = [{"input_ids": token_ids[number]} for number in order[start : start + batch_size]]
+        batch = {name: tensor.to(device) for name, tensor in pad_batch(some, pad_id).items()}
+        with torch.autocast(device.type, precision.torch_dtype, enabled=is_mixed):
             output = model(**batch)
         parts.append(read(output, batch["attention_mask"]).cpu().numpy())
     result = np.concatenate(parts)

@@ -9,6 +9,7 @@ every row are kept, and the published table is computed from them alone. A lesso
 import importlib
 import json
 import multiprocessing
+import os
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -17,26 +18,31 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from lessons_lib.data.facts import Dialog
-from lessons_lib.evaluation.inference import predict
 from lessons_lib.evaluation.intervals import Metric, bootstrap_interval, compare_paired
 from lessons_lib.evaluation.metrics import score_classifier
 from lessons_lib.hardware import peak_memory_mb
 from lessons_lib.lessons import list_lessons
 from lessons_lib.models.load import quiet_libraries
 from lessons_lib.paths import PUBLISHED, REPOSITORY
+from lessons_lib.profiles import Profile, load_profile
 from lessons_lib.report.provenance import read_commit
 from lessons_lib.report.results import collect_results, write_results
-from lessons_lib.training.batches import tokenize_reviews
 from lessons_lib.training.conversations import encode_dialogs
-from lessons_lib.training.recipe import FineTuned
 from lessons_lib.training.trainer import TrainSettings, train
 
 WORK = REPOSITORY / "build" / "study"
+PROFILE = "laptop"  # what the published studies run on
+
+
+def load_study_profile(lesson: str, **overrides: object) -> Profile:
+    """The profile that a lesson's study runs on: PROFILE, or the one that STUDY_PROFILE names, so
+    that tests can carry every arm out on tiny models. overrides: as in `load_profile`.
+    """
+    return load_profile(lesson, os.environ.get("STUDY_PROFILE") or PROFILE, **overrides)
 
 
 @dataclass(frozen=True)
@@ -60,12 +66,6 @@ def keep_probabilities(
     """
     common = {f"labels.{split}": np.asarray(labels, dtype=np.int8)}
     return ArmRun({split: probabilities.astype(np.float16)}, common, cost or {})
-
-
-def classify_rows(tuned: FineTuned, rows: Dataset, max_tokens: int) -> np.ndarray:
-    """A fine-tuned classifier's probabilities (rows, classes) of rows with a `text`."""
-    tokens = tokenize_reviews(rows, tuned.tokenizer, max_tokens)
-    return predict(tuned.model, tokens, pad_id=tuned.tokenizer.pad_token_id)
 
 
 def teach(

@@ -21,9 +21,13 @@ from lessons_lib.errors import DataError
 from lessons_lib.evaluation.likelihood import score_choices
 from lessons_lib.models.decoder import load_decoder, render_chat
 from lessons_lib.paths import PUBLISHED
-from lessons_lib.profiles import load_profile
 from lessons_lib.report.results import read_predictions, read_results
-from lessons_lib.studies.study import ArmRun, keep_probabilities, recompute_metrics
+from lessons_lib.studies.study import (
+    ArmRun,
+    keep_probabilities,
+    load_study_profile,
+    recompute_metrics,
+)
 from lessons_lib.studies.study_04 import load_splits, run_recipe
 from lessons_lib.training.recipe import Recipe
 
@@ -72,7 +76,7 @@ def run_arm(name: str, seed: int) -> ArmRun:
         )
     if name == "gpt_lora_2000":
         small = DatasetDict({**splits, "train": take_rows(splits["train"], 2000, seed)})
-        return run_recipe(GPT_LORA, load_profile(LESSON, "laptop").decoder, small, seed)
+        return run_recipe(GPT_LORA, load_study_profile(LESSON).decoder, small, seed)
     examples = choose_examples(splits["train"], SHOTS, seed) if name == "few_shot" else []
     probabilities, seconds = ask_decoder(tuple(examples))
     return keep_probabilities(probabilities, labels, cost={"seconds": seconds})
@@ -91,7 +95,7 @@ def ask_decoder(examples: tuple[tuple[str, str], ...]) -> tuple[np.ndarray, floa
     """Probabilities (rows, classes) of the two answers on the test rows, and the seconds they
     took.
     """
-    model, tokenizer = load_decoder(load_profile(LESSON, "laptop").decoder)
+    model, tokenizer = load_decoder(load_study_profile(LESSON).decoder)
     texts = load_splits()["test"]["text"]
     prompts = [render_chat(tokenizer, QUESTION.format(text), list(examples)) for text in texts]
     started = time.monotonic()

@@ -18,8 +18,7 @@ from lessons_lib.evaluation.intervals import Metric, compare_paired
 from lessons_lib.hardware import choose_precision
 from lessons_lib.models.decoder import load_decoder
 from lessons_lib.models.lora import add_lora
-from lessons_lib.profiles import load_profile
-from lessons_lib.studies.study import ArmRun, teach
+from lessons_lib.studies.study import ArmRun, load_study_profile, teach
 from lessons_lib.training.precision import compute_in
 from lessons_lib.training.recipe import FACTS_LORA, FACTS_SETTINGS, NF4
 
@@ -69,7 +68,7 @@ def load_groups() -> dict[str, list]:
 @functools.cache
 def load_exam() -> evaluation.Exam:
     """The study's exam, the same for every arm and seed."""
-    encoder = load_profile(LESSON, "laptop").encoder
+    encoder = load_study_profile(LESSON).encoder
     return evaluation.build_exam(
         load_groups(),
         encoder,
@@ -91,7 +90,7 @@ def search_definitions() -> ArmRun:
     """What the encoder that picked the wrong answers picks itself, as the lesson's section 6
     does.
     """
-    embedder, marks = Embedder(load_profile(LESSON, "laptop").encoder), {}
+    embedder, marks = Embedder(load_study_profile(LESSON).encoder), {}
     for group, questions in (
         ("trained", load_exam().trained),
         ("untrained", load_exam().untrained),
@@ -122,7 +121,7 @@ def ask_base() -> ArmRun:
 def load_quantized() -> tuple:
     """The laptop profile's decoder in 4 bit, and its tokenizer."""
     config = BitsAndBytesConfig(**QUANTIZE, bnb_4bit_compute_dtype=choose_precision().torch_dtype)
-    return load_decoder(load_profile(LESSON, "laptop").decoder, quantization_config=config)
+    return load_decoder(load_study_profile(LESSON).decoder, quantization_config=config)
 
 
 def train_arm(dose: int, times: int, seed: int) -> ArmRun:

@@ -19,16 +19,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lessons_lib import data, models
 from lessons_lib.data.facts import ask
+from lessons_lib.evaluation.inference import classify_texts
 from lessons_lib.evaluation.intervals import Metric, bootstrap_interval, bootstrap_macro_f1
 from lessons_lib.evaluation.likelihood import score_choices
 from lessons_lib.hardware import choose_precision
 from lessons_lib.models.decoder import load_decoder, render_chat
 from lessons_lib.models.lora import add_lora
-from lessons_lib.profiles import load_profile
 from lessons_lib.studies.study import (
     ArmRun,
-    classify_rows,
     keep_probabilities,
+    load_study_profile,
     recompute_metrics,
     spread_seeds,
     teach,
@@ -170,12 +170,12 @@ def _ask_once(texts: tuple[str, ...], examples: tuple[tuple[str, str], ...]) -> 
 
 @functools.cache
 def _load_once() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    return load_decoder(load_profile(LESSON, "laptop").decoder)
+    return load_decoder(load_study_profile(LESSON).decoder)
 
 
 def train_label(splits: DatasetDict, seed: int) -> ArmRun:
     """LoRA with the label as completion."""
-    model, tokenizer = load_decoder(load_profile(LESSON, "laptop").decoder)
+    model, tokenizer = load_decoder(load_study_profile(LESSON).decoder)
     model = add_lora(model, LoraConfig(**LORA), seed=seed)
     dialogs = [
         ask(put_question(row["text"]), data.THREE_CLASSES[row["label"]]) for row in splits["train"]
@@ -189,7 +189,7 @@ def train_head(
     recipe: Recipe, splits: DatasetDict, seed: int, weights: list[float] | None
 ) -> ArmRun:
     """LoRA with a classification head, on the decoder or, by its own recipe, on the encoder."""
-    profile = load_profile(LESSON, "laptop")
+    profile = load_study_profile(LESSON)
     with tempfile.TemporaryDirectory() as folder:
         tuned = fine_tune(
             recipe,
@@ -203,7 +203,10 @@ def train_head(
             class_weights=weights,
         )
     cost = {"seconds": tuned.result.seconds, "tokens_per_second": tuned.result.tokens_per_second}
-    return keep_domains(lambda rows: classify_rows(tuned, rows, profile.max_tokens), cost)
+    return keep_domains(
+        lambda rows: classify_texts(tuned.model, tuned.tokenizer, rows["text"], profile.max_tokens),
+        cost,
+    )
 
 
 # --- the raters -----------------------------------------------------------------------------------

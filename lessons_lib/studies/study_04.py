@@ -15,10 +15,14 @@ from datasets import DatasetDict
 
 from lessons_lib import models
 from lessons_lib.data import load_reviews, take_rows
-from lessons_lib.evaluation.inference import embed, predict
+from lessons_lib.evaluation.inference import classify_texts, embed, predict
 from lessons_lib.models.classifier import load_classifier
-from lessons_lib.profiles import load_profile
-from lessons_lib.studies.study import ArmRun, classify_rows, keep_probabilities, recompute_metrics
+from lessons_lib.studies.study import (
+    ArmRun,
+    keep_probabilities,
+    load_study_profile,
+    recompute_metrics,
+)
 from lessons_lib.training.batches import tokenize_reviews
 from lessons_lib.training.recipe import ATTENTION, FEED_FORWARD, Recipe, fine_tune
 
@@ -123,7 +127,7 @@ def run_arm(name: str, seed: int) -> ArmRun:
 
 @functools.cache
 def _profile():
-    return load_profile(LESSON, "laptop", reviews="snippets:movie", train_rows=0)
+    return load_study_profile(LESSON, reviews="snippets:movie", train_rows=0)
 
 
 @functools.cache
@@ -160,5 +164,7 @@ def run_recipe(
         "trainable": tuned.count.trainable,
         "checkpoint_mb": size,
     }
-    probabilities = classify_rows(tuned, splits[split], _profile().max_tokens)
+    probabilities = classify_texts(
+        tuned.model, tuned.tokenizer, splits[split]["text"], _profile().max_tokens
+    )
     return keep_probabilities(probabilities, np.array(splits[split]["label"]), split, cost)

@@ -22,9 +22,8 @@ from lessons_lib.evaluation.likelihood import generate_answers, score_texts
 from lessons_lib.hardware import choose_precision
 from lessons_lib.models.decoder import load_decoder, render_chat
 from lessons_lib.models.lora import add_lora
-from lessons_lib.profiles import load_profile
 from lessons_lib.studies.invent import FACTS, PUBLISHED, invent_facts
-from lessons_lib.studies.study import WORK, ArmRun, teach
+from lessons_lib.studies.study import WORK, ArmRun, load_study_profile, teach
 from lessons_lib.studies.study_02 import LORA, SETTINGS, load_groups
 from lessons_lib.training.precision import compute_in
 
@@ -221,7 +220,7 @@ def mark_answers(said: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np
 @functools.cache
 def load_embedder() -> retrieval.Embedder:
     """The laptop profile's encoder."""
-    return retrieval.Embedder(load_profile(LESSON, "laptop").encoder)
+    return retrieval.Embedder(load_study_profile(LESSON).encoder)
 
 
 @functools.cache
@@ -303,7 +302,7 @@ def run_once(name: str) -> ArmRun:
 def ask_untrained(name: str) -> ArmRun:
     """What the model answers without training."""
     arm = ARMS[name]
-    model, tokenizer = load_decoder(load_profile(LESSON, "laptop").decoder)
+    model, tokenizer = load_decoder(load_study_profile(LESSON).decoder)
     arrays, cost = sit(model, tokenizer, arm.facts, arm.reads), {}
     if not arm.reads:
         arrays |= sit_general(model, tokenizer)
@@ -319,7 +318,7 @@ def train_arm(arm: Arm, seed: int) -> ArmRun:
     """Trains on the facts and sits the exams: from memory, and reading where passages belong to the
     arm.
     """
-    model, tokenizer = load_decoder(load_profile(LESSON, "laptop").decoder)
+    model, tokenizer = load_decoder(load_study_profile(LESSON).decoder)
     model = add_lora(model, LoraConfig(**LORA), seed=seed)
     cost = teach(
         model, tokenizer, write_rows(arm, seed), {**SETTINGS, "seed": seed}, max_tokens=1024

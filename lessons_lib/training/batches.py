@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict
+from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
@@ -28,6 +29,14 @@ def tokenize_reviews(
         dataset["train"].column_names if isinstance(dataset, DatasetDict) else dataset.column_names
     )
     return dataset.map(encode, batched=True, remove_columns=columns, desc=None)
+
+
+def find_pad_id(model: nn.Module) -> int:
+    """The token by which a model's rows are filled up. It is masked, so where a model names none
+    any will do.
+    """
+    pad_id = model.config.pad_token_id
+    return pad_id if pad_id is not None and pad_id >= 0 else 0
 
 
 def pad_batch(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:

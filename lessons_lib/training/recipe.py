@@ -116,7 +116,6 @@ def fine_tune(
         rows["validation"],
         settings,
         output_dir=output_dir,
-        pad_id=tokenizer.pad_token_id,
         **train_options,
     )
     return FineTuned(model, tokenizer, result, count_parameters(model))

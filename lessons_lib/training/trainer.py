@@ -7,6 +7,7 @@ Trainer's own arguments are built in `build_arguments` and nowhere else. It does
 recipe.
 """
 
+import functools
 import os
 import sys
 import time
@@ -33,7 +34,7 @@ from lessons_lib.hardware import (
     pick_device,
 )
 from lessons_lib.progress import progress_bar
-from lessons_lib.training.batches import LengthBucketSampler, pad_batch
+from lessons_lib.training.batches import LengthBucketSampler, find_pad_id, pad_batch
 from lessons_lib.training.checkpoints import describe_run, prepare_checkpoints
 from lessons_lib.training.conversations import check_labels
 from lessons_lib.training.ema import WeightAverage
@@ -65,6 +66,27 @@ class TrainResult:
         return self.tokens / max(self.seconds, 1e-9)
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What is trained. collate: rows to a batch. loss: of outputs and labels; None for the model's
+    own. metrics: of predictions; None where the loss alone is looked at.
+    """
+
+    collate: Callable[[list[dict]], dict[str, torch.Tensor]]
+    loss: Callable | None
+    metrics: Callable | None
+
+
+def _choose_task(model: nn.Module, train_rows: Dataset, class_weights: list[float] | None) -> _Task:
+    """Answers, where a row's labels are those of its tokens; else the class of a row."""
+    if isinstance(train_rows[0]["labels"], list):
+        check_labels(train_rows)
+        return _Task(flatten_batch, answer_loss, None)
+    collate = functools.partial(pad_batch, pad_id=find_pad_id(model))
+    loss = None if class_weights is None else _weigh_loss(class_weights)
+    return _Task(collate, loss, _accuracy)
+
+
 def train(
     model: nn.Module,
     train_rows: Dataset,
@@ -72,7 +94,6 @@ def train(
     settings: TrainSettings,
     *,
     output_dir: str | Path,
-    pad_id: int = 0,
     evaluations: int = 3,
     checkpoint_steps: int = 0,
     resume: bool = False,
@@ -92,10 +113,9 @@ def train(
     "trackio" or "tensorboard". class_weights: what a row of each class counts in the loss. Seconds
     leave evaluation out.
     """
-    output_dir, precision = Path(output_dir), precision or choose_precision()
-    answers = isinstance(train_rows[0]["labels"], list)
-    if answers:
-        check_labels(train_rows)
+    output_dir = Path(output_dir)
+    precision = precision or choose_precision()
+    task = _choose_task(model, train_rows, class_weights)
     with join_processes().main_process_first():
         run = describe_run(
             model, train_rows, settings, dtype=precision.dtype, class_weights=class_weights
@@ -104,16 +124,15 @@ def train(
     prepare_tracking(report_to, output_dir)
     steps = _count_steps(len(train_rows), settings)
     evaluate_every = max(1, steps // evaluations) if validation_rows and evaluations else 0
-    more = {"output_dir": str(output_dir), "report_to": report_to, "prediction_loss_only": answers}
     arguments = build_arguments(
-        settings, precision, steps, evaluate_every, checkpoint_steps, **more
-    )
-    loss = (
-        answer_loss
-        if answers
-        else _weigh_loss(class_weights)
-        if class_weights is not None
-        else None
+        settings,
+        precision,
+        steps,
+        evaluate_every,
+        checkpoint_steps,
+        output_dir=str(output_dir),
+        report_to=report_to,
+        prediction_loss_only=task.metrics is None,
     )
     lengths = [len(ids) for ids in train_rows["input_ids"]]
     watch = _Watch(
@@ -126,17 +145,18 @@ def train(
         args=arguments,
         train_dataset=train_rows,
         eval_dataset=validation_rows,
-        data_collator=flatten_batch if answers else lambda rows: pad_batch(rows, pad_id),
-        compute_loss_func=loss,
-        compute_metrics=None if answers else _accuracy,
+        data_collator=task.collate,
+        compute_loss_func=task.loss,
+        compute_metrics=task.metrics,
         callbacks=[watch, *average, *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
     with compute_in(model, precision):
         trainer.train(resume_from_checkpoint=checkpoint)
     # accelerate has wrapped `forward` in autocast: left so, the model would answer in bf16 ever
-    # after
+    # after; and left marked as wrapped, it would be trained without autocast the next time
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False).eval()
+    vars(model).pop("_is_accelerate_prepared", None)
     if report_to == "wandb":
         wandb.finish()  # or the next training would go on in this run
     return _summarise(trainer.state, watch, lengths, precision)

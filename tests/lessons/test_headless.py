@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import pty
 import re
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from nbclient.exceptions import DeadKernelError
 
 from lessons_lib.course import headless, run
 from lessons_lib.paths import REPOSITORY
-from lessons_lib.progress import StatusLine
+from lessons_lib.progress import StatusLine, progress_bar
 
 WIDGET_CELL = """
 import ipywidgets
@@ -186,6 +187,28 @@ bar.close()
         re.fullmatch(r"train: 2/4 \[00:0\d<00:0\d\], loss 0.1, 100 tokens/s *", bar) for bar in bars
     )
     assert max(map(len, lines)) < 80
+
+
+class Redirected(io.StringIO):
+    """What a kernel prints to: no terminal, but with the number of the one that it was started
+    from.
+    """
+
+    def fileno(self):
+        return self.terminal
+
+
+def test_bar_is_drawn_whatever_the_terminal(monkeypatch):
+    """Failing means bars of lessons are blank where `make course` runs under cron, nohup or
+    script.
+    """
+    stream = Redirected()
+    _, stream.terminal = pty.openpty()  # a terminal without a size
+    monkeypatch.setattr(sys, "stdout", stream)
+    bar = progress_bar(4, "train", "step")
+    bar.update(4)
+    bar.close()
+    assert "train: 100% |━━━━━━━━━━━━━━━━━━━━| 4/4 [00:00<00:00]" in stream.getvalue()
 
 
 def test_log_gets_whole_lines_now_and_then(monkeypatch):

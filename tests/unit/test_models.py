@@ -149,10 +149,7 @@ def test_decoder_in_4_bit_learns_three_classes_with_a_head(tmp_path):
     assert tuned.count.base_trainable == 0
     assert tuned.count.head == 3 * tuned.model.config.hidden_size
     tokens = training.tokenize_reviews(splits["test"], tuned.tokenizer, 64)
-    pad = tuned.tokenizer.pad_token_id
-    one, many = (
-        evaluation.predict(tuned.model, tokens, pad_id=pad, batch_size=size) for size in (1, 12)
-    )
+    one, many = (evaluation.predict(tuned.model, tokens, batch_size=size) for size in (1, 12))
     assert abs(one - many).max() < 2e-2
 
 

@@ -1,8 +1,11 @@
 """Profiles: one setting decides what a lesson runs on."""
 
+from dataclasses import replace
+
 import pytest
 
 from lessons_lib import profiles
+from lessons_lib.errors import SettingError
 from lessons_lib.hardware import Precision
 
 LESSON = "04_distilbert_lora_imdb"
@@ -44,3 +47,36 @@ def test_slow_machines_get_fewer_rows(monkeypatch):
         )
         rows[dtype] = profiles.load_profile(LESSON, "laptop").train_rows
     assert rows["float32"] < rows["bfloat16"] == 2000
+
+
+@pytest.fixture
+def with_profile(tmp_path, monkeypatch):
+    """Adds tables to the profiles."""
+
+    def add(text):
+        file = tmp_path / "profiles.toml"
+        file.write_text(profiles.PROFILE_FILE.read_text(encoding="utf-8") + text)
+        monkeypatch.setattr(profiles, "PROFILE_FILE", file)
+
+    return add
+
+
+def test_profile_inherits_what_it_does_not_say(with_profile):
+    """Failing means a new profile repeats twenty lines of another, and drifts from them."""
+    with_profile(
+        '[t4]\ninherits = "gpu"\nmax_tokens = 256\n[t4.05_rag_vs_finetuning]\ntrained_terms = 9\n'
+    )
+    parent, child = (profiles.load_profile(LESSON, name) for name in ("gpu", "t4"))
+    assert (child.name, child.max_tokens) == ("t4", 256)
+    assert replace(child, name="gpu", max_tokens=parent.max_tokens) == parent
+    retrieval = profiles.load_profile("05_rag_vs_finetuning", "t4")
+    # the parent's, for this lesson
+    assert (retrieval.trained_terms, retrieval.max_tokens) == (9, 1024)
+
+
+@pytest.mark.parametrize("parent", ["nobody", "t4"])
+def test_profile_cannot_inherit_from_nothing(with_profile, parent):
+    """Failing means a slip in the file ends in a traceback, or never ends."""
+    with_profile(f'[t4]\ninherits = "{parent}"\n')
+    with pytest.raises(SettingError, match="name another profile"):
+        profiles.load_profile(LESSON, "t4")

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from helpers import hash_weights
+from peft import LoraConfig
 from transformers import TrainerCallback, TrainingArguments
 
-from lessons_lib import models, training
+from lessons_lib import data, models, training
 from lessons_lib.errors import SettingError
 from lessons_lib.evaluation.inference import predict
 from lessons_lib.hardware import PRECISIONS, Precision, choose_precision
@@ -147,6 +148,20 @@ def test_model_trained_in_bf16_answers_in_fp32(tokens, tmp_path):
     }
     with torch.inference_mode():
         assert torch.equal(model(**rows).logits, fresh.eval()(**rows).logits)
+
+
+def test_model_can_be_trained_again(tmp_path):
+    """Failing means a reader who runs the training's cell twice gets an error where bf16 is fast:
+    on a GPU, or a CPU with AVX512_BF16."""
+    model, tokenizer = models.load_decoder("tiny")
+    model = models.add_lora(model, LoraConfig(r=4, task_type="CAUSAL_LM"), seed=0)
+    rows = training.encode_dialogs([data.ask("what", "a film")] * 8, tokenizer, 64)
+    settings = training.TrainSettings(1e-2, 1, 4)
+    losses = []
+    for _ in range(2):
+        result = training.train(model, rows, None, settings, output_dir=tmp_path, progress=False)
+        losses += result.history["loss"].dropna().tolist()
+    assert losses[-1] < losses[0]
 
 
 def test_average_is_of_the_last_two_thirds(tokens, tmp_path):
