@@ -59,37 +59,46 @@ def score_tokens(
     Inputs of a batch are laid out as a tree (`flatten_rows`): what they begin with is read once,
     and so are equal inputs.
     """
-    inputs: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
-    for number, (before, after) in enumerate(pairs):
-        inputs.setdefault(tuple((before + after)[:-1]), []).append((number, after))
+    answers_by_input: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
+    for number, (before, answer) in enumerate(pairs):
+        # the last token is predicted, never read
+        input_ids = tuple((before + answer)[:-1])
+        answers_by_input.setdefault(input_ids, []).append((number, answer))
     core = model.get_base_model() if hasattr(model, "get_base_model") else model
-    reader, head, device = core.get_decoder(), core.get_output_embeddings(), core.device
     precision = choose_precision()
+    is_mixed = precision.dtype == "bfloat16"
     scores = np.zeros(len(pairs))
-    order = sorted(inputs)  # neighbours begin alike
-    bar = progress_bar(len(order), "score", "row", disable=not progress)
-    for start in range(0, len(order), batch_size):
-        keys = order[start : start + batch_size]
-        flat = flatten_rows(keys)
-        batch = {name: value.to(device) for name, value in flat.inputs().items()}
-        with torch.autocast(
-            device.type, precision.torch_dtype, enabled=precision.dtype == "bfloat16"
-        ):
-            states = reader(**batch, use_cache=False).last_hidden_state[0]
-        rows = zip(flat.paths, keys, strict=True)
-        asked = [
-            (number, path[-len(said) :], said) for path, key in rows for number, said in inputs[key]
-        ]
-        places = torch.tensor([place for _, path, _ in asked for place in path])
-        right = torch.tensor([token for *_, said in asked for token in said], device=device)
-        # in bf16 their sum would be rounded
-        logits = head(states[places].to(head.weight.dtype)).float()
-        found = logits.gather(1, right[:, None])[:, 0] - logits.logsumexp(-1)
-        parts = found.split([len(said) for *_, said in asked])
-        scores[[number for number, *_ in asked]] = [float(part.sum()) for part in parts]
-        bar.update(len(keys))
+    inputs = sorted(answers_by_input)  # neighbours begin alike
+    bar = progress_bar(len(inputs), "score", "row", disable=not progress)
+    for start in range(0, len(inputs), batch_size):
+        some = inputs[start : start + batch_size]
+        packed = flatten_rows(some)
+        batch = {name: tensor.to(core.device) for name, tensor in packed.inputs().items()}
+        with torch.autocast(core.device.type, precision.torch_dtype, enabled=is_mixed):
+            states = core.get_decoder()(**batch, use_cache=False).last_hidden_state[0]
+        numbers, lengths, positions, targets = [], [], [], []
+        for path, input_ids in zip(packed.paths, some, strict=True):
+            for number, answer in answers_by_input[input_ids]:
+                numbers.append(number)
+                lengths.append(len(answer))
+                positions += path[len(path) - len(answer) :]
+                targets += answer
+        log_probabilities = _score_targets(core, states[positions], targets)
+        for number, part in zip(numbers, log_probabilities.split(lengths), strict=True):
+            scores[number] = float(part.sum())
+        bar.update(len(some))
     bar.close()
     return scores
+
+
+def _score_targets(
+    model: PreTrainedModel, states: torch.Tensor, targets: list[int]
+) -> torch.Tensor:
+    """Log-probability (targets) of each target as the token after its state (targets, width)."""
+    head = model.get_output_embeddings()
+    logits = head(states.to(head.weight.dtype)).float()  # in bf16 their sum would be rounded
+    chosen = logits.gather(1, torch.tensor(targets, device=model.device)[:, None])[:, 0]
+    return chosen - logits.logsumexp(-1)
 
 
 @dataclass(frozen=True)
