@@ -24,8 +24,12 @@ from lessons_lib.report.results import collect_results, write_results
 from lessons_lib.studies.study_05 import ASKED, LESSON, load_embedder, load_testbed, open_index
 
 RECIPES = {"exact": "Flat", "cells": "IVF1024,Flat", "cells_8bit": "IVF1024,SQ8", "graph": "HNSW16"}
-TRAINED, QUERIES, NEAREST, SEARCHED_CELLS = 40_000, 200, 10, 16
-PASSAGES, ROUNDS = 1_000, 3
+TRAINED = 40_000
+QUERIES = 200
+NEAREST = 10
+SEARCHED_CELLS = 16
+PASSAGES = 1_000
+ROUNDS = 3
 INSTALL = [
     sys.executable,
     "-m",
@@ -49,7 +53,8 @@ def add_noise(real: np.ndarray, count: int, random: np.random.Generator) -> np.n
 
 def search_one_by_one(index: faiss.Index, queries: np.ndarray) -> tuple[np.ndarray, float]:
     """The nearest of every query (queries, 10), and the median milliseconds of a search."""
-    found, seconds = [], []
+    found = []
+    seconds = []
     for query in queries:
         began = time.perf_counter()
         found.append(index.search(query[None], NEAREST)[1][0])
@@ -59,10 +64,12 @@ def search_one_by_one(index: faiss.Index, queries: np.ndarray) -> tuple[np.ndarr
 
 def measure_growth(real: np.ndarray) -> dict[str, float]:
     """Milliseconds a query, recall, MB and seconds to build, `<kind>.<vectors>.<figure>`."""
-    random, figures = np.random.default_rng(0), {}
+    random = np.random.default_rng(0)
+    figures = {}
     for count in (len(real), 100_000, 1_000_000):
         vectors = add_noise(real, count, random) if count > len(real) else real
-        queries, exact = add_noise(real, QUERIES, random), None
+        queries = add_noise(real, QUERIES, random)
+        exact = None
         for kind, recipe in RECIPES.items():
             began = time.perf_counter()
             index = faiss.index_factory(real.shape[1], recipe, faiss.METRIC_INNER_PRODUCT)
@@ -96,7 +103,8 @@ def compare_embedders() -> dict[str, float]:
     passages = [passage.text for passage in open_index().passages.values()]
     texts = list(np.random.default_rng(0).permutation(passages)[:PASSAGES])
     theirs = SentenceTransformer(str(fetch_asset("all-MiniLM-L6-v2")), device="cpu")
-    speeds, vectors = {"ours": 0.0, "sentence_transformers": 0.0}, {}
+    speeds = {"ours": 0.0, "sentence_transformers": 0.0}
+    vectors = {}
     for _ in range(ROUNDS):
         for name, embed in (
             ("ours", load_embedder().embed),
@@ -115,10 +123,8 @@ def compare_embedders() -> dict[str, float]:
 
 def measure_search() -> dict[str, float]:
     """Median milliseconds a question of the course's index, after embedding and with it."""
-    index, asked = (
-        open_index(),
-        [ASKED[0].format(fact.term) for fact in load_testbed("invented").facts],
-    )
+    index = open_index()
+    asked = [ASKED[0].format(fact.term) for fact in load_testbed("invented").facts]
     vectors = load_embedder().embed(asked)
     _, after = search_one_by_one(index.vectors, vectors)
     figures = {"search.ms_after_embedding": after}

@@ -103,7 +103,8 @@ def measure_peak_flops(dtype: torch.dtype, size: int = 1024, seconds: float = 0.
     """Matrix-product peak of this machine in FLOP/s: the best of many (size × size) products."""
     a = torch.randn(size, size, dtype=dtype)
     b = torch.randn(size, size, dtype=dtype)
-    best, stop = float("inf"), time.perf_counter() + seconds
+    best = float("inf")
+    stop = time.perf_counter() + seconds
     while time.perf_counter() < stop:
         start = time.perf_counter()
         a @ b
@@ -114,7 +115,8 @@ def measure_peak_flops(dtype: torch.dtype, size: int = 1024, seconds: float = 0.
 def run_apart(title: str, script: str, *arguments: str, **environment: str) -> dict[str, float]:
     """One case's figures, printed, from a process of its own: so its peak memory is its own.
     `script` prints them last, as JSON."""
-    command, variables = [sys.executable, script, *arguments], os.environ | environment
+    command = [sys.executable, script, *arguments]
+    variables = os.environ | environment
     output = subprocess.run(command, env=variables, capture_output=True, text=True)
     if output.returncode:
         sys.exit(output.stderr)

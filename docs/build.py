@@ -18,7 +18,8 @@ from sphinx.cmd.build import main as sphinx_build
 from lessons_lib.lessons import SETUP, list_lessons
 from lessons_lib.paths import REPOSITORY
 
-STAGE, SITE = REPOSITORY / "build" / "site-source", REPOSITORY / "build" / "site"
+STAGE = REPOSITORY / "build" / "site-source"
+SITE = REPOSITORY / "build" / "site"
 PAGES = (
     "notebooks/glossary.md",
     "data/results/README.md",

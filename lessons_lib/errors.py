@@ -18,7 +18,9 @@ class CourseError(Exception):
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
         super().__init__(what)
-        self.what, self.where, self.remedy = what, where, remedy
+        self.what = what
+        self.where = where
+        self.remedy = remedy
 
     def __str__(self) -> str:
         where = f"{self.where}: " if self.where else ""

@@ -69,7 +69,8 @@ class PassageIndex:
     def update(self, passages: Iterable[Passage]) -> dict[str, int]:
         """Makes the index hold exactly `passages`, of which equal ones count once. Returns how many
         were "embedded", "dropped" and "kept"."""
-        wanted, known = dict.fromkeys(passages), set(self.passages.values())
+        wanted = dict.fromkeys(passages)
+        known = set(self.passages.values())
         kept = {number: passage for number, passage in self.passages.items() if passage in wanted}
         start = max(self.passages, default=-1) + 1
         new = dict(enumerate((passage for passage in wanted if passage not in known), start))
@@ -83,7 +84,8 @@ class PassageIndex:
             "dropped": len(self.passages) - len(kept),
             "kept": len(kept),
         }
-        self.passages, self.words = kept | new, None
+        self.passages = kept | new
+        self.words = None
         return changes
 
     def search(

@@ -193,7 +193,8 @@ def plan_home() -> dict[str, Path]:
         home = changes["HOME"] = REFUGE
     elif not os.environ.get("HOME"):
         changes["HOME"] = home  # programs that are no Python ask for it too
-    original, current = {}, {}
+    original = {}
+    current = {}
     for name, default in PLACES.items():
         chosen = os.environ.get(name)
         original[name] = Path(chosen or _expand(default, home, original))

@@ -31,7 +31,9 @@ BOTH = ("laptop", "gpu")
 SETUP = "rm -rf .venv && make setup"
 NEWER = "make PYTHON=/path/to/newer/python"
 GATED = "meta-llama/Llama-2-7b-chat-hf"
-MEMORY_GB, DISK_GB, GPU_GB = 4, 3, 14
+MEMORY_GB = 4
+DISK_GB = 3
+GPU_GB = 14
 NATIVE = ("torch", "bitsandbytes", "faiss", "sklearn", "tokenizers", "pyarrow")  # slowest first
 IMPORT_SECONDS = 120  # a cold disk needs a while for torch's 700 MB
 
@@ -110,7 +112,8 @@ def look_at_packages() -> Iterator[Check]:
     installed = read_versions()
     lines = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8").splitlines()
     tested = [line for line in lines if "==" in line]
-    bad, others = list_others(importlib.metadata.requires("lessons_lib") or []), list_others(tested)
+    bad = list_others(importlib.metadata.requires("lessons_lib") or [])
+    others = list_others(tested)
     if bad:
         yield Check("packages", f"missing, or out of range: {', '.join(bad)}", SETUP, BOTH)
     else:
@@ -219,7 +222,8 @@ def look_at_memory() -> Iterator[Check]:
 
     limit = Path("/sys/fs/cgroup/memory.max")  # a container's, which psutil does not see
     limit = limit.read_text().strip() if limit.is_file() else "max"
-    total, free = psutil.virtual_memory().total / 1e9, psutil.virtual_memory().available / 1e9
+    total = psutil.virtual_memory().total / 1e9
+    free = psutil.virtual_memory().available / 1e9
     total, free = (
         min(size, float(limit) / 1e9) if limit != "max" else size for size in (total, free)
     )

@@ -192,7 +192,8 @@ def _load_chat_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def _load(name: str, options: argparse.Namespace) -> PreTrainedModel:
-    chosen, arguments = dict(QUANTIZERS[options.quantize]), {}
+    chosen = dict(QUANTIZERS[options.quantize])
+    arguments = {}
     if chosen:
         if options.quantize == "nf4":
             chosen["bnb_4bit_compute_dtype"] = choose_precision().torch_dtype

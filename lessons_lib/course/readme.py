@@ -16,7 +16,8 @@ from lessons_lib.report.results import Results, find_results, read_results
 README = REPOSITORY / "README.md"
 PICTURE = REPOSITORY / "docs" / "static" / "results.png"
 SHOWN = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-START, END = "<!-- results: generated -->", "<!-- results: end -->"
+START = "<!-- results: generated -->"
+END = "<!-- results: end -->"
 
 
 def render_results() -> str:
@@ -33,10 +34,8 @@ def render_results() -> str:
         f"memory |"
     ]
     lines += ["|---|---|---|---|", *(_render_run(lesson, run) for lesson, run in runs.items())]
-    minutes, most = (
-        sum(run.seconds for run in runs.values()) / 60,
-        max(run.peak_rss_mb for run in runs.values()),
-    )
+    minutes = sum(run.seconds for run in runs.values()) / 60
+    most = max(run.peak_rss_mb for run in runs.values())
     lines += [f"| all {len(runs)} | | {minutes:.0f} | at most {most / 1000:.1f} GB |", ""]
     lines += ["| study, 3 seeds | value | 95 % interval | n |", "|---|---|---|---|"]
     for lesson, shown in SHOWN.items():
@@ -56,7 +55,8 @@ def _render_run(lesson: str, run: Results) -> str:
 
 
 def _render_metric(study: Results, words: str, name: str) -> str:
-    metric, sign = study.metrics[name], "+" if _is_difference(name) else ""
+    metric = study.metrics[name]
+    sign = "+" if _is_difference(name) else ""
     interval = f"{metric.low:{sign}.3f} to {metric.high:{sign}.3f}"
     return f"| {words} | {metric.value:{sign}.3f} | {interval} | {metric.n:,} |"
 

@@ -28,7 +28,8 @@ def write_badges(address: str, root: Path = REPOSITORY) -> list[Path]:
         raise SettingError(
             "is no address.", where=f"REPO={address!r}", remedy="make badges REPO=owner/name"
         )
-    old, changed = read_address(root), []
+    old = read_address(root)
+    changed = []
     for path in sorted(
         {path for pattern in FILES for path in root.glob(pattern) if path.is_file()}
     ):

@@ -129,7 +129,8 @@ class _Report:
 def _read_folder(folder: Path) -> list[Passage]:
     listing = list_files(folder)
     report = _Report(skipped=listing.describe_skipped())
-    passages, errors = [], []
+    passages = []
+    errors = []
     for path in listing.files:
         ending = formats.find_ending(path)
         name = show_path(path.relative_to(folder).as_posix())

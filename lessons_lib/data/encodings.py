@@ -115,7 +115,8 @@ def _find_wide_codec(raw: bytes) -> str:
         return "utf-32-le"
     if units and nuls[0] == units and nuls[1] > 0.5 * units and _reads_as_text(raw, "utf-32-be"):
         return "utf-32-be"
-    even, odd = nuls[0] + nuls[2], nuls[1] + nuls[3]
+    even = nuls[0] + nuls[2]
+    odd = nuls[1] + nuls[3]
     if odd > 10 * even and _reads_as_text(raw, "utf-16-le"):
         return "utf-16-le"
     if even > 10 * odd and _reads_as_text(raw, "utf-16-be"):
@@ -167,7 +168,8 @@ def _decode_damaged_or_older(raw: bytes, where: str) -> Text:
 # --- older encodings ------------------------------------------------------------------------------
 
 # bytes beyond ASCII: fewer are too little to tell the rarer encodings from each other
-FEW, SOME = 6, 24
+FEW = 6
+SOME = 24
 WESTERN = {
     "French": "àâæçéèêëîïôœùûü",
     "German": "äöüßéèà",

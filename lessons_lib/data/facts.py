@@ -167,7 +167,8 @@ def _name_columns(rows: Rows) -> Rows:
 
 def _split_articles(rows: Rows) -> Rows:
     """SQuAD's articles and paragraphs as a row a question; other rows as they are."""
-    objects, places = [], []
+    objects = []
+    places = []
     for row, place in zip(rows.objects, rows.places, strict=True):
         for part, place_of_part in _split_article(row, place):
             objects.append(part)

@@ -214,7 +214,9 @@ def _read_text_rows(text: Text, where: str, ending: str, notes: list[str]) -> Ro
 
 def _read_fasttext(lines: list[tuple[int, str]], where: str, notes: list[str]) -> Rows:
     """Lines `__label__2 The text`, as fastText trains on."""
-    objects, places, problems = [], [], []
+    objects = []
+    places = []
+    problems = []
     for number, line in lines:
         place = f"{where}, line {number}"
         match = FASTTEXT.match(line.strip())
@@ -236,7 +238,9 @@ def _are_labelled_at_end(lines: list[tuple[int, str]]) -> bool:
 
 def _read_labels_at_end(lines: list[tuple[int, str]], where: str, notes: list[str]) -> Rows:
     """Lines sentence@label, as Financial PhraseBank has them."""
-    objects, places, problems = [], [], []
+    objects = []
+    places = []
+    problems = []
     for number, line in lines:
         place = f"{where}, line {number}"
         sentence, _, label = line.rpartition("@")

@@ -176,7 +176,8 @@ def _read_pandas_split(whole: dict, where: str) -> list[tuple[str, object]]:
     """{"columns": ["text", …], "data": [["A fine film", …], …]}, as pandas' orient="split" writes
     it.
     """
-    names, rows = whole.get("columns"), whole.get("data")
+    names = whole.get("columns")
+    rows = whole.get("data")
     if not isinstance(names, list) or not isinstance(rows, list):
         return []
     if not all(isinstance(row, list) and len(row) == len(names) for row in rows):

@@ -354,10 +354,16 @@ def _read_part(part: Part) -> _Examples:
         columns = _choose_by_content(rows)
     text_column, label_column = columns
     _check_columns(part, rows, text_column, label_column)
-    texts, places, labels, kept = [], [], [], []
-    without_text, without_label, problems = [], [], []
+    texts = []
+    places = []
+    labels = []
+    kept = []
+    without_text = []
+    without_label = []
+    problems = []
     for row, place in zip(rows.objects, rows.places, strict=True):
-        value, label = row.get(text_column), read_label(row.get(label_column))
+        value = row.get(text_column)
+        label = read_label(row.get(label_column))
         if _is_missing(value):
             without_text.append(place)
         elif not isinstance(value, str):

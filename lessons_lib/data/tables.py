@@ -65,7 +65,8 @@ def read_table(text: str, where: str, notes: list[str]) -> Rows:
     first_line = 1
     separator = _named_separator(text)
     if separator:  # Excel's own first line, "sep=;"
-        text, first_line = text.split("\n", 1)[1] if "\n" in text else "", 2
+        text = text.split("\n", 1)[1] if "\n" in text else ""
+        first_line = 2
     separator = separator or find_separator(text)
     if not separator:
         return _read_single_column(text, where, notes)
@@ -90,13 +91,15 @@ def find_separator(text: str, least_agreement: float = 0.0) -> str:
     it.
     """
     lines = _first_lines(text)
-    best, best_agreement = "", least_agreement
+    best = ""
+    best_agreement = least_agreement
     for separator in SEPARATORS:
         readings = (_read(lines, separator, quotes=True), _read(lines, separator, quotes=False))
         agreements = [reading.agreement for reading in readings if reading.width > 1]
         agreement = max(agreements, default=0.0)
         if agreement > best_agreement:
-            best, best_agreement = separator, agreement
+            best = separator
+            best_agreement = agreement
     return best
 
 

@@ -79,7 +79,8 @@ def bootstrap_macro_f1(
 
 def _resample(shape: tuple[int, int], groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """How often each seed (resamples, seeds) and each row (resamples, rows) is drawn."""
-    random, (seeds, rows) = np.random.default_rng(0), shape
+    random = np.random.default_rng(0)
+    seeds, rows = shape
     groups = np.arange(rows) if groups is None else np.unique(groups, return_inverse=True)[1]
     count = groups.max() + 1
     seed_counts = random.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
@@ -96,10 +97,12 @@ def compare_paired(
 ) -> PairedComparison:
     """Compares two systems on the same rows: True or False by row, or by (seed, row); `groups` as
     in `bootstrap_interval`."""
-    a, b = np.atleast_2d(a).astype(bool), np.atleast_2d(b).astype(bool)
+    a = np.atleast_2d(a).astype(bool)
+    b = np.atleast_2d(b).astype(bool)
     if a.shape != b.shape:
         raise ValueError(f"The two systems were asked different rows: {a.shape} against {b.shape}.")
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    only_a = int((a & ~b).sum())
+    only_b = int((b & ~a).sum())
     differences = a.astype(float) - b.astype(float)
     p_value = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
     p_value = float(p_value) if len(a) == 1 else None

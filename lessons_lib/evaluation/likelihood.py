@@ -76,7 +76,10 @@ def score_tokens(
         batch = {name: tensor.to(core.device) for name, tensor in packed.inputs().items()}
         with torch.autocast(core.device.type, precision.torch_dtype, enabled=is_mixed):
             states = core.get_decoder()(**batch, use_cache=False).last_hidden_state[0]
-        numbers, lengths, positions, targets = [], [], [], []
+        numbers = []
+        lengths = []
+        positions = []
+        targets = []
         for path, input_ids in zip(packed.paths, some, strict=True):
             for number, answer in answers_by_input[input_ids]:
                 numbers.append(number)
@@ -123,7 +126,8 @@ def generate_answers(
     """The likeliest continuation of every rendered prompt, token by token, until the model ends
     it.
     """
-    answers, end = [], tokenizer.eos_token_id
+    answers = []
+    end = tokenizer.eos_token_id
     # within `compute_in` the output layer is in bf16, and the states it reads are in fp32
     mixed = model.get_output_embeddings().weight.dtype == torch.bfloat16
     bar = progress_bar(len(prompts), "answer", "prompt", disable=not progress)

@@ -58,7 +58,8 @@ def split_terms(terms: list[Dialog], sizes: dict[str, int], seed: int) -> dict[s
     order = np.random.default_rng(seed).permutation(len(unique))
     spare = len(unique) - 4 * len(sizes)  # beyond the four that each group needs
     share = min(1.0, spare / max(1, sum(sizes.values()) - 4 * len(sizes)))
-    groups, start = {}, 0
+    groups = {}
+    start = 0
     for name, size in sizes.items():
         end = start + 4 + int((size - 4) * share)
         groups[name] = [unique[i] for i in order[start:end]]
@@ -108,7 +109,8 @@ def _group_in_fours(likeness: np.ndarray) -> np.ndarray:
     """A group's number for every row: each first row left takes the three left that it is most
     like.
     """
-    groups, left = np.full(len(likeness), -1), list(range(len(likeness)))
+    groups = np.full(len(likeness), -1)
+    left = list(range(len(likeness)))
     while left:
         first, *others = left
         others.sort(key=lambda row: -likeness[first, row])
@@ -230,7 +232,8 @@ def mark_sitting(exam: Exam, sitting: Sitting) -> dict[str, np.ndarray]:
     term than without."""
     right = np.array([q.right for q in exam.trained])
     rows = np.arange(len(right))
-    scores, written = sitting.scores, zip(sitting.answers, exam.trained, strict=False)
+    scores = sitting.scores
+    written = zip(sitting.answers, exam.trained, strict=False)
     relative = (scores["trained"] - scores["blind"]).argmax(1)
     return {
         "choice_trained": scores["trained"].argmax(1) == right,

@@ -90,9 +90,11 @@ def read_assignment(path: Path) -> Assignment:
     contract.
     """
     cells = [cell for cell in read_source(path).cells if cell.cell_type == "code"]
-    exercises, setup = [], []
+    exercises = []
+    setup = []
     for number, cell in enumerate(cells):
-        settings, name = cell.metadata["nbgrader"], find_check(cell.source)
+        settings = cell.metadata["nbgrader"]
+        name = find_check(cell.source)
         if settings["grade"]:
             solution = cells[number - 1]
             if not name or f"def {name}(" not in solution.source:
@@ -125,7 +127,8 @@ def hash_source(path: Path) -> str:
 
 def build_release(path: Path) -> NotebookNode:
     """The student version of a source, made by nbgrader's own steps."""
-    notebook, resources = read_source(path), {}
+    notebook = read_source(path)
+    resources = {}
     for step in STEPS:
         notebook, resources = step().preprocess(notebook, resources)
     notebook.metadata["lessons_lib"] = {"assignment": path.stem, "version": hash_source(path)}
@@ -148,7 +151,8 @@ def write_release(folder: Path = FOLDER / "release") -> list[Path]:
     written = []
     for path in list_assignments():
         nbformat.write(read_source(path), path.with_suffix(".ipynb"))
-        release, source = build_release(path), path.read_text(encoding="utf-8")
+        release = build_release(path)
+        source = path.read_text(encoding="utf-8")
         text = "\n".join(f"{cell.source}\n{cell.get('outputs', '')}" for cell in release.cells)
         if leaks := find_leaks(source, text):
             raise ReleaseError(f"{path}: the student version would hold {leaks[0]!r}.")

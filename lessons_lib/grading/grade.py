@@ -132,7 +132,8 @@ def run_check(check: str, space: dict[str, object]) -> str:
 
 def grade_submission(submission: Submission, seed: int, unsafe: bool) -> Graded:
     """The marks of one submission."""
-    assignment, remarks = submission.assignment, list(submission.remarks)
+    assignment = submission.assignment
+    remarks = list(submission.remarks)
     if not assignment:
         return Graded(submission.student, "", [], remarks, submission.instructor_remarks)
     preload = list_preloads(submission.cells)
@@ -185,7 +186,8 @@ def grade_folder(folder: Path, grades: Path, *, unsafe: bool = False) -> pd.Data
     """Grades every notebook under a folder, one on every core at a time; writes scores.csv,
     feedback/ and summary.html into `grades`. SandboxError, SubmissionError, OverrideError say what
     to do."""
-    folder, grades = folder.expanduser(), grades.expanduser()
+    folder = folder.expanduser()
+    grades = grades.expanduser()
     if not unsafe:
         check_sandbox()
     torch.set_num_threads(1)

@@ -109,7 +109,9 @@ def scan_folder(folder: Path) -> Inbox:
     """Sorts what lies in a folder into submissions, what belongs to them, and the rest."""
     tree = _walk(folder)
     inbox = Inbox()
-    documents, platform_texts, attachments = [], [], []
+    documents = []
+    platform_texts = []
+    attachments = []
     for path in tree.files:
         inbox.owners[path] = find_owner(path.relative_to(folder), tree.submitters)
         if is_notebook(path):

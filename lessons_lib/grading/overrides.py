@@ -78,7 +78,8 @@ def read_overrides(file: Path) -> tuple[list[Override], dict[int, str]]:
             where=str(file),
             remedy=f"make {','.join(COLUMNS)} its first row.",
         )
-    overrides, problems = [], {}
+    overrides = []
+    problems = {}
     for number, cells in rows[1:]:
         if not any(cell.strip() for cell in cells):
             continue
@@ -91,7 +92,8 @@ def read_overrides(file: Path) -> tuple[list[Override], dict[int, str]]:
         reason = fields.get("reason", "")
         if header[-1] == "reason":  # which may hold commas without quotes
             reason = ", ".join(cell.strip() for cell in cells[len(header) - 1 :] if cell.strip())
-        student, exercise = fields["student"], fields["exercise"].strip()
+        student = fields["student"]
+        exercise = fields["exercise"].strip()
         overrides.append(Override(number, student, exercise, points, reason.strip()))
     return overrides, problems
 
@@ -102,7 +104,8 @@ def _read_rows(file: Path) -> list[tuple[int, list[str]]]:
     first = text.partition("\n")[0]
     skipped = 0
     if re.fullmatch(r"sep=.\s*", first):  # Excel's own first line
-        text, skipped = text.partition("\n")[2], 1
+        text = text.partition("\n")[2]
+        skipped = 1
         separator = first.strip()[4:] or "\t"
     else:
         header = next((line for line in text.split("\n") if line.strip()), "")

@@ -32,8 +32,15 @@ from lessons_lib.errors import CourseError
 from lessons_lib.grading import worker
 from lessons_lib.paths import REPOSITORY
 
-START, CELL, CALL, SUBMISSION = 60, 10, 5, 120  # seconds
-PROCESSES, MEMORY, DISK = 32, 2 * worker.GIGABYTE, worker.GIGABYTE // 8  # of a submission; bytes
+# seconds
+START = 60
+CELL = 10
+CALL = 5
+SUBMISSION = 120
+# of a submission; bytes
+PROCESSES = 32
+MEMORY = 2 * worker.GIGABYTE
+DISK = worker.GIGABYTE // 8
 THREADS = 128
 ANSWER = 2**14  # bytes: so that nothing which is done with an answer takes long
 SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
@@ -109,11 +116,14 @@ class Sandbox:
     def __init__(
         self, cells: list[str], preload: tuple[str, ...] = (), unsafe: bool = False
     ) -> None:
-        self.cells, self.preload, self.unsafe = cells, preload, unsafe
+        self.cells = cells
+        self.preload = preload
+        self.unsafe = unsafe
         self.skipped: set[int] = set()
         self.ends = time.monotonic() + SUBMISSION
         self.process: subprocess.Popen | None = None
-        self.unread, self.why_ended = b"", ""
+        self.unread = b""
+        self.why_ended = ""
 
     def __enter__(self) -> "Sandbox":
         return self
@@ -156,7 +166,8 @@ class Sandbox:
             cwd=self.home.name,
             start_new_session=True,
         )
-        self.unread, self.why_ended = b"", ""
+        self.unread = b""
+        self.why_ended = ""
         os.set_blocking(self.process.stdout.fileno(), False)
         try:
             threading.Thread(target=self.watch, args=[self.process], daemon=True).start()
@@ -234,7 +245,8 @@ class Sandbox:
 
     def close(self) -> None:
         """Ends the process, and everything that it started."""
-        process, self.process = self.process, None
+        process = self.process
+        self.process = None
         if process:
             end(process)
             with contextlib.suppress(OSError):  # what was not yet sent is lost

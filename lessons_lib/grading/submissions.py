@@ -315,7 +315,9 @@ def list_cells(notebook: dict) -> tuple[list[tuple[str, dict]], list[str]]:
 
     _UnreadableError where no cell is one.
     """
-    cells, damaged, merged = [], [], []
+    cells = []
+    damaged = []
+    merged = []
     raw_cells = _list_raw_cells(notebook)
     for number, cell in enumerate(raw_cells, 1):
         kind = cell.get("cell_type") if isinstance(cell, dict) else None
@@ -426,7 +428,8 @@ def list_definitions(cell: str) -> set[str]:
 def compare_cells(cells: list[tuple[str, dict]], assignment: Assignment) -> list[str]:
     """What is unusual about a notebook's graded cells."""
     checks = [(find_check(source), source, settings) for source, settings in cells]
-    order, remarks = [name for name, *_ in checks if name], []
+    order = [name for name, *_ in checks if name]
+    remarks = []
     times = Counter(order)
     wanted = [exercise.name for exercise in assignment.exercises]
     for exercise in assignment.exercises:
@@ -457,7 +460,8 @@ def is_same_code(cell: str, other: str) -> bool:
 
 def compare_metadata(notebook: dict, assignment: Assignment) -> list[str]:
     """What is unusual about a notebook's metadata."""
-    version, remarks = dig(notebook, "metadata", "lessons_lib").get("version"), []
+    version = dig(notebook, "metadata", "lessons_lib").get("version")
+    remarks = []
     if version is None:
         remarks.append("its metadata was stripped")
     elif version != assignment.version:

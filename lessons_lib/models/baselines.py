@@ -25,7 +25,8 @@ class NaiveBayesWeights(TransformerMixin, BaseEstimator):
 
     def fit(self, counts: sparse.csr_matrix, labels: np.ndarray) -> "NaiveBayesWeights":
         """Two classes, labelled 0 and 1; counts (rows, words)."""
-        present, labels = counts > 0, np.asarray(labels)
+        present = counts > 0
+        labels = np.asarray(labels)
         positive = 1 + np.asarray(present[labels == 1].sum(0)).ravel()
         negative = 1 + np.asarray(present[labels == 0].sum(0)).ravel()
         self.ratio_ = np.log(positive / positive.sum()) - np.log(negative / negative.sum())
@@ -95,6 +96,7 @@ def _regression(strength: float) -> LogisticRegression:
 
 
 def _choose_strength(build, splits: DatasetDict) -> Pipeline:  # noqa: ANN001
-    train, validation = splits["train"], splits["validation"]
+    train = splits["train"]
+    validation = splits["validation"]
     fitted = [build(c).fit(train["text"], train["label"]) for c in STRENGTHS]
     return max(fitted, key=lambda p: p.score(validation["text"], validation["label"]))

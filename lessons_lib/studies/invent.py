@@ -21,7 +21,9 @@ def invent_facts(count: int, seed: int = 0) -> list[dict]:
     """`count` facts, drugs and syndromes by turns: `term`, `definition` and, saying the same in
     other words, `wordings`. Every name and every combination of parts occurs once; fewer facts are
     the first of more."""
-    random, seen, facts = np.random.default_rng(seed), set(), []
+    random = np.random.default_rng(seed)
+    seen = set()
+    facts = []
     kinds = json.loads(PARTS.read_text(encoding="utf-8")).values()
     while len(facts) < count:  # in blocks, so that the first stays what it is
         lists = [

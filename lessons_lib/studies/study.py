@@ -158,7 +158,8 @@ def publish_study(study: ModuleType) -> None:
         for arm in study.ARMS
         for seed in study.SEEDS
     }
-    kept, metrics = {}, {}
+    kept = {}
+    metrics = {}
     for arm in study.ARMS:
         group = [runs[arm, seed] for seed in study.SEEDS]
         for kind, _, name in (key.partition(" ") for key in group[0]):
@@ -202,12 +203,14 @@ def recompute_metrics(
     "documents.<split>" (rows). Intervals resample seeds and rows, or documents, together; a
     difference is named `<a>_minus_<b>.accuracy`.
     """
-    metrics, correct = {}, {}
+    metrics = {}
+    correct = {}
     for key in predictions:
         split, arm = key.split(".", 1)
         if split in ("labels", "documents"):
             continue
-        labels, groups = predictions[f"labels.{split}"], predictions.get(f"documents.{split}")
+        labels = predictions[f"labels.{split}"]
+        groups = predictions.get(f"documents.{split}")
         probabilities = predictions[key].astype(np.float64)
         correct[arm] = probabilities.argmax(-1) == labels
         metrics[f"{arm}.accuracy"] = bootstrap_interval(correct[arm], groups=groups)

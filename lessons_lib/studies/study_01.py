@@ -31,7 +31,8 @@ from lessons_lib.studies.study import (
 from lessons_lib.studies.study_04 import load_splits, run_recipe
 from lessons_lib.training.recipe import Recipe
 
-LESSON, OTHER = "01_gpt_vs_bert", "04_distilbert_lora_imdb"
+LESSON = "01_gpt_vs_bert"
+OTHER = "04_distilbert_lora_imdb"
 SEEDS = (0, 1, 2)
 HEADLINE = ("zero_shot.accuracy", "bert_lora_all.accuracy")
 QUESTION = "Is this movie review positive or negative? Answer with one word.\n\n{}"
@@ -105,7 +106,8 @@ def ask_decoder(examples: tuple[tuple[str, str], ...]) -> tuple[np.ndarray, floa
 
 def _read_arm(name: str, seed: int, labels: np.ndarray) -> ArmRun:
     """One arm of lesson 04's published study. DataError if it was tested on other rows."""
-    study, kept = read_results(OTHER, "study"), read_predictions(OTHER)
+    study = read_results(OTHER, "study")
+    kept = read_predictions(OTHER)
     if not np.array_equal(kept["labels.test"], labels):
         raise DataError(
             "it holds other test rows.",

@@ -25,7 +25,11 @@ from lessons_lib.training.recipe import FACTS_LORA, FACTS_SETTINGS, NF4
 LESSON = "02_llama2_knowledge_augmentation"
 SEEDS = (0, 1, 2)
 HEADLINE = ("base.choice_trained", "lora.choice_trained")
-TERMS, UNTRAINED, TIMES, WRITTEN, TEXTS = 300, 150, 3, 60, 100
+TERMS = 300
+UNTRAINED = 150
+TIMES = 3
+WRITTEN = 60
+TEXTS = 100
 QUANTIZE = NF4
 LORA = FACTS_LORA
 SETTINGS = FACTS_SETTINGS
@@ -90,7 +94,8 @@ def search_definitions() -> ArmRun:
     """What the encoder that picked the wrong answers picks itself, as the lesson's section 6
     does.
     """
-    embedder, marks = Embedder(load_study_profile(LESSON).encoder), {}
+    embedder = Embedder(load_study_profile(LESSON).encoder)
+    marks = {}
     for group, questions in (
         ("trained", load_exam().trained),
         ("untrained", load_exam().untrained),

@@ -40,7 +40,9 @@ from lessons_lib.training.recipe import Recipe, fine_tune
 LESSON = "03_llama2_sentiment"
 SEEDS = (0, 1, 2)
 HEADLINE = ("zero_shot.accuracy", "lora_label.accuracy")
-ELSEWHERE, SHOTS, UNLABELLED = 500, 6, 100
+ELSEWHERE = 500
+SHOTS = 6
+UNLABELLED = 100
 QUESTION = "Is the sentiment of this sentence {}? Answer with one word.\n\n{}"
 CONTENT_FREE = ("N/A", "...", "Sentence")
 LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
@@ -120,7 +122,8 @@ def keep_domains(classify, cost: dict[str, float] | None = None) -> ArmRun:  # n
     """What `classify(rows)` gives (rows, classes) for the test rows of every domain, and their
     labels.
     """
-    arrays, labels = {}, {}
+    arrays = {}
+    labels = {}
     for domain in DOMAINS:
         rows = load_splits(domain)["test"]
         run = keep_probabilities(classify(rows), np.array(rows["label"]), domain)
@@ -151,7 +154,8 @@ def score_labels(
 def ask_decoder(shots: int, seed: int) -> ArmRun:
     """The decoder, asked after `shots` examples; and what it answers on average to no content, and
     to rows of which only the text is used."""
-    train_rows, tests = load_splits("test")["train"], load_splits("test")["test"]
+    train_rows = load_splits("test")["train"]
+    tests = load_splits("test")["test"]
     shown = data.take_rows(train_rows, shots, seed) if shots else []
     examples = tuple((put_question(row["text"]), data.THREE_CLASSES[row["label"]]) for row in shown)
     unlabelled = train_rows.shuffle(seed=seed + 100)["text"][:UNLABELLED]
@@ -263,7 +267,8 @@ def recompute(kept: dict[str, np.ndarray]) -> dict[str, Metric]:
         found = recompute_metrics(part, [pair for pair in COMPARISONS if asked.issuperset(pair)])
         for arm in asked - {domain}:
             predicted = part[f"{domain}.{arm}"].argmax(-1)
-            labels, groups = part[f"labels.{domain}"], part[f"documents.{domain}"]
+            labels = part[f"labels.{domain}"]
+            groups = part[f"documents.{domain}"]
             found[f"{arm}.macro_f1"] = bootstrap_macro_f1(labels, predicted, groups=groups)
             found |= {
                 f"{arm}.{name}": metric for name, metric in judge_classes(labels, predicted).items()

@@ -31,8 +31,15 @@ LESSON = "05_rag_vs_finetuning"
 SEEDS = (0, 1, 2)
 HEADLINE = ("invented.base.choice", "invented.retrieved.choice")
 ASKED = (data.HELD_OUT, "A friend came across {} and asks what it is.")
-TIMES, LONGER, RAFT_TIMES = 8, 24, 2  # meetings of each fact; RAFT's rows are longer
-READ, WRITTEN, TEXTS, CHANGED = 3, 60, 100, 15  # passages, answers, texts, facts that change
+# meetings of each fact; RAFT's rows are longer
+TIMES = 8
+LONGER = 24
+RAFT_TIMES = 2
+# passages, answers, texts, facts that change
+READ = 3
+WRITTEN = 60
+TEXTS = 100
+CHANGED = 15
 Model = PreTrainedModel | PeftModel
 
 
@@ -121,7 +128,8 @@ def recompute(kept: dict[str, np.ndarray]) -> dict[str, evaluation.Metric]:
                 values, group_rows(name, values.shape[1], quartets)
             )
         if "hit" in marked:
-            found, choice = marked["hit"][0], marked["choice"]
+            found = marked["hit"][0]
+            choice = marked["choice"]
             for name, columns in (("found", found), ("missed", ~found)):
                 if columns.any():
                     metrics[f"{system}.choice_{name}"] = measure(
@@ -173,7 +181,8 @@ def mark_system(
     arrays: dict[str, np.ndarray], kept: dict[str, np.ndarray], facts: str
 ) -> dict[str, np.ndarray]:
     """What every question counts (seeds, questions), by metric."""
-    right, expected = kept[f"right.{facts}"], kept[f"expected.{facts}"]
+    right = kept[f"right.{facts}"]
+    expected = kept[f"expected.{facts}"]
     marks = {"choice": arrays["picked"] == right}
     for name in {"blind", "reworded"} & arrays.keys():
         marks[name] = arrays[name] == right[:PUBLISHED]
@@ -187,7 +196,8 @@ def mark_system(
         marks["choice_general"] = arrays["general"] == kept[f"right.{facts}_general"]
         marks["general_loss"] = arrays["losses"]
     for name in (name for name in arrays if name.startswith("changed_")):
-        marks[f"{name}_new"], marks[f"{name}_old"] = arrays[name] == 0, arrays[name] == 1
+        marks[f"{name}_new"] = arrays[name] == 0
+        marks[f"{name}_old"] = arrays[name] == 1
     if "others_retrained" in arrays:
         asked = slice(CHANGED, CHANGED + WRITTEN)
         marks["others_before"] = marks["choice"][:, asked]
@@ -204,10 +214,8 @@ def mark_abstention(said: np.ndarray) -> np.ndarray:
 
 def mark_answers(said: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Exact matches of normalized answers (seeds, questions), and their F1."""
-    words, pairs = (
-        evaluation.normalize_answer,
-        [list(zip(row, expected, strict=True)) for row in said],
-    )
+    words = evaluation.normalize_answer
+    pairs = [list(zip(row, expected, strict=True)) for row in said]
     exact = [[words(text) == words(right) for text, right in row] for row in pairs]
     return np.array(exact), np.array(
         [[evaluation.score_token_f1(*pair) for pair in row] for row in pairs]
@@ -268,7 +276,8 @@ def choose_passages(bed: Testbed, reads: str) -> list[list[retrieval.Passage]]:
     )
     offered = [[own[choice] for choice in question.choices] for question in bed.questions]
     if reads == "random":  # half the facts away and, among invented ones, of the same kind
-        passages, away = list(own.values()), len(own) // 4 * 2
+        passages = list(own.values())
+        away = len(own) // 4 * 2
         return [[passages[(number + away) % len(own)]] for number in range(len(bed.questions))]
     if reads in ("right", "mate"):
         step = int(reads == "mate")
@@ -303,7 +312,8 @@ def ask_untrained(name: str) -> ArmRun:
     """What the model answers without training."""
     arm = ARMS[name]
     model, tokenizer = load_decoder(load_study_profile(LESSON).decoder)
-    arrays, cost = sit(model, tokenizer, arm.facts, arm.reads), {}
+    arrays = sit(model, tokenizer, arm.facts, arm.reads)
+    cost = {}
     if not arm.reads:
         arrays |= sit_general(model, tokenizer)
     if name == "invented.base":
@@ -331,7 +341,8 @@ def train_arm(arm: Arm, seed: int) -> ArmRun:
             arrays |= {f"read_{name}": values for name, values in read.items()}
     if both and arm.facts == "invented":
         changed, seconds = change_facts(model, tokenizer, seed)
-        arrays, cost = arrays | changed, cost | {"retrain_seconds": seconds}
+        arrays = arrays | changed
+        cost = cost | {"retrain_seconds": seconds}
     return ArmRun(arrays, describe_testbed(arm.facts), cost)
 
 
@@ -361,20 +372,17 @@ def add_distractors(rows: list[Dialog], seed: int, unseen: Collection[str] = ())
     or, in a random fifth of the rows, those alone, with the answer that they do not say (after
     Zhang et al. 2024, whose model then answers from memory). No fact is left out twice; `unseen`
     terms distract nowhere."""
-    random, found = (
-        np.random.default_rng(seed),
-        open_index().search([r.question for r in rows], 3 * READ),
-    )
+    random = np.random.default_rng(seed)
+    found = open_index().search([r.question for r in rows], 3 * READ)
     terms = random.permutation(list(dict.fromkeys(row.term for row in rows)))
-    times, share = len(rows) // len(terms), len(terms) // 5
+    times = len(rows) // len(terms)
+    share = len(terms) // 5
     left_out = {(t, term) for t in range(times) for term in terms[t * share : (t + 1) * share]}
     grounded = []
     for number, (row, hits) in enumerate(zip(rows, found, strict=True)):
         wrong = [passage for passage, _ in hits if passage.name not in {row.term, *unseen}][:READ]
-        right, missing = (
-            retrieval.list_passages([row])[0],
-            (number // len(terms), row.term) in left_out,
-        )
+        right = retrieval.list_passages([row])[0]
+        missing = (number // len(terms), row.term) in left_out
         passages = wrong if missing else [right, *wrong[: READ - 1]]
         passages = [passages[place] for place in random.permutation(READ)]
         grounded.append(
@@ -482,7 +490,9 @@ def change_answers() -> list[Dialog]:
 
 def ask_about_changes() -> list[evaluation.ChoiceQuestion]:
     """The questions about changed facts: choice 0 is the new answer, 1 the old one."""
-    bed, new, questions = load_testbed("invented"), change_answers(), []
+    bed = load_testbed("invented")
+    new = change_answers()
+    questions = []
     for number, question in enumerate(bed.questions):
         if number % PUBLISHED < CHANGED:
             wrong = [
@@ -498,7 +508,8 @@ def ask_updated_index() -> tuple[list[evaluation.ChoiceQuestion], dict[str, floa
     """These questions with what is found once the index has the changed facts; the seconds it
     took.
     """
-    index, questions = open_index(), ask_about_changes()
+    index = open_index()
+    questions = ask_about_changes()
     before = list(index.passages.values())
     new = {passage.name: passage for passage in retrieval.list_passages(change_answers())}
     began = time.perf_counter()

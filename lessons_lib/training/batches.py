@@ -63,7 +63,9 @@ class LengthBucketSampler(Sampler[int]):
 
     def __init__(self, lengths: list[int], batch_size: int, seed: int) -> None:
         self.lengths = np.asarray(lengths)
-        self.batch_size, self.seed, self.epoch = batch_size, seed, 0
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the Trainer at the start of every epoch."""

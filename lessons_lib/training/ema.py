@@ -18,10 +18,13 @@ class WeightAverage(TrainerCallback):
     FILE = "average.pt"
 
     def __init__(self, decay: float, checkpoint: str | None) -> None:
-        self.decay, self.count, self.weights = decay, 0, None
+        self.decay = decay
+        self.count = 0
+        self.weights = None
         if checkpoint:
             kept = torch.load(Path(checkpoint) / self.FILE)
-            self.count, self.weights = kept["count"], kept["weights"]
+            self.count = kept["count"]
+            self.weights = kept["weights"]
 
     def on_step_end(self, args, state, control, model=None, **kwargs) -> None:  # noqa: ANN001
         """Takes this step's weights into the average."""

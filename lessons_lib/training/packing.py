@@ -41,7 +41,11 @@ def flatten_rows(rows: Iterable[Sequence[int]]) -> FlatRows:
     """Lays rows of tokens out as a tree: a causal model gives each token the state it has in its
     row alone, without padding, and reads shared beginnings (a system message, a question with four
     answers) once."""
-    tokens, positions, parents, paths, places = [], [], [], [], {}
+    tokens = []
+    positions = []
+    parents = []
+    paths = []
+    places = {}
     for row in rows:
         path = [-1]
         for position, token in enumerate(row):

@@ -76,7 +76,8 @@ class LoraProduct(torch.autograd.Function):
         thin = x @ a.T
         ctx.save_for_backward(x, a, b, thin)
         # saved as above, a 4-bit weight would lose its scales
-        ctx.weight, ctx.scaling = weight, scaling
+        ctx.weight = weight
+        ctx.scaling = scaling
         return output.addmm_(thin, b.T, alpha=scaling)
 
     @staticmethod

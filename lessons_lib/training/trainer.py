@@ -250,7 +250,9 @@ class _Watch(TrainerCallback):
     """Draws the bar and counts seconds, evaluation left out."""
 
     def __init__(self, steps: int, batch_size: int, lengths: list[int], progress: bool) -> None:
-        self.seconds, self.started, self.steps = 0.0, None, 0
+        self.seconds = 0.0
+        self.started = None
+        self.steps = 0
         self.tokens_per_step = batch_size * sum(lengths) / max(1, len(lengths))
         self.bar = progress_bar(steps, "train", "step", disable=not progress)
 
@@ -261,7 +263,8 @@ class _Watch(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs) -> None:  # noqa: ANN001
         """Adds the step's seconds and moves the bar."""
         now = time.perf_counter()
-        self.seconds, self.started = self.seconds + now - self.started, now
+        self.seconds = self.seconds + now - self.started
+        self.started = now
         self.steps += 1
         self.bar.update(state.global_step - self.bar.n)
         if self.steps == FIRST_STEPS and os.environ.get("LESSONS_DATA"):
