@@ -1,15 +1,17 @@
 """Every arm of every study, carried out on tiny models and data made up here."""
 
+import importlib
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lessons_lib.studies import invent, study_01, study_02, study_03, study_04, study_05
+from lessons_lib.paths import REPOSITORY
+from lessons_lib.studies import invent, study_05
 
 FACTS = 16  # of lesson 05's 150
-STUDIES = (study_01, study_02, study_03, study_04, study_05)
+FILES = sorted((REPOSITORY / "lessons_lib" / "studies").glob("study_[0-9][0-9].py"))
+STUDIES = [importlib.import_module(f"lessons_lib.studies.{file.stem}") for file in FILES]
 ARMS = [
     pytest.param(study, arm, id=f"{study.LESSON[:2]} {arm}")
     for study in STUDIES
@@ -84,9 +86,3 @@ def test_arm_can_be_carried_out(small, study, arm):
         if values.dtype.kind == "f":
             assert np.isfinite(values).all(), name
     assert all(np.isfinite(value) for value in run.cost.values())
-
-
-def test_every_study_is_here():
-    """Failing means a new study is never carried out by a test."""
-    files = Path(study_01.__file__).parent.glob("study_[0-9][0-9].py")
-    assert {path.stem for path in files} == {study.__name__.rpartition(".")[2] for study in STUDIES}
