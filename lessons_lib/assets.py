@@ -31,8 +31,7 @@ ROOM = "free about 1 GB; LESSONS_CACHE and TMPDIR move what is large to another 
 NETWORK = "connect to the network, then try again."
 CERTIFICATE = (
     "ask for the certificate (a .pem file) of your network's proxy, and export PIP_CERT, and for "
-    "the Hub "
-    "REQUESTS_CA_BUNDLE and SSL_CERT_FILE, each with the path of that file."
+    "the Hub REQUESTS_CA_BUNDLE and SSL_CERT_FILE, each with the path of that file."
 )
 # sign in pip's log (a regular expression), cause (may quote the sign's groups), remedy; the first
 # that fits counts, so what is special comes before what is general
@@ -48,8 +47,7 @@ CAUSES = (
         "407 Proxy|407 authenticationrequired",
         "your network's proxy wants a name and a password",
         "export HTTPS_PROXY=http://user:password@proxy:port, with the address of your proxy; "
-        "special signs "
-        "of the password as %40 for @, and so on.",
+        "special signs of the password as %40 for @, and so on.",
     ),
     (
         "certificate is not yet valid|certificate has expired",
@@ -119,13 +117,11 @@ CAUSES = (
         "[Tt]imed out|TimeoutError",
         "the index did not answer in time",
         "try again, with export PIP_DEFAULT_TIMEOUT=120; in a company's or school's network you "
-        "may need "
-        "HTTPS_PROXY.",
+        "may need HTTPS_PROXY.",
     ),
     (
         "Connection refused|No route to host|Network is unreachable|Connection reset|Connection "
-        "aborted"
-        "|RemoteDisconnected|IncompleteRead|NewConnectionError|connection broken",
+        "aborted|RemoteDisconnected|IncompleteRead|NewConnectionError|connection broken",
         "the connection to the index failed or broke",
         NETWORK + " In a company's or school's network you may need HTTPS_PROXY.",
     ),

@@ -164,8 +164,7 @@ def describe_moves(names: list[str]) -> str:
     """The sentence for the reader on variables that were set to folders below `build/home`."""
     return (
         f"The home folder, or a folder in it, cannot be written to: tools write to {REFUGE} "
-        f"instead "
-        f"({', '.join(names)}). To choose other folders, set {CHOICE}."
+        f"instead ({', '.join(names)}). To choose other folders, set {CHOICE}."
     )
 
 

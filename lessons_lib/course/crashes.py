@@ -14,8 +14,7 @@ from pathlib import Path
 WANTED = {"sse4_2": "SSE4.2", "avx": "AVX", "f16c": "F16C", "fma": "FMA", "avx2": "AVX2"}
 PROCESSOR_REMEDY = (
     "on a virtual machine, choose the host's own processor (KVM: CPU type host); else run the "
-    "course on "
-    "another machine, or in Colab."
+    "course on another machine, or in Colab."
 )
 MEMORY_REMEDY = (
     "close other programs, or ask for more memory; WSL: memory=6GB below [wsl2] in .wslconfig; "

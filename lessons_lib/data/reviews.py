@@ -669,8 +669,7 @@ def _check_classes(
     if min(counts.values()) < least:
         raise DataError(
             f"{show_path(source)} has {' and '.join(f'{n} {name}' for name, n in counts.items())} "
-            f"rows; "
-            f"each class needs at least {least}.",
+            f"rows; each class needs at least {least}.",
             remedy=remedy,
         )
 

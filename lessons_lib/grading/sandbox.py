@@ -54,8 +54,7 @@ ENVIRONMENT = {
 }
 REMEDY = (
     "on Linux `apt install bubblewrap` (or your system's package); or UNSAFE=1, which runs "
-    "students' code "
-    "with your rights: only in a container that holds nothing else."
+    "students' code with your rights: only in a container that holds nothing else."
 )
 
 

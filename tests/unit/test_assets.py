@@ -186,8 +186,7 @@ LAST_LINES = (
     [
         (
             RETRY + "'SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] self-signed "
-            "certificate in "
-            "certificate chain')'",
+            "certificate in certificate chain')'",
             "PIP_CERT.*REQUESTS_CA_BUNDLE.*SSL_CERT_FILE",
         ),
         (
@@ -215,8 +214,7 @@ LAST_LINES = (
         (
             RETRY
             + "'ProxyError('Cannot connect to proxy.', OSError('Tunnel connection failed: 407 "
-            "Proxy "
-            "Authentication Required'))'",
+            "Proxy Authentication Required'))'",
             "HTTPS_PROXY=http://user:password@",
         ),
         (
