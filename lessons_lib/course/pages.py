@@ -15,6 +15,9 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 
 from lessons_lib.paths import NOTEBOOKS
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+NO_WIDGET = "(Here the notebook has a control to move or to type into.)"
+
 
 def write_page(notebook: NotebookNode, path: Path) -> None:
     """Writes an executed notebook as a page of its own, with links to the glossary's page beside
@@ -33,11 +36,22 @@ def _render_page(notebook: NotebookNode) -> str:
         jquery_url="",
     )
     notebook = nbformat.from_dict(notebook)
-    notebook.metadata.pop("widgets", None)  # their renderer would be fetched from the network
+    _replace_widgets(notebook)
     about = {"name": read_title(notebook), "path": str(NOTEBOOKS)}
     body, _ = exporter.from_notebook_node(notebook, resources={"metadata": about})
     body = body.replace('href="glossary.md#', 'href="glossary.html#')
     return re.sub(r'<script src="">\s*</script>', "", body)
+
+
+def _replace_widgets(notebook: NotebookNode) -> None:
+    """Puts a sentence where a page cannot draw a control: its renderer would come from the
+    network.
+    """
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if WIDGET in output.get("data", {}):
+                output["data"] = {"text/plain": NO_WIDGET}
 
 
 def write_glossary(folder: Path) -> None:

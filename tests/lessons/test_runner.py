@@ -191,6 +191,18 @@ def test_page_carries_alt_text_and_loads_nothing(tmp_path):
     assert not BeautifulSoup(html, "html.parser").select("script[src], link[href^=http]")
 
 
+def test_page_says_where_a_control_is(tmp_path):
+    """Failing means a page shows a control's Python code, or fetches a renderer for it."""
+    notebook = jupytext.reads("# %% [markdown]\n# # Title\n\n# %%\n1\n", "py:percent")
+    data = {pages.WIDGET: {"model_id": "1"}, "text/plain": "interactive(children=())"}
+    notebook.cells[1].outputs = [nbformat.v4.new_output("display_data", data)]
+    pages.write_page(notebook, tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text()
+    assert pages.NO_WIDGET in html
+    assert "interactive(" not in html
+    assert pages.WIDGET in notebook.cells[1].outputs[0].data  # what is stored keeps it
+
+
 def test_guard_refuses_every_connection():
     """Failing means "no network" is claimed of the notebooks but not checked."""
     code = "import socket; socket.create_connection(('127.0.0.1', 9))"
