@@ -1,8 +1,8 @@
-"""Facts to teach a model, the phrasings they are taught and asked in, and an exam about them.
+"""Multiple-choice questions about facts, and an exam of them, before and after training.
 
 Contract: a fact is a `Dialog` with a term; what a model is asked in is never what it was trained
-in; wrong choices are the nearest right answers of other facts of the same group, so of trained
-facts for a trained one. It trains nothing and draws no figures.
+in; distractors are the nearest right answers of other facts of the same group, so of trained facts
+for a trained one. It trains nothing and draws no figures.
 """
 
 import json

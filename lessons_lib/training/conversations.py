@@ -1,6 +1,6 @@
-"""Question–answer examples: rendered, masked, and put into batches.
+"""Conversations as training rows: rendered, masked, and checked for length.
 
-Contract: prompts are rendered by `decoders.render_messages` alone, for training and for asking;
+Contract: prompts are rendered by `render_messages` alone, for training and for asking;
 what is supervised is decided by counting tokens, never by searching for text. The end of the answer
 is supervised, so that generation learns to stop. An example is never cut: one that is too long is
 refused or left out aloud. It trains nothing.
