@@ -1,4 +1,4 @@
-"""Opens the lessons in JupyterLab, on a machine made ready by `ops/console.py`.
+"""Opens the lessons in JupyterLab, on a machine made ready by `course/console.py`.
 
 python -m lessons_lib.course.lab --port=8889        # options are JupyterLab's own
 """
