@@ -19,6 +19,8 @@ from lessons_lib.assets import cache_folder, needed_assets
 from lessons_lib.course.crashes import explain_death
 from lessons_lib.course.headless import HeadlessClient, SilentKernelError
 from lessons_lib.course.pages import write_glossary, write_index, write_page
+from lessons_lib.data.reviews import load_reviews
+from lessons_lib.data.sources.terms import read_terms
 from lessons_lib.errors import CourseError, SettingError
 from lessons_lib.lessons import list_lessons, read_source
 from lessons_lib.models.load import packaged_folder
@@ -31,6 +33,7 @@ from lessons_lib.report.results import (
     read_results,
     write_results,
 )
+from lessons_lib.retrieval import read_passages
 
 BUILD = REPOSITORY / "build"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
@@ -62,6 +65,8 @@ def run_course(
         _use_data(data, number)
     if labels:
         os.environ["LESSONS_LABELS"] = labels
+    if data and Path(os.environ["LESSONS_DATA"]).exists():
+        read_aloud(lessons[0], os.environ["LESSONS_DATA"])
     if profile == "laptop":
         for lesson in lessons:
             fetch_assets(lesson)
@@ -81,6 +86,19 @@ def run_course(
     print_table(rows)
     print(f"Pages: {BUILD / 'index.html'}")
     return rows
+
+
+def read_aloud(lesson: Path, source: str) -> None:
+    """Reads the reader's file as the lesson will, so that the terminal says what was understood and
+    left out, and what cannot be read ends the run before anything is fetched or loaded.
+    """
+    number = lesson.stem[:2]
+    if number == "02":
+        read_terms(source)
+    elif number == "05":
+        read_passages(source)
+    else:
+        load_reviews(source, neutral=number == "03")
 
 
 def fetch_assets(lesson: Path) -> None:

@@ -12,7 +12,7 @@ from bs4 import BeautifulSoup
 
 from lessons_lib import report
 from lessons_lib.course import pages, run
-from lessons_lib.errors import SettingError
+from lessons_lib.errors import DataError, SettingError
 from lessons_lib.evaluation.intervals import Metric
 from lessons_lib.lessons import list_lessons
 from lessons_lib.paths import REPOSITORY
@@ -114,7 +114,8 @@ def test_stopped_course_goes_on_from_there(course, capsys, tmp_path, stop):
 def test_stopped_run_on_own_data_repeats_its_options(course, capsys, tmp_path):
     """Failing means the command that goes on runs on other data, or breaks at a space."""
     file = tmp_path / "my reviews.csv"
-    file.touch()
+    rows = [f"text number {number},{1 + number % 2}" for number in range(24)]
+    file.write_text("\n".join(["text,label", *rows]))
     course.failing = {"04": run.LessonError("stopped")}
     with pytest.raises(run.LessonError):
         run.run_course("4", str(file), labels="1=negative,2=positive")
@@ -123,6 +124,18 @@ def test_stopped_run_on_own_data_repeats_its_options(course, capsys, tmp_path):
         f"make course LESSON=04 DATA='{file}' LABELS=1=negative,2=positive"
     )
     assert "minutes" in said
+
+
+@pytest.mark.parametrize("number", ["01", "02", "03", "04", "05"])
+def test_bad_file_ends_the_run_before_it_starts(course, tmp_path, number):
+    """Failing means a reader learns of a slip in their file after a download, and in a
+    traceback.
+    """
+    file = tmp_path / "mine.csv"
+    file.write_bytes(b"%PDF-1.4 nothing")
+    with pytest.raises(DataError, match="Remedy"):
+        run.run_course(number, str(file))
+    assert course.ran == []
 
 
 def test_lesson_and_from_exclude_each_other(course):
