@@ -123,6 +123,7 @@ def test_stopped_run_on_own_data_repeats_its_options(course, capsys, tmp_path):
     assert said.rstrip().endswith(
         f"make course LESSON=04 DATA='{file}' LABELS=1=negative,2=positive"
     )
+    assert "1 → negative (12 rows" in said  # what was understood stands on the terminal too
     assert "minutes" in said
 
 
