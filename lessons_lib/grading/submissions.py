@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lessons_lib.data import decode_file
+from lessons_lib.data.chats import replace_surrogates
 from lessons_lib.errors import CourseError
 from lessons_lib.grading.assignments import Assignment, find_check
 from lessons_lib.grading.filetypes import (
@@ -373,7 +374,7 @@ def mend_source(source: object) -> str | None:
 
 def _mend_lines(source: str) -> str:
     # halves of emojis
-    text = source.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    text = replace_surrogates(source)
     return re.sub(r"\r+\n|\r", "\n", text).removeprefix("\ufeff")
 
 
