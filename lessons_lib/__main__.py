@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lessons_lib.course.console import prepare_process
 from lessons_lib.errors import CourseError
-from lessons_lib.paths import REPOSITORY
+from lessons_lib.paths import BUILD
 
 # what the operating system refuses, and what the reader can do about it
 MENDABLE = {
@@ -148,7 +148,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     grade.add_argument(
         "--grades",
         type=Path,
-        default=REPOSITORY / "build" / "grades",
+        default=BUILD / "grades",
         help="where scores and pages go",
     )
     grade.add_argument("--unsafe", action="store_true", help="run students' code without a sandbox")

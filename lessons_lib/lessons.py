@@ -10,16 +10,14 @@ import jupytext
 from nbformat import NotebookNode
 
 from lessons_lib.errors import SettingError
-from lessons_lib.paths import REPOSITORY
-
-NOTEBOOKS = REPOSITORY / "notebooks"
+from lessons_lib.paths import NOTEBOOKS
 
 SETUP = "colab"  # the tag of a lesson's cell that installs the course: it computes nothing
 
 
 def list_lessons(number: str = "") -> list[Path]:
-    """The lessons' .py files in order, or the one whose name starts with `number`. ValueError for
-    none.
+    """The lessons' .py files in order, or the one whose name starts with `number`. SettingError
+    for none.
     """
     lessons = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py"))
     chosen = [path for path in lessons if path.name.startswith(number.zfill(2) if number else "")]

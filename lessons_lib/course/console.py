@@ -15,9 +15,9 @@ import tempfile
 from pathlib import Path
 
 from lessons_lib.errors import CourseError
-from lessons_lib.paths import REPOSITORY
+from lessons_lib.paths import BUILD
 
-REFUGE = REPOSITORY / "build" / "home"  # where tools write that cannot write to the home folder
+REFUGE = BUILD / "home"  # where tools write that cannot write to the home folder
 # signs that the course prints, for terminals that do not have them
 PLAIN_SIGNS = {
     "→": "->",

@@ -18,7 +18,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenize
 
 from lessons_lib import data, evaluation, training
 from lessons_lib.data import DataError
-from lessons_lib.data.chats import replace_surrogates
+from lessons_lib.data.encodings import replace_surrogates
 from lessons_lib.data.facts import Dialog, read_dialogs
 from lessons_lib.errors import SettingError
 from lessons_lib.evaluation.intervals import Metric

@@ -24,7 +24,7 @@ from lessons_lib.data.sources.terms import read_terms
 from lessons_lib.errors import CourseError, SettingError
 from lessons_lib.lessons import list_lessons, read_source
 from lessons_lib.models.load import packaged_folder
-from lessons_lib.paths import BUILT, NOTEBOOKS, PUBLISHED, REPOSITORY
+from lessons_lib.paths import BUILD, BUILT, NOTEBOOKS, PUBLISHED
 from lessons_lib.profiles import load_profile
 from lessons_lib.report.results import (
     Results,
@@ -35,7 +35,6 @@ from lessons_lib.report.results import (
 )
 from lessons_lib.retrieval import read_passages
 
-BUILD = REPOSITORY / "build"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
 PROFILE_FIELD = re.compile(r"\bprofile\.(\w+)")
 

@@ -10,6 +10,7 @@ import re
 
 import pandas as pd
 
+from lessons_lib.data.encodings import replace_surrogates
 from lessons_lib.data.rows import show
 from lessons_lib.errors import DataError
 
@@ -235,9 +236,3 @@ def is_missing(value: object) -> bool:
     if isinstance(value, str):
         return value.strip().lower() in ("", "nan")
     return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
-
-
-def replace_surrogates(text: str) -> str:
-    """`text` with U+FFFD for halves of surrogate pairs, which UTF-8 and tokenizers refuse; whole
-    pairs become their character."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -421,3 +421,9 @@ OLDER = (
     ("euc_jp", "EUC-JP", _is_japanese, SOME),
     ("cp949", "EUC-KR", _is_korean, SOME),
 )
+
+
+def replace_surrogates(text: str) -> str:
+    """`text` with U+FFFD for halves of surrogate pairs, which UTF-8 and tokenizers refuse; whole
+    pairs become their character."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -22,8 +22,7 @@ from defusedxml import ElementTree
 from pypdfium2.raw import FPDF_ERR_PASSWORD
 from striprtf.striprtf import rtf_to_text
 
-from lessons_lib.data.chats import replace_surrogates
-from lessons_lib.data.encodings import UNREADABLE, Text
+from lessons_lib.data.encodings import UNREADABLE, Text, replace_surrogates
 from lessons_lib.data.files import TABLE_ENDINGS, decode_file, plain_ending, read_text
 from lessons_lib.data.kinds import TEXT_SIGNATURES
 from lessons_lib.data.rows import show_path

@@ -8,14 +8,13 @@ All bad lines are named at once.
 import json
 import re
 
-from lessons_lib.data.encodings import UNREADABLE, count
+from lessons_lib.data.encodings import UNREADABLE, count, replace_surrogates
 from lessons_lib.data.rows import Rows, refuse_rows, show, show_names, show_places
 from lessons_lib.data.splits import find_split
 from lessons_lib.errors import DataError
 
 LIST_REMEDY = "write a list of objects, [{…}, {…}], or one object a line."
 MEND_REMEDY = "mend the JSON there, or write the file again with json.dump."
-HALF_PAIR = re.compile("[\ud800-\udfff]")
 NAMES_OF_LABELS = ("label_names", "class_names", "id2label", "int2str")
 
 
@@ -267,7 +266,7 @@ def _replace_halves(numbered: list[tuple[str, object]]) -> list[str]:
 
 def _without_halves(value: object) -> object:
     if isinstance(value, str):
-        return HALF_PAIR.sub(UNREADABLE, value)
+        return replace_surrogates(value)
     if isinstance(value, list):
         return [_without_halves(item) for item in value]
     if isinstance(value, dict):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lessons_lib.data import decode_file
-from lessons_lib.data.chats import replace_surrogates
+from lessons_lib.data.encodings import replace_surrogates
 from lessons_lib.errors import CourseError
 from lessons_lib.grading.assignments import Assignment, find_check
 from lessons_lib.grading.filetypes import (

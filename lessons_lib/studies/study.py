@@ -27,14 +27,14 @@ from lessons_lib.evaluation.metrics import score_classifier
 from lessons_lib.hardware import peak_memory_mb
 from lessons_lib.lessons import list_lessons
 from lessons_lib.models.load import quiet_libraries
-from lessons_lib.paths import PUBLISHED, REPOSITORY
+from lessons_lib.paths import BUILD, PUBLISHED
 from lessons_lib.profiles import Profile, load_profile
 from lessons_lib.report.provenance import read_commit
 from lessons_lib.report.results import collect_results, write_results
 from lessons_lib.training.conversations import encode_dialogs
 from lessons_lib.training.trainer import TrainSettings, train
 
-WORK = REPOSITORY / "build" / "study"
+WORK = BUILD / "study"
 PROFILE = "laptop"  # what the published studies run on
 
 

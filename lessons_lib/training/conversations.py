@@ -14,8 +14,7 @@ from datasets import Dataset
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from lessons_lib.data.chats import replace_surrogates
-from lessons_lib.data.encodings import count
+from lessons_lib.data.encodings import count, replace_surrogates
 from lessons_lib.data.facts import Dialog
 from lessons_lib.data.phrasings import Phrasings, phrase_terms
 from lessons_lib.errors import DataError, SettingError
