@@ -16,30 +16,25 @@ import json
 import sys
 import tempfile
 import time
-from pathlib import Path
+from dataclasses import replace
 
 import torch
 from bench_training import measure_peak_flops, run_apart
-from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from datasets import Dataset
-from peft import LoraConfig, prepare_model_for_kbit_training
-from transformers import BitsAndBytesConfig, DataCollatorForSeq2Seq, Trainer, TrainingArguments
-
-sys.path.append(str(Path(__file__).resolve().parent.parent))
-from helpers import take_functions
+from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 from lessons_lib.data.phrasings import PHRASINGS, phrase_terms
 from lessons_lib.hardware import choose_precision, peak_memory_mb
 from lessons_lib.models.decoder import load_decoder
 from lessons_lib.models.load import quiet_libraries
-from lessons_lib.models.lora import add_lora
-from lessons_lib.studies.study_02 import LESSON, LORA, QUANTIZE, SETTINGS, load_groups
+from lessons_lib.models.memory import count_bytes
+from lessons_lib.studies.study_02 import load_groups
 from lessons_lib.training.batches import LengthBucketSampler
-from lessons_lib.training.conversations import encode_dialogs
-from lessons_lib.training.trainer import TrainSettings, train
+from lessons_lib.training.conversations import encode_conversations
+from lessons_lib.training.recipe import FACTS, adapt
+from lessons_lib.training.tasks import ANSWERS
+from lessons_lib.training.trainer import train
 
-SCOPE = {"torch": torch, "Linear4bit": Linear4bit, "Linear8bitLt": Linear8bitLt}
-(count_bytes,) = take_functions(LESSON, "count_bytes", **SCOPE)
 MODEL = "packaged:SmolLM2-135M-Instruct"
 STEPS = 20
 
@@ -47,23 +42,21 @@ STEPS = 20
 def load_case(case: str) -> tuple:
     """Model with LoRA, tokenizer, bytes of the weights as loaded, scales included."""
     options = {"dtype": torch.bfloat16} if case in ("bf16", "NF4") else {}  # the rest of NF4, too
-    if case == "NF4":
-        compute = choose_precision().torch_dtype
-        options["quantization_config"] = BitsAndBytesConfig(
-            **QUANTIZE, bnb_4bit_compute_dtype=compute
-        )
-    model, tokenizer = load_decoder(MODEL, **options)
+    recipe = FACTS if case == "NF4" else replace(FACTS, quantize="none")
+    model, tokenizer = load_decoder(
+        MODEL, quantization_config=recipe.quantization_config(), **options
+    )
     total = count_bytes(model)
-    if case == "NF4":
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    return add_lora(model, LoraConfig(**LORA), seed=0), tokenizer, total
+    return adapt(model, recipe, task_type="CAUSAL_LM", seed=0), tokenizer, total
 
 
 def order_rows(tokenizer: object) -> Dataset:
     """Rows in the order in which `train` takes them."""
-    rows = encode_dialogs(phrase_terms(load_groups()["trained"], PHRASINGS, 1), tokenizer, 256)
+    rows = encode_conversations(
+        phrase_terms(load_groups()["trained"], PHRASINGS, 1), tokenizer, 256
+    )
     lengths = [len(ids) for ids in rows["input_ids"]]
-    order = list(LengthBucketSampler(lengths, SETTINGS["batch_size"], 0))
+    order = list(LengthBucketSampler(lengths, FACTS.batch_size, 0))
     return rows.select(order)
 
 
@@ -100,15 +93,29 @@ def run_case(case: str) -> dict[str, float]:
     """One case's figures."""
     quiet_libraries()
     model, tokenizer, kept = load_case(case)
-    rows = order_rows(tokenizer).select(range(STEPS * SETTINGS["batch_size"]))
+    rows = order_rows(tokenizer).select(range(STEPS * FACTS.batch_size))
     tokens = sum(len(ids) for ids in rows["input_ids"])
     with tempfile.TemporaryDirectory() as folder:
         if case == "plain":
-            options = {name: SETTINGS[name] for name in ("batch_size", "learning_rate")}
-            seconds = run_plain(rows, model, tokenizer, folder, **options)
+            seconds = run_plain(
+                rows,
+                model,
+                tokenizer,
+                folder,
+                batch_size=FACTS.batch_size,
+                learning_rate=FACTS.learning_rate,
+            )
         else:
-            settings = TrainSettings(**SETTINGS, seed=0)
-            seconds = train(model, rows, None, settings, output_dir=folder, progress=False).seconds
+            result = train(
+                model,
+                rows,
+                None,
+                FACTS.train_settings(seed=0),
+                task=ANSWERS,
+                output_dir=folder,
+                progress=False,
+            )
+            seconds = result.seconds
     linear = sum(
         module.in_features * module.out_features
         for name, module in model.named_modules()

@@ -14,24 +14,25 @@ import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 
 import numpy as np
 import torch
 import transformers
-from bench_decoder import count_bytes, run_plain
+from bench_decoder import run_plain
 from bench_training import run_apart
 from datasets import Dataset
-from peft import LoraConfig, prepare_model_for_kbit_training
-from transformers import BitsAndBytesConfig, LlamaConfig
+from transformers import LlamaConfig
 
 from lessons_lib.hardware import choose_precision, peak_memory_mb, pick_device
 from lessons_lib.models.decoder import load_decoder
 from lessons_lib.models.load import load_tokenizer, quiet_libraries
-from lessons_lib.models.lora import add_lora
-from lessons_lib.studies.study_02 import LORA, QUANTIZE
+from lessons_lib.models.memory import count_bytes
 from lessons_lib.training.batches import LengthBucketSampler
 from lessons_lib.training.conversations import IGNORED
-from lessons_lib.training.trainer import TrainSettings, train
+from lessons_lib.training.recipe import FACTS, adapt
+from lessons_lib.training.tasks import ANSWERS
+from lessons_lib.training.trainer import train
 
 SHAPES = {
     # the defaults are the first Llama's, of the same widths
@@ -41,7 +42,7 @@ SHAPES = {
     ),
 }
 LENGTHS = {"terms": (40, 90), "passages": (250, 450)}  # tokens; the last third is the answer
-SETTINGS = {"learning_rate": 2e-4, "batch_size": 4}  # the lesson's on a GPU
+RECIPE = replace(FACTS, learning_rate=2e-4, batch_size=4)  # the lesson's on a GPU
 SAVE = {"gradient_checkpointing_kwargs": {"use_reentrant": False}}
 STEPS = 40
 
@@ -60,11 +61,11 @@ def draw_rows(kind: str, steps: int) -> Dataset:
     """
     random = np.random.default_rng(0)
     rows = []
-    for length in random.integers(*LENGTHS[kind], steps * SETTINGS["batch_size"]):
+    for length in random.integers(*LENGTHS[kind], steps * RECIPE.batch_size):
         ids = random.integers(5, 400, length).tolist()
         asked = 2 * len(ids) // 3
         rows.append({"input_ids": ids, "labels": [IGNORED] * asked + ids[asked:]})
-    order = LengthBucketSampler([len(row["input_ids"]) for row in rows], SETTINGS["batch_size"], 0)
+    order = LengthBucketSampler([len(row["input_ids"]) for row in rows], RECIPE.batch_size, 0)
     return Dataset.from_list(rows).select(list(order))
 
 
@@ -72,11 +73,9 @@ def run_case(case: str, kind: str, folder: str, steps: int) -> dict[str, float]:
     """One case's figures."""
     quiet_libraries()
     compute = choose_precision()
-    config = BitsAndBytesConfig(**QUANTIZE, bnb_4bit_compute_dtype=compute.torch_dtype)
-    model, tokenizer = load_decoder(folder, quantization_config=config)
+    model, tokenizer = load_decoder(folder, quantization_config=RECIPE.quantization_config())
     kept = count_bytes(model)
-    model = prepare_model_for_kbit_training(model, **SAVE)
-    model = add_lora(model, LoraConfig(**LORA), seed=0)
+    model = adapt(model, RECIPE, task_type="CAUSAL_LM", seed=0, gradient_checkpointing=True)
     warm_up(model)
     rows = draw_rows(kind, steps)
     with tempfile.TemporaryDirectory() as output:
@@ -87,10 +86,26 @@ def run_case(case: str, kind: str, folder: str, steps: int) -> dict[str, float]:
                 "gradient_checkpointing": True,
                 **SAVE,
             }
-            seconds = run_plain(rows, model, tokenizer, output, **SETTINGS, **more)
+            seconds = run_plain(
+                rows,
+                model,
+                tokenizer,
+                output,
+                batch_size=RECIPE.batch_size,
+                learning_rate=RECIPE.learning_rate,
+                **more,
+            )
         else:
-            settings = TrainSettings(**SETTINGS, epochs=1, seed=0)
-            seconds = train(model, rows, None, settings, output_dir=output, progress=False).seconds
+            result = train(
+                model,
+                rows,
+                None,
+                replace(RECIPE.train_settings(seed=0), warmup=0.0),
+                task=ANSWERS,
+                output_dir=output,
+                progress=False,
+            )
+            seconds = result.seconds
     return {
         "tokens_s": sum(len(ids) for ids in rows["input_ids"]) / seconds,
         "rows_s": len(rows) / seconds,

@@ -17,10 +17,11 @@ import faiss
 import numpy as np
 
 from lessons_lib.assets import fetch_asset
-from lessons_lib.evaluation.intervals import Metric
+from lessons_lib.evaluation.records import Metrics, measured_once
 from lessons_lib.models.load import quiet_libraries
 from lessons_lib.paths import PUBLISHED
 from lessons_lib.report.results import collect_results, write_results
+from lessons_lib.studies.study import load_study_profile
 from lessons_lib.studies.study_05 import ASKED, LESSON, load_embedder, load_testbed, open_index
 
 RECIPES = {"exact": "Flat", "cells": "IVF1024,Flat", "cells_8bit": "IVF1024,SQ8", "graph": "HNSW16"}
@@ -62,10 +63,11 @@ def search_one_by_one(index: faiss.Index, queries: np.ndarray) -> tuple[np.ndarr
     return np.array(found), 1000 * float(np.median(seconds))
 
 
-def measure_growth(real: np.ndarray) -> dict[str, float]:
-    """Milliseconds a query, recall, MB and seconds to build, `<kind>.<vectors>.<figure>`."""
+def measure_growth(real: np.ndarray) -> Metrics:
+    """Milliseconds per query, recall, MB and seconds to build, by kind of index; the subset is the
+    number of vectors."""
     random = np.random.default_rng(0)
-    figures = {}
+    metrics = Metrics()
     for count in (len(real), 100_000, 1_000_000):
         vectors = add_noise(real, count, random) if count > len(real) else real
         queries = add_noise(real, QUERIES, random)
@@ -83,17 +85,18 @@ def measure_growth(real: np.ndarray) -> dict[str, float]:
             shared = [len(set(a) & set(b)) / NEAREST for a, b in zip(found, exact, strict=True)]
             measured = {"ms": milliseconds, "recall": np.mean(shared), "build seconds": built}
             measured["MB"] = len(faiss.serialize_index(index)) / 1e6
-            figures |= {f"{kind}.{count}.{name}": float(value) for name, value in measured.items()}
+            for name, value in measured.items():
+                metrics.add(kind, name, measured_once(value, QUERIES), subset=str(count))
             print(
                 f"{kind:10s} {count:9,}",
-                {n: round(float(v), 3) for n, v in measured.items()},
+                {name: round(float(value), 3) for name, value in measured.items()},
                 flush=True,
             )
-    return figures
+    return metrics
 
 
-def compare_embedders() -> dict[str, float]:
-    """Passages a second by us and by sentence-transformers (the best of three rounds), and the
+def compare_embedders() -> Metrics:
+    """Passages per second by us and by sentence-transformers (the best of three rounds), and the
     smallest cosine between their vectors of one passage."""
     try:
         from sentence_transformers import SentenceTransformer
@@ -114,29 +117,34 @@ def compare_embedders() -> dict[str, float]:
             vectors[name] = np.asarray(embed(texts))
             speeds[name] = max(speeds[name], PASSAGES / (time.perf_counter() - began))
     cosines = (vectors["ours"] * vectors["sentence_transformers"]).sum(1)
-    figures = {f"embedding.{name}_passages_per_second": speed for name, speed in speeds.items()}
-    figures["embedding.ratio"] = speeds["ours"] / speeds["sentence_transformers"]
-    figures["embedding.smallest_cosine"] = float(cosines.min())
-    print({name: round(value, 4) for name, value in figures.items()})
-    return figures
+    ratio = speeds["ours"] / speeds["sentence_transformers"]
+    metrics = Metrics()
+    for name, speed in speeds.items():
+        metrics.add(name, "passages_per_second", measured_once(speed, PASSAGES))
+    metrics.add("ours", "speed_ratio", measured_once(ratio, PASSAGES))
+    metrics.add("ours", "smallest_cosine", measured_once(cosines.min(), PASSAGES))
+    print(metrics.table()[["system", "metric", "value"]].to_string(index=False))
+    return metrics
 
 
-def measure_search() -> dict[str, float]:
-    """Median milliseconds a question of the course's index, after embedding and with it."""
+def measure_search() -> Metrics:
+    """Median milliseconds per question of the course's index, after embedding and with it."""
     index = open_index()
     asked = [ASKED[0].format(fact.term) for fact in load_testbed("invented").facts]
     vectors = load_embedder().embed(asked)
     _, after = search_one_by_one(index.vectors, vectors)
-    figures = {"search.ms_after_embedding": after}
+    metrics = Metrics()
+    metrics.add("search", "ms", measured_once(after, len(asked)), subset="after embedding")
     for by in ("words", "meaning", "both"):
         seconds = []
         for question in asked:
             began = time.perf_counter()
             index.search([question], NEAREST, by)
             seconds.append(time.perf_counter() - began)
-        figures[f"search.ms_by_{by}"] = 1000 * float(np.median(seconds))
-    print({name: round(value, 2) for name, value in figures.items()})
-    return figures
+        milliseconds = 1000 * float(np.median(seconds))
+        metrics.add("search", "ms", measured_once(milliseconds, len(asked)), subset=f"by {by}")
+    print(metrics.table()[["subset", "value"]].to_string(index=False))
+    return metrics
 
 
 def main() -> None:
@@ -144,13 +152,23 @@ def main() -> None:
     quiet_libraries()
     flat = faiss.downcast_index(open_index().vectors.index)
     real = flat.reconstruct_n(0, flat.ntotal)
-    figures = compare_embedders() | measure_search() | measure_growth(real)
-    metrics = {name: Metric(value, value, value, QUERIES) for name, value in figures.items()}
-    headline = (
-        "embedding.sentence_transformers_passages_per_second",
-        "embedding.ours_passages_per_second",
+    metrics = Metrics()
+    metrics |= compare_embedders()
+    metrics |= measure_search()
+    metrics |= measure_growth(real)
+    profile = load_study_profile(LESSON)
+    results = collect_results(
+        LESSON,
+        "bench",
+        seeds=[0],
+        models={"encoder": profile.encoder},
+        data=[profile.terms],
+        metrics=metrics,
+        headline=(
+            ("sentence_transformers", "passages_per_second"),
+            ("ours", "passages_per_second"),
+        ),
     )
-    results = collect_results(LESSON, "bench", [0], metrics, headline)
     print(write_results(results, PUBLISHED))
 
 

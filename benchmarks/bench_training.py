@@ -4,8 +4,9 @@ quiet run.
 Same model, rows and LoRA targets in all three; run with two threads and nothing else on the
 machine:
 
-    make bench                                   # what this CPU can do ONEDNN_MAX_CPU_ISA=AVX2
-    ATEN_CPU_CAPABILITY=avx2 make bench QUICK=quick   # what most laptops can
+    make bench                       # what this CPU can do
+    LESSONS_PRECISION=float32 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 \
+        make bench QUICK=quick       # what most laptops can
 
 (a) the classic recipe's settings, padded to 512, fp32, throughput only; (b) the plain Trainer as it
 is: batch 8, dynamic padding, fp32, the model's own dropout; (c) ours, batch 32 on snippets and 8 on
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 
 import torch
 from datasets import Dataset
@@ -33,7 +35,8 @@ from lessons_lib.models.load import quiet_libraries
 from lessons_lib.models.lora import add_lora
 from lessons_lib.studies.study_04 import TUNED
 from lessons_lib.training.batches import tokenize_reviews
-from lessons_lib.training.trainer import TrainSettings, train
+from lessons_lib.training.tasks import classification
+from lessons_lib.training.trainer import train
 
 ENCODER = "packaged:all-MiniLM-L6-v2"
 MAX_TOKENS = 384
@@ -85,17 +88,18 @@ def run_plain_trainer(
 
 def run_ours(rows: Dataset, model: object, steps: int, batch: int) -> tuple[float, int]:
     """Seconds and rows of `lessons_lib.training.train` with the tuned recipe."""
-    settings = TrainSettings(
-        TUNED.learning_rate,
-        TUNED.epochs,
-        batch,
-        warmup=TUNED.warmup,
-        averaging=TUNED.averaging,
-        max_steps=steps or -1,
-    )
+    settings = replace(TUNED.train_settings(seed=0), batch_size=batch, max_steps=steps or -1)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        result = train(model, rows, None, settings, output_dir=folder, progress=False)
+        result = train(
+            model,
+            rows,
+            None,
+            settings,
+            task=classification(model),
+            output_dir=folder,
+            progress=False,
+        )
         return time.perf_counter() - start, result.rows
 
 

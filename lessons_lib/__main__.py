@@ -1,7 +1,7 @@
-"""The command line, a thin door to `course/`, `grading/` and `studies/`.
+"""The command line: its commands call `course/`, `grading/` and `studies/`.
 
-Each command imports what it needs itself: some take seconds to import, and `doctor` must run where
-others cannot even be imported.
+Each command imports what it needs itself, as some modules take seconds to import. `doctor` must run
+even where they cannot be imported.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from lessons_lib.course.console import prepare_process
 from lessons_lib.errors import CourseError
 from lessons_lib.paths import BUILD
 
-# what the operating system refuses, and what the reader can do about it
+# errors of the operating system, and the remedy for each
 MENDABLE = {
     errno.EACCES: "write to a folder of your own, or change its rights.",
     errno.EPERM: "write to a folder of your own, or change its rights.",
@@ -33,13 +33,14 @@ def main(arguments: list[str] | None = None) -> int:
     except CourseError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # such as `make course | head`: whoever read has gone
+    except BrokenPipeError:  # the reading program has ended, as in `make course | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         if error.errno not in MENDABLE:
             raise  # a bug of the course: its traceback says where
-        print(f"\n{error}. Remedy: {MENDABLE[error.errno]}", file=sys.stderr)
+        mendable = CourseError(f"{error}.", remedy=MENDABLE[error.errno])
+        print(f"\n{mendable}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         is_resumable = "finetune" in (arguments or sys.argv[1:])[:1]
@@ -101,7 +102,8 @@ def _grade(options: argparse.Namespace) -> None:
 def _badges(options: argparse.Namespace) -> None:
     from lessons_lib.course.repo_address import write_badges
 
-    print("\n".join(map(str, write_badges(options.address))) or "Nothing to change.")
+    changed = write_badges(options.address)
+    print("\n".join(map(str, changed)) or "Nothing to change.")
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -143,7 +145,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     grade = commands.add_parser("grade", help="grade a folder of notebooks")
     grade.set_defaults(run=_grade)
     grade.add_argument(
-        "submissions", type=Path, help="a folder with one notebook a student, or one notebook"
+        "submissions", type=Path, help="a folder with one notebook per student, or one notebook"
     )
     grade.add_argument(
         "--grades",
@@ -152,7 +154,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="where scores and pages go",
     )
     grade.add_argument("--unsafe", action="store_true", help="run students' code without a sandbox")
-    badges = commands.add_parser("badges", help="write the repository's address wherever it stands")
+    badges = commands.add_parser("badges", help="write the repository's address wherever it occurs")
     badges.set_defaults(run=_badges)
     badges.add_argument("address", help="owner/name")
     doctor = commands.add_parser("doctor", help="what this machine can run, and remedies")
@@ -170,9 +172,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _add_finetune_options(parser: argparse.ArgumentParser) -> None:
-    from lessons_lib.course.finetune import QUANTIZERS
     from lessons_lib.training.conversations import TOO_LONG
-    from lessons_lib.training.recipe import FACTS_LORA, FACTS_SETTINGS  # the defaults
+    from lessons_lib.training.recipe import FACTS, QUANTIZERS
     from lessons_lib.training.tracking import TRACKERS
 
     add = parser.add_argument
@@ -187,22 +188,28 @@ def _add_finetune_options(parser: argparse.ArgumentParser) -> None:
         default="",
         help='a folder, a Hub name or "packaged:SmolLM2-135M-Instruct" (default)',
     )
-    add("--quantize", choices=tuple(QUANTIZERS), default="nf4", help="how frozen weights are kept")
     add(
-        "--epochs",
+        "--quantize",
+        choices=tuple(QUANTIZERS),
+        default=FACTS.quantize,
+        help="how frozen weights are kept",
+    )
+    add(
+        "--repeats",
         type=int,
         default=5,
         help="how often each fact is met, in another phrasing each time",
     )
-    add("--learning-rate", type=float, default=FACTS_SETTINGS["learning_rate"])
-    batch_size = FACTS_SETTINGS["batch_size"]
-    add("--batch-size", type=int, default=batch_size, help="rows per step, over all processes")
-    add("--rank", type=int, default=FACTS_LORA["r"], help="LoRA's rank; alpha is twice that")
+    add("--learning-rate", type=float, default=FACTS.learning_rate)
+    add(
+        "--batch-size", type=int, default=FACTS.batch_size, help="rows per step, over all processes"
+    )
+    add("--rank", type=int, default=FACTS.rank, help="LoRA's rank; alpha is twice that")
     add(
         "--max-tokens",
         type=int,
         default=512,
-        help="what an example may have; a longer one is never cut",
+        help="the longest example allowed; longer ones are never cut",
     )
     add("--too-long", choices=TOO_LONG, default="error", help="what happens to longer examples")
     add("--seed", type=int, default=0)

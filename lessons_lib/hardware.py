@@ -72,9 +72,16 @@ def join_processes() -> PartialState:
     return PartialState(cpu=pick_device() == "cpu")
 
 
+def describe_peak_memory() -> str:
+    """What `peak_memory_mb` counts on this machine."""
+    if torch.cuda.is_available():
+        return "GPU memory that PyTorch allocated"
+    return "resident memory of the process"
+
+
 def peak_memory_mb() -> float:
-    """Peak memory of this process so far in MB (10⁶ bytes): the GPU's where there is one, else
-    resident.
+    """Peak memory of this process so far in MB (10⁶ bytes): what PyTorch has allocated on the GPU
+    where there is one, else resident memory.
     """
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e6

@@ -16,8 +16,9 @@ SETUP = "colab"  # the tag of a lesson's cell that installs the course: it compu
 
 
 def list_lessons(number: str = "") -> list[Path]:
-    """The lessons' .py files in order, or the one whose name starts with `number`. SettingError
-    for none.
+    """The lessons' .py files in order, or the one whose name starts with `number`.
+
+    Raises SettingError if there is none.
     """
     lessons = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py"))
     chosen = [path for path in lessons if path.name.startswith(number.zfill(2) if number else "")]
@@ -46,5 +47,5 @@ def read_source(path: Path) -> NotebookNode:
 
 
 def describe_cells(notebook: NotebookNode) -> list[tuple[str, str, tuple[str, ...]]]:
-    """Type, source and tags of every cell: what a pair must agree in."""
+    """Type, source and tags of every cell; the two files of a pair must agree in them."""
     return [(c.cell_type, c.source, tuple(c.metadata.get("tags", []))) for c in notebook.cells]

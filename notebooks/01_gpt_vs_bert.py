@@ -76,7 +76,7 @@ from transformers import BitsAndBytesConfig
 
 from lessons_lib.hardware import choose_precision
 from lessons_lib.profiles import load_profile
-from lessons_lib.training import ATTENTION, FEED_FORWARD, Recipe, fine_tune
+from lessons_lib.training import ATTENTION, FEED_FORWARD, Recipe, fine_tune_classifier
 
 LESSON = "01_gpt_vs_bert"
 SEED = 0
@@ -94,16 +94,16 @@ pd.set_option("display.precision", 3, "display.max_colwidth", 90)
 # models, to test the code.
 
 # %%
-decoder_name = models.choose_decoder(profile.decoder, profile.stand_in)
+decoder_name = models.resolve_decoder(profile.decoder, profile.fallback_decoder)
 published = report.find_results(LESSON, "laptop")
 study = report.read_results(LESSON, "study")
 print(f"profile  {profile.name}")
 print(f"decoder  {decoder_name}")
 print(f"encoder  {profile.encoder}")
-print(f"reviews  {profile.reviews}, {profile.train_rows or 'all'} for training")
+print(f"reviews  {profile.dataset}, {profile.train_rows or 'all'} for training")
 print(f"numbers  {choose_precision().dtype}: {choose_precision().reason}")
 if published:
-    print(f"laptop   {published.seconds:.0f} s and {published.peak_rss_mb:,.0f} MB on")
+    print(f"laptop   {published.seconds:.0f} s and {published.peak_mb:,.0f} MB on")
     print(
         f"         {published.machine['cpu']}, {published.machine['threads']} threads"
     )
@@ -437,7 +437,7 @@ for sentence in [
 
 # %%
 splits = data.load_reviews(
-    profile.reviews,
+    profile.dataset,
     validation_rows=profile.validation_rows,
     test_rows=profile.test_rows,
 )
@@ -638,7 +638,7 @@ print("fitted on", len(splits["train"]), "rows:", ", ".join(probabilities))
 QUESTION = "Is this movie review positive or negative? Answer with one word.\n\n{}"
 SHOTS = 8
 WORDS = 150
-asked = splits["test"].select(range(min(profile.decoder_rows, len(splits["test"]))))
+asked = splits["test"].select(range(min(profile.zero_shot_rows, len(splits["test"]))))
 shown = data.take_rows(pool, SHOTS, SEED)
 
 
@@ -704,7 +704,7 @@ BERT_LORA = Recipe(
     pooling="mean",
     batch_size=32,
     warmup=0.06,
-    averaging=0.98,
+    ema_decay=0.98,
 )
 BERT_FULL = replace(BERT_LORA, rank=0, learning_rate=2e-4)
 if classifier.config.model_type == "bert":  # other names than DistilBERT, own pooling
@@ -713,7 +713,7 @@ if classifier.config.model_type == "bert":  # other names than DistilBERT, own p
     BERT_LORA = replace(BERT_LORA, pooling="cls", learning_rate=3e-4, targets=names)
 tuned = {}
 for name, recipe in {"bert_full": BERT_FULL, "bert_lora": BERT_LORA}.items():
-    tuned[name] = fine_tune(
+    tuned[name] = fine_tune_classifier(
         replace(recipe, epochs=profile.epochs),
         profile.encoder,
         splits,
@@ -796,20 +796,18 @@ evaluation.tabulate_pairs("bert_lora", pairs)
 
 # %%
 study_table = report.tabulate_metrics(study)
-differences = study_table.index.str.contains("_minus_")
 figure = report.plot_intervals(
-    study_table[~differences],
+    study_table,
     f"The study: {len(study.seeds)} seeds",
     "test accuracy (95 % interval)",
     0.5,
 )
-listed = report.list_rows(study_table[~differences])
+listed = report.list_rows(study_table)
 report.show_figure(figure, f"The study's test accuracies: {listed}.")
 few = report.read_predictions(LESSON)["test.few_shot"].argmax(-1).mean(-1)
 print("few-shot answers positive, by seed:", ", ".join(f"{p:.0%}" for p in few))
-(100 * study_table[differences][["value", "low", "high"]]).round(1).add_suffix(
-    " (points)"
-)
+differences = report.tabulate_differences(study)
+(100 * differences[["value", "low", "high"]]).round(1).add_suffix(" (points)")
 
 # %% [markdown]
 # `_all` trained on all rows that are left, `_2000` on 2,000; `gpt_lora_2000` is the
@@ -846,12 +844,10 @@ kinds = {
     "contrast": np.array([bool(re.search(CONTRAST, t.lower())) for t in test_texts]),
     "longer than the median": words > np.median(words),
 }
-if profile.reviews.startswith("snippets:"):  # only they have ratings
-    snippets = data.read_snippets(profile.reviews.split(":")[1])
-    strength = dict(zip(snippets["text"], snippets["rating"].abs(), strict=True))
-    ratings = np.array([strength[text] for text in test_texts])
-    kinds["rated beyond ±2"] = ratings > 2
-    kinds["rated within ±1"] = ratings < 1
+if "rating" in splits["test"].column_names:
+    strength = np.abs(splits["test"]["rating"])
+    kinds["rated beyond ±2"] = strength > 2
+    kinds["rated within ±1"] = strength < 1
 groups = {}
 for kind, member in kinds.items():
     for title, rows in {kind: member, f"not: {kind}": ~member}.items():
@@ -1007,10 +1003,10 @@ pd.DataFrame(speeds, index=["reading, texts/s", "learning, texts/s"]).round(1)
 
 
 # %%
-def read_study(name: str) -> str:
+def read_study(system: str, metric: str) -> str:
     """One number of the study, as it is printed."""
-    metric = study.metrics[name]
-    return str(metric) if name.endswith("accuracy") else f"{metric.value:,.0f}"
+    measured = study.find(system, metric)
+    return str(measured) if metric == "accuracy" else f"{measured.value:,.0f}"
 
 
 late = {name: (table.to_numpy()[-1] > 1e-4).sum() for name, table in changes.items()}
@@ -1027,12 +1023,13 @@ rows = {
     "generating, tokens/s": [f"{generated_per_second['greedy']:.0f}", "cannot"],
     "reading, texts/s": [f"{speeds[m][0]:,.0f}" for m in pair],
     "learning (LoRA), texts/s": [f"{speeds[m][1]:,.1f}" for m in pair],
-    "accuracy, only asked (study)": [read_study("zero_shot.accuracy"), "cannot here"],
-    "accuracy, LoRA, 2,000 rows (study)": [
-        read_study(f"{arm}.accuracy") for arm in arms
+    "accuracy, only asked (study)": [
+        read_study("zero_shot", "accuracy"),
+        "cannot here",
     ],
-    "trained parameters (study)": [read_study(f"{arm}.trainable") for arm in arms],
-    "peak MB (study; fp32, bf16)": [read_study(f"{arm}.peak_mb") for arm in arms],
+    "accuracy, LoRA, 2,000 rows (study)": [read_study(arm, "accuracy") for arm in arms],
+    "trained parameters (study)": [read_study(arm, "trainable") for arm in arms],
+    "peak MB (study; fp32, bf16)": [read_study(arm, "peak_mb") for arm in arms],
 }
 for title, values in rows.items():
     key_differences.loc[title] = values
@@ -1061,19 +1058,22 @@ key_differences
 # published separately, so that nobody's run overwrites it.
 
 # %%
-metrics = {f"{n.replace('-', '_')}.accuracy": row for n, row in intervals.items()}
-metrics |= {
-    f"bert_lora_minus_{name.replace('-', '_')}.accuracy": compared.difference
-    for name, compared in pairs.items()
-}
-metrics |= {
-    f"masked_{name}.top1": evaluation.wilson_interval(row)
-    for name, row in zip(
-        ("commonest", "by_place", "head"), (*lazy.values(), right), strict=True
-    )
-}
+metrics = evaluation.Metrics()
+for name, interval in intervals.items():
+    metrics.add(name.replace("-", "_"), "accuracy", interval)
+for name, pair in pairs.items():
+    metrics.add("bert_lora", "accuracy", pair.difference, minus=name.replace("-", "_"))
+fillers = ("masked_commonest", "masked_by_place", "masked_head")
+for name, hits in zip(fillers, (*lazy.values(), right), strict=True):
+    metrics.add(name, "top1", evaluation.wilson_interval(hits))
 run_results = report.collect_results(
-    LESSON, profile.name, [SEED], metrics, ("zero_shot.accuracy", "bert_lora.accuracy")
+    LESSON,
+    profile.name,
+    seeds=[SEED],
+    models={"encoder": profile.encoder, "decoder": decoder_name},
+    data=[profile.dataset],
+    metrics=metrics,
+    headline=(("zero_shot", "accuracy"), ("bert_lora", "accuracy")),
 )
 print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 

@@ -56,6 +56,7 @@ elif importlib.util.find_spec("lessons_lib") is None:
 # %%
 import gc
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from lessons_lib import data, evaluation, models, report, training
@@ -67,15 +68,15 @@ import torch
 from datasets import Dataset
 import transformers
 from bitsandbytes import functional as bnb
-from bitsandbytes.nn import Linear4bit, Linear8bitLt
+from bitsandbytes.nn import Linear4bit
 from IPython.display import display
-from peft import LoraConfig, PeftModel, prepare_model_for_kbit_training
+from peft import PeftModel, prepare_model_for_kbit_training
 from scipy.stats import norm
 from transformers import BitsAndBytesConfig
 
 from lessons_lib.hardware import choose_precision
 from lessons_lib.profiles import load_profile
-from lessons_lib.training import TrainSettings, compute_in, train
+from lessons_lib.training import Recipe, mixed_precision_lora, train
 
 LESSON = "02_llama2_knowledge_augmentation"
 SEED = 0
@@ -92,7 +93,7 @@ pd.set_option("display.precision", 3, "display.max_colwidth", 90)
 # random one, to test the code.
 
 # %%
-decoder_name = models.choose_decoder(profile.decoder, profile.stand_in)
+decoder_name = models.resolve_decoder(profile.decoder, profile.fallback_decoder)
 published = report.find_results(LESSON, "laptop")
 study = report.find_results(LESSON, "study")
 print(f"profile  {profile.name}")
@@ -100,7 +101,7 @@ print(f"decoder  {decoder_name}")
 print(f"terms    {profile.terms}: {profile.trained_terms} to teach")
 print(f"numbers  {choose_precision().dtype}: {choose_precision().reason}")
 if published:
-    print(f"laptop   {published.seconds:.0f} s and {published.peak_rss_mb:,.0f} MB on")
+    print(f"laptop   {published.seconds:.0f} s and {published.peak_mb:,.0f} MB on")
     print(
         f"         {published.machine['cpu']}, {published.machine['threads']} threads"
     )
@@ -218,19 +219,6 @@ print(f"NF4, double quantisation: {double:.3f} bits per weight")
 
 
 # %%
-def count_bytes(model) -> int:
-    """Bytes of a model's weights, with the scales that 4-bit and 8-bit ones need."""
-    total = sum(parameter.nbytes for parameter in model.parameters())
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            state = module.weight.quant_state
-            total += state.absmax.nbytes
-            total += state.state2.absmax.nbytes if state.nested else 0
-        elif isinstance(module, Linear8bitLt):
-            total += module.weight.SCB.nbytes
-    return total
-
-
 @torch.inference_mode()
 def read_weights(model) -> torch.Tensor:
     """The weights of four layers' `up_proj`, flat and in fp32."""
@@ -258,20 +246,22 @@ for name in ("NF4", "NF4, double"):  # what the weights are unpacked to
     config.bnb_4bit_compute_dtype = choose_precision().torch_dtype
 if profile.quantize:  # 27 GB for Llama-2-7B
     del FORMATS["fp32"]
-texts = evaluation.choose_texts(profile.texts, profile.text_rows)
+texts = evaluation.choose_texts(profile.texts, profile.perplexity_rows)
 token_count = sum(len(tokenizer(text)["input_ids"]) for text in texts)
 
 # %%
 formats, kept, losses = {}, {}, {}
 for name, options in FORMATS.items():
     candidate, _ = models.load_decoder(decoder_name, **options)
-    size = count_bytes(candidate) / 1e6
-    layers = count_bytes(candidate.get_decoder().layers) / 1e6
+    size = models.count_bytes(candidate) / 1e6
+    layers = models.count_bytes(candidate.get_decoder().layers) / 1e6
     kept[name] = read_weights(candidate)
     first = next(iter(kept))
     moved = (kept[name] - kept[first]).pow(2).mean().sqrt() / kept[first].std()
     began = time.perf_counter()
-    losses[name] = evaluation.score_texts(candidate, tokenizer, texts, progress=False)
+    losses[name] = evaluation.measure_text_losses(
+        candidate, tokenizer, texts, progress=False
+    )
     added = evaluation.bootstrap_interval(losses[name] - losses[first])
     formats[name] = {
         "weights, MB": f"{size:.0f}",
@@ -301,7 +291,9 @@ pd.DataFrame(formats).T
 #
 # ## 3 · What Llama-2-7B would need
 #
-# Nothing has to be downloaded to know: a configuration is enough.
+# Nothing has to be downloaded to know: a configuration is enough. This is also the place
+# to write down the recipe of this lesson: LoRA of [rank](glossary.md#rank) 16 on all linear
+# layers, `alpha` twice the rank, over frozen weights in NF4.
 
 # %%
 LLAMA_2_7B = transformers.LlamaConfig(
@@ -311,13 +303,19 @@ LLAMA_2_7B = transformers.LlamaConfig(
     num_attention_heads=32,
     vocab_size=32000,
 )
-LORA = {
-    "r": 16,
-    "lora_alpha": 32,
-    "target_modules": "all-linear",
-    "task_type": "CAUSAL_LM",
-}
-shape = {"lora": LoraConfig(**LORA), "batch_size": 1, "tokens": 512}
+RECIPE = Recipe(
+    learning_rate=1.5e-3,
+    rank=16,
+    alpha=32,
+    targets="all-linear",
+    epochs=1,
+    batch_size=12,
+    warmup=0.06,
+    quantize="nf4",
+)
+if profile.quantize:  # QLoRA's rate for 7 billion weights, not tuned here
+    RECIPE = replace(RECIPE, learning_rate=2e-4, batch_size=4)
+shape = {"lora": RECIPE.lora_config("CAUSAL_LM"), "batch_size": 1, "tokens": 512}
 needs = {
     "LoRA on bf16": models.estimate_memory(LLAMA_2_7B, weight_bytes=2, **shape),
     "LoRA on NF4, double": models.estimate_memory(
@@ -348,7 +346,7 @@ needs.round(2)
 # %% tags=["nbval-check-output"]
 sample = Path("../data/samples/medical_terms.json")
 print(sample.read_text(encoding="utf-8")[:210], "…")
-facts = data.read_dialogs(sample)
+facts = data.read_conversations(sample)
 print(len(facts), "facts; the first is asked as:", facts[0].question)
 
 # %% tags=["nbval-check-output"]
@@ -357,7 +355,7 @@ broken = Path("../build/broken.json")
 broken.parent.mkdir(exist_ok=True)
 broken.write_text('[{"term": "Ataxia", "definition": "…"}, {"term": "Coma"}]')
 try:
-    data.read_dialogs(broken)
+    data.read_conversations(broken)
 except data.DataError as problem:
     print(str(problem).replace(str(broken), broken.name))
 
@@ -376,19 +374,19 @@ except data.DataError as problem:
 terms = data.read_terms(profile.terms)
 phrasings = data.choose_phrasings(profile.terms)
 if profile.terms == data.ONTOLOGY:
-    clear = evaluation.drop_giveaways(terms)
+    clear = evaluation.drop_lexical_overlap(terms)
 else:
     clear = training.drop_long_terms(terms, phrasings, tokenizer, profile.max_tokens)
 sizes = {"trained": profile.trained_terms, "untrained": profile.untrained_terms}
 groups = evaluation.split_terms(clear, sizes, seed=SEED)
 print(f"{len(terms):,} facts read, {len(clear):,} kept")
-if not all(fact.term for fact in clear):
+if not all(isinstance(fact, data.Fact) for fact in clear):
     print(
         "Facts without a term are asked as they were taught: that measures memorising."
     )
 print({name: len(group) for name, group in groups.items()})
 pd.DataFrame(
-    [(fact.term or fact.question, fact.answer) for fact in groups["trained"][:5]],
+    [(fact.subject, fact.answer) for fact in groups["trained"][:5]],
     columns=["term", "definition"],
 )
 
@@ -402,7 +400,7 @@ pd.DataFrame(
 
 # %%
 fact = groups["trained"][0]
-row = training.encode_dialogs([fact], tokenizer, profile.max_tokens)[0]
+row = training.encode_conversations([fact], tokenizer, profile.max_tokens)[0]
 pairs = zip(row["input_ids"], row["labels"], strict=True)
 prompt = [token for token, label in pairs if label == -100]
 answer = [label for label in row["labels"] if label != -100]
@@ -434,7 +432,7 @@ tiny = [
     {"input_ids": [1, 2, 3, 4], "labels": [-100, -100, 3, 4]},
     {"input_ids": [1, 2, 7], "labels": [-100, -100, 7]},
 ]
-batch = training.flatten_batch(tiny)
+batch = training.pack_batch(tiny)
 print("tokens   ", batch["input_ids"][0].tolist())
 print("positions", batch["position_ids"][0].tolist())
 print(batch["attention_mask"][0, 0].int().numpy())
@@ -452,12 +450,12 @@ print(
 # %%
 TIMES = 5  # how often each fact is met
 taught = data.phrase_terms(groups["trained"], phrasings.training, TIMES)
-rows = training.encode_dialogs(taught, tokenizer, profile.max_tokens)
+rows = training.encode_conversations(taught, tokenizer, profile.max_tokens)
 lengths = [len(ids) for ids in rows["input_ids"]]
 print(f"{len(rows)} rows, {sum(lengths):,} tokens; in training:")
-for seen in data.phrase_terms([fact], phrasings.training, times=4):
+for seen in data.phrase_terms([fact], phrasings.training, repeats=4):
     print("   ", seen.question)
-(asked,) = data.phrase_terms([fact], [phrasings.evaluation], times=1)
+(asked,) = data.phrase_terms([fact], [phrasings.evaluation], repeats=1)
 print("in the exam:\n   ", asked.question)
 
 # %% [markdown]
@@ -482,29 +480,28 @@ print("in the exam:\n   ", asked.question)
 # away.
 
 # %%
-exam = evaluation.build_exam(
+evaluation_set = evaluation.build_evaluation_set(
     groups,
     profile.encoder,
     texts=texts,
-    written=profile.written,
+    generated_answers=profile.generated_answers,
     phrasings=phrasings,
 )
-question = exam.trained[0]
+question = evaluation_set.trained[0]
 print(question.question)
 for number, choice in enumerate(question.choices):
     print("  →" if number == question.right else "   ", choice)
 
 # %%
 rules = {}
-for name, questions in (("trained", exam.trained), ("untrained", exam.untrained)):
-    group = groups[name]
-    named = [data.ask("", fact.term or fact.question) for fact in group]
-    vectors = evaluation.embed_answers(group, profile.encoder)
-    terms_vectors = evaluation.embed_answers(named, profile.encoder)
-    at = {fact.answer: n for n, fact in enumerate(group)}
+for name, group in groups.items():
+    questions = getattr(evaluation_set, name)
+    embedder = evaluation.Embedder(profile.encoder)
+    vectors = embedder.embed([fact.answer for fact in group], max_tokens=128)
+    terms_vectors = embedder.embed([fact.subject for fact in group], max_tokens=128)
     right = {"most like the other three": [], "most like the term": []}
     for number, question in enumerate(questions):
-        four = vectors[[at[choice] for choice in question.choices]]
+        four = vectors[list(question.facts)]
         four = four / np.linalg.norm(four, axis=1, keepdims=True)
         central = (four @ four.T).sum(1).argmax()
         closest = (four @ terms_vectors[number]).argmax()
@@ -536,11 +533,10 @@ quantize_config = BitsAndBytesConfig(
 model, tokenizer = models.load_decoder(
     decoder_name, quantization_config=quantize_config
 )
-before = evaluation.sit_exam(model, tokenizer, exam)
-marks = {"base": evaluation.mark_sitting(exam, before)}
-metrics = evaluation.report_marks(marks)
-listed = {name: f"{metric}, n = {metric.n}" for name, metric in metrics.items()}
-pd.Series(listed, name="before training").to_frame()
+before = evaluation.answer_evaluation_set(model, tokenizer, evaluation_set)
+scores = {"base": evaluation.score_predictions(evaluation_set, before)}
+metrics = evaluation.summarise_scores(scores)
+metrics.table().set_index("metric")[["value", "low", "high", "n"]]
 
 # %% [markdown]
 # `choice_blind` should lie near .25 (not exactly: a definition that is likely anyway may
@@ -565,7 +561,7 @@ SAVE = {
     "gradient_checkpointing_kwargs": {"use_reentrant": False},
 }
 model = prepare_model_for_kbit_training(model, **SAVE)
-model = models.add_lora(model, LoraConfig(**LORA), seed=SEED)
+model = models.add_lora(model, RECIPE.lora_config("CAUSAL_LM"), seed=SEED)
 trained = [name for name, p in model.named_parameters() if p.requires_grad]
 print("all trained parameters are LoRA's:", all("lora_" in name for name in trained))
 in_4_bit_now = sum(isinstance(module, Linear4bit) for module in model.modules())
@@ -577,15 +573,13 @@ print("layers in 4 bit before and after:", in_4_bit == in_4_bit_now)
 # offline. The rate and the batch size were settled on other terms of the ontology.
 
 # %%
-SETTINGS = {"learning_rate": 1.5e-3, "epochs": 1, "batch_size": 12, "warmup": 0.06}
-if profile.quantize:  # QLoRA's rate for 7 billion weights, not tuned here
-    SETTINGS |= {"learning_rate": 2e-4, "batch_size": 4}
 folder = Path(f"../build/runs/{LESSON}")
 first_run = train(
     model,
     rows,
     None,
-    TrainSettings(**SETTINGS, seed=SEED),
+    RECIPE.train_settings(SEED),
+    task=training.ANSWERS,
     output_dir=folder / "lora",
     report_to="wandb",
 )
@@ -598,19 +592,19 @@ print(f"peak memory of this notebook so far {first_run.peak_mb:,.0f} MB")
 # %% [markdown]
 # ## 8 · The exam, after
 #
-# The same questions, with the adapter. `compute_in` lends the exam the same fast layers
-# that training used; it changes no result beyond rounding.
+# The same questions, with the adapter. `mixed_precision_lora` computes them in the fast
+# layers that training used; it changes no result beyond rounding.
 
 # %%
 model.eval()
-with compute_in(model, choose_precision()):
-    after = evaluation.sit_exam(model, tokenizer, exam)
-marks["lora"] = evaluation.mark_sitting(exam, after)
-metrics = evaluation.report_marks(marks)
+with mixed_precision_lora(model, choose_precision()):
+    after = evaluation.answer_evaluation_set(model, tokenizer, evaluation_set)
+scores["lora"] = evaluation.score_predictions(evaluation_set, after)
+metrics = evaluation.summarise_scores(scores)
 choices = ["choice_trained", "choice_untrained", "choice_blind", "choice_general"]
 shown = pd.DataFrame(
     {
-        f"{name.removeprefix('choice_')}, {system}": vars(metrics[f"{system}.{name}"])
+        f"{name.removeprefix('choice_')}, {system}": vars(metrics.find(system, name))
         for name in choices
         for system in ("base", "lora")
     }
@@ -630,11 +624,8 @@ report.show_figure(
 # the rise above needs the term. **General**: was anything lost? The paired differences:
 
 # %%
-gains = {
-    name.removeprefix("lora."): str(metric)
-    for name, metric in metrics.items()
-    if "gain_" in name or name.endswith("_change")
-}
+gains = ["gain_trained", "gain_untrained", "gain_general", "general_loss_change"]
+gains = {name: str(metrics.find("lora", name)) for name in gains}
 pd.Series(gains, name="lora against base").to_frame()
 
 # %% [markdown]
@@ -647,16 +638,17 @@ pd.Series(gains, name="lora against base").to_frame()
 # In its own words, and where it stops:
 
 # %%
+answered = evaluation_set.trained[: evaluation_set.generated_answers]
 said = pd.DataFrame(
     {
-        "definition": [q.choices[q.right] for q in exam.trained[: exam.written]],
+        "definition": [q.choices[q.right] for q in answered],
         "before": [answer.text[:160] for answer in before.answers],
         "after": [answer.text[:160] for answer in after.answers],
     }
 )
 names = ["definition_loss", "token_f1", "stop_rate", "answer_tokens"]
 table = {
-    system: {name: str(metrics[f"{system}.{name}"]) for name in names}
+    system: {name: str(metrics.find(system, name)) for name in names}
     for system in ("base", "lora")
 }
 display(pd.DataFrame(table))
@@ -687,7 +679,7 @@ if study:
         pd.DataFrame(
             {
                 system: {
-                    name: str(study.metrics.get(f"{system}.{name}", ""))
+                    name: str(study.metrics.get((system, name, "", ""), ""))
                     for name in wanted
                 }
                 for system in systems
@@ -705,16 +697,15 @@ if study:
         "lora": "3 of 10",
     }
     doses = {
-        title: vars(study.metrics[f"{arm}.gain_trained"])
-        for arm, title in titles.items()
+        title: vars(study.find(arm, "gain_trained")) for arm, title in titles.items()
     }
     doses |= {
         f"{titles[arm]}, minus 1": vars(
-            study.metrics[f"{arm}_minus_lora_dose1.choice_trained"]
+            study.find(arm, "choice_trained", minus="lora_dose1")
         )
         for arm in ("lora_dose3", "lora")
     }
-    beside = study.metrics["lora_minus_search.choice_trained"]
+    beside = study.find("lora", "choice_trained", minus="search")
     doses["3 of 10, minus search"] = vars(beside)
     doses = pd.DataFrame(doses).T
     figure = report.plot_intervals(
@@ -745,13 +736,14 @@ if study:
 # %%
 second_model, _ = models.load_decoder(decoder_name, quantization_config=quantize_config)
 second_model = prepare_model_for_kbit_training(second_model, **SAVE)
-second_model = models.add_lora(second_model, LoraConfig(**LORA), seed=SEED)
-slow = {**SETTINGS, "learning_rate": SETTINGS["learning_rate"] / 10}
+second_model = models.add_lora(second_model, RECIPE.lora_config("CAUSAL_LM"), seed=SEED)
+slow = replace(RECIPE, learning_rate=RECIPE.learning_rate / 10)
 second_run = train(
     second_model,
     rows,
     None,
-    TrainSettings(**slow, seed=SEED, max_steps=8),
+    replace(slow.train_settings(SEED), max_steps=8),
+    task=training.ANSWERS,
     output_dir=folder / "slow",
     report_to="wandb",
 )
@@ -761,8 +753,8 @@ torch.cuda.empty_cache()
 
 # %%
 runs = {
-    f"rate {SETTINGS['learning_rate']:g}": (first_run, "lora"),
-    f"rate {slow['learning_rate']:g}": (second_run, "slow"),
+    f"rate {RECIPE.learning_rate:g}": (first_run, "lora"),
+    f"rate {slow.learning_rate:g}": (second_run, "slow"),
 }
 figure, axis = plt.subplots(figsize=(report.WIDTH, 3.4))
 ends = []
@@ -800,10 +792,14 @@ model.save_pretrained(adapter)
 tokenizer.save_pretrained(adapter)
 fresh, _ = models.load_decoder(decoder_name, quantization_config=quantize_config)
 fresh = prepare_model_for_kbit_training(fresh, use_gradient_checkpointing=False)
-without = evaluation.score_questions(fresh, tokenizer, exam.trained[:2], False)
+without = evaluation.score_questions(
+    fresh, tokenizer, evaluation_set.trained[:2], False
+)
 reloaded = PeftModel.from_pretrained(fresh, adapter).eval()
-ours = evaluation.score_questions(model, tokenizer, exam.trained[:2], False)
-theirs = evaluation.score_questions(reloaded, tokenizer, exam.trained[:2], False)
+ours = evaluation.score_questions(model, tokenizer, evaluation_set.trained[:2], False)
+theirs = evaluation.score_questions(
+    reloaded, tokenizer, evaluation_set.trained[:2], False
+)
 print("reloaded adapter scores as ours:", np.allclose(ours, theirs, atol=1e-5))
 print("so does the base without it:", np.allclose(ours, without, atol=1e-5))
 del fresh, reloaded
@@ -811,8 +807,10 @@ gc.collect()
 torch.cuda.empty_cache()
 
 # %%
-asked = exam.trained[:20]
-scores = {"4 bit + adapter": evaluation.score_questions(model, tokenizer, asked, False)}
+asked = evaluation_set.trained[:20]
+merge_scores = {
+    "4 bit + adapter": evaluation.score_questions(model, tokenizer, asked, False)
+}
 needed = 1e6 * models.estimate_memory(decoder_name, weight_bytes=2, **shape)["weights"]
 if profile.quantize and torch.cuda.mem_get_info()[0] < 1.1 * needed:
     print(
@@ -821,12 +819,12 @@ if profile.quantize and torch.cuda.mem_get_info()[0] < 1.1 * needed:
 else:
     full, _ = models.load_decoder(decoder_name, **stored)
     merged = PeftModel.from_pretrained(full, adapter).merge_and_unload()
-    scores["merged"] = evaluation.score_questions(merged, tokenizer, asked, False)
+    merge_scores["merged"] = evaluation.score_questions(merged, tokenizer, asked, False)
     merged = merged.to(torch.bfloat16)
     merged.save_pretrained(folder / "merged", max_shard_size="2GB")
-for name, found in scores.items():
+for name, found in merge_scores.items():
     hits = np.mean(found.argmax(1) == [q.right for q in asked])
-    apart = np.abs(found - scores["4 bit + adapter"]).max()
+    apart = np.abs(found - merge_scores["4 bit + adapter"]).max()
     print(
         f"{name}: {hits:.2f} of {len(asked)} right, scores differ by up to {apart:.2f}"
     )
@@ -843,7 +841,9 @@ card = report.write_card(
     base=decoder_name,
     data=f"{len(groups['trained'])} facts of {profile.terms}",
     licence="that of the base model and of the data, see data/cards/",
-    metrics={name: m for name, m in metrics.items() if "choice" in name},
+    metrics=evaluation.Metrics(
+        {name: m for name, m in metrics.items() if "choice" in name.metric}
+    ),
 )
 print(card.read_text(encoding="utf-8")[:600])
 
@@ -865,7 +865,7 @@ def ask_both(question: str) -> str:
     return f"base     {base.text}\n\nadapter  {tuned.text}"
 
 
-example = f"What is {groups['trained'][0].term or 'that'}?"
+example = groups["trained"][0].question
 report.text_playground(ask_both, example, "Question")
 
 # %% [markdown]
@@ -878,17 +878,16 @@ report.text_playground(ask_both, example, "Question")
 # ## 13 · What was measured
 
 # %%
+speed = evaluation.measured_once(first_run.tokens_per_second)
+metrics.add("lora", "tokens_per_second", speed)
 run_results = report.collect_results(
     LESSON,
     profile.name,
-    [SEED],
-    {
-        **metrics,
-        "lora.tokens_per_second": evaluation.Metric(
-            *[first_run.tokens_per_second] * 3, n=1
-        ),
-    },
-    ("base.choice_trained", "lora.choice_trained"),
+    seeds=[SEED],
+    models={"encoder": profile.encoder, "decoder": decoder_name},
+    data=[profile.terms, profile.texts],
+    metrics=metrics,
+    headline=(("base", "choice_trained"), ("lora", "choice_trained")),
 )
 print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 

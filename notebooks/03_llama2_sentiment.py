@@ -69,7 +69,6 @@ import pandas as pd
 import torch
 from datasets import Dataset, DatasetDict
 from IPython.display import display
-from peft import LoraConfig, prepare_model_for_kbit_training
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import classification_report
@@ -82,9 +81,8 @@ from lessons_lib.training import (
     ATTENTION,
     FEED_FORWARD,
     Recipe,
-    TrainSettings,
-    compute_in,
-    fine_tune,
+    mixed_precision_lora,
+    fine_tune_classifier,
     train,
 )
 
@@ -104,16 +102,16 @@ folder = Path(f"../build/runs/{LESSON}")
 models.quiet_libraries()
 report.use_course_style()
 pd.set_option("display.precision", 3, "display.max_colwidth", 90)
-decoder_name = models.choose_decoder(profile.decoder, profile.stand_in)
+decoder_name = models.resolve_decoder(profile.decoder, profile.fallback_decoder)
 published = report.find_results(LESSON, "laptop")
 study = report.find_results(LESSON, "study")
 print(f"profile  {profile.name}")
 print(f"decoder  {decoder_name}")
 print(f"encoder  {profile.encoder}")
-print(f"texts    {profile.reviews}, {profile.train_rows or 'all'} for training")
+print(f"texts    {profile.dataset}, {profile.train_rows or 'all'} for training")
 print(f"numbers  {choose_precision().dtype}: {choose_precision().reason}")
 if published:
-    print(f"laptop   {published.seconds:.0f} s and {published.peak_rss_mb:,.0f} MB on")
+    print(f"laptop   {published.seconds:.0f} s and {published.peak_mb:,.0f} MB on")
     print(
         f"         {published.machine['cpu']}, {published.machine['threads']} threads"
     )
@@ -141,7 +139,7 @@ if published:
 
 # %%
 splits = data.load_reviews(
-    profile.reviews,
+    profile.dataset,
     train_rows=profile.train_rows,
     validation_rows=profile.validation_rows,
     test_rows=profile.test_rows,
@@ -165,12 +163,7 @@ for number, name in enumerate(names):
 texts = {name: {text.lower() for text in part["text"]} for name, part in splits.items()}
 two_sides = [("train", "validation"), ("train", "test"), ("validation", "test")]
 print("texts on two sides:", sum(len(texts[a] & texts[b]) for a, b in two_sides))
-article = {}  # of each text; where none is known, a text is its own
-if profile.reviews.startswith("snippets:"):
-    frame = data.read_snippets(profile.reviews.split(":")[1])
-    first = frame[::-1]  # of doubles the first one's article is kept, as above
-    article = dict(zip(first["text"].str.lower(), first["document"], strict=True))
-articles = {name: {article.get(t, t) for t in part} for name, part in texts.items()}
+articles = {name: set(part["document"]) for name, part in splits.items()}
 print(
     "articles on two sides:", sum(len(articles[a] & articles[b]) for a, b in two_sides)
 )
@@ -200,7 +193,7 @@ print(f"halves agree: {(halves[:, 0] == halves[:, 1]).mean():.2f}")
 # everybody's mean opinion.
 
 # %%
-rated = profile.reviews == "snippets:news"
+rated = profile.dataset == "snippets:news"
 if rated:
     ratings = data.read_ratings("news")
     random = np.random.default_rng(SEED)
@@ -258,11 +251,11 @@ BERT_LORA = Recipe(
     pooling="mean",
     batch_size=32,
     warmup=0.06,
-    averaging=0.98,
+    ema_decay=0.98,
 )
 watched = splits["validation"].select(range(min(40, len(splits["validation"]))))
 seen_parts = DatasetDict({**splits, "validation": watched})
-bert = fine_tune(
+bert = fine_tune_classifier(
     BERT_LORA,
     profile.encoder,
     seen_parts,
@@ -320,7 +313,7 @@ def ask(model, texts: list[str], examples=(), progress: bool = True) -> np.ndarr
     return softmax(scores, axis=1)
 
 
-asked = splits["test"]["text"][: profile.decoder_rows]
+asked = splits["test"]["text"][: profile.zero_shot_rows]
 truth = labels["test"][: len(asked)]
 probabilities["zero_shot"] = ask(decoder, asked)
 print(models.render_chat(tokenizer, put_question(asked[0])))
@@ -422,29 +415,27 @@ bert.model.config.id2label = right_names
 # one epoch.
 
 # %%
-LORA = {
-    "r": 16,
-    "lora_alpha": 32,
-    "target_modules": "all-linear",
-    "task_type": "CAUSAL_LM",
-}
-LABEL = {
-    "learning_rate": 1e-3,
-    "epochs": 1,
-    "batch_size": 16,
-    "warmup": 0.06,
-    "averaging": 0.98,
-}
-SAVE = {"gradient_checkpointing_kwargs": {"use_reentrant": False}}  # memory, for time
+LABEL = Recipe(
+    learning_rate=1e-3,
+    rank=16,
+    alpha=32,
+    targets="all-linear",
+    epochs=1,
+    warmup=0.06,
+    ema_decay=0.98,
+)
 HERE = {"batch_size": 8}  # the study's is 16: this run has fewer rows and less memory
-if profile.quantize:
-    HERE["learning_rate"] = 2e-4  # QLoRA's for 7 billion weights, not tuned here
+if profile.quantize:  # QLoRA's rate for 7 billion weights, not tuned here
+    HERE |= {"learning_rate": 2e-4, "quantize": "nf4"}
 
 
 def encode(rows) -> Dataset:
     """Rows as question and answer, in tokens."""
-    turns = [data.ask(put_question(r["text"]), names[r["label"]]) for r in rows]
-    return training.encode_dialogs(turns, tokenizer, profile.max_tokens)
+    examples = [
+        data.make_example(put_question(row["text"]), names[row["label"]])
+        for row in rows
+    ]
+    return training.encode_conversations(examples, tokenizer, profile.max_tokens)
 
 
 rows = {part: encode(seen_parts[part]) for part in ("train", "validation")}
@@ -471,19 +462,20 @@ class AccuracyByStep(TrainerCallback):
         self.seen[state.global_step] = (found == np.array(watched["label"])).mean()
 
 
-if quantize:  # norms in fp32, gradients through the frozen layers (lesson 02)
-    decoder = prepare_model_for_kbit_training(decoder, **SAVE)
-model = models.add_lora(decoder, LoraConfig(**LORA), seed=SEED)
+recipe = replace(LABEL, **HERE)
+saving = {"gradient_checkpointing": profile.gradient_checkpointing}  # memory, for time
+model = training.adapt(decoder, recipe, task_type="CAUSAL_LM", seed=SEED, **saving)
 by_step = AccuracyByStep()
 label_run = train(
     model,
     rows["train"],
     rows["validation"],
-    TrainSettings(**{**LABEL, **HERE}, seed=SEED),
+    recipe.train_settings(SEED),
+    task=training.ANSWERS,
     output_dir=folder / "label",
     callbacks=(by_step,),
 )
-with compute_in(model, choose_precision()):  # the faster layers that training used
+with mixed_precision_lora(model, choose_precision()):  # the layers training used
     probabilities["lora_label"] = ask(model, asked)
 print(f"{label_run.steps} steps in {label_run.seconds:.0f} s,", end=" ")
 print(
@@ -514,16 +506,16 @@ HEAD = Recipe(
     ),
     epochs=1,
     warmup=0.06,
-    averaging=0.98,
+    ema_decay=0.98,
 )
-head = fine_tune(
+head = fine_tune_classifier(
     replace(HEAD, **HERE),
     decoder_name,
     seen_parts,
     max_tokens=profile.max_tokens,
     seed=SEED,
     output_dir=folder / "head",
-    **quantize,
+    **saving,
 )
 probabilities["lora_head"] = classify(head, asked)
 rate = len(splits["train"]) / head.result.seconds
@@ -559,12 +551,15 @@ print(f"validation accuracy on {len(watched)} rows: one row is {1 / len(watched)
 # %%
 judged = {name: p[: len(asked)] for name, p in probabilities.items()}
 correct = {name: p.argmax(1) == truth for name, p in judged.items()}
+article = splits["test"]["document"][: len(asked)]
 table = pd.DataFrame(
     {
         name: {
             **evaluation.score_classifier(truth, p),
-            **vars(evaluation.wilson_interval(correct[name])),
-            "macro-F1": str(evaluation.bootstrap_macro_f1(truth, p.argmax(1))),
+            **vars(evaluation.bootstrap_interval(correct[name], groups=article)),
+            "macro-F1": str(
+                evaluation.bootstrap_macro_f1(truth, p.argmax(1), groups=article)
+            ),
         }
         for name, p in judged.items()
     }
@@ -572,7 +567,7 @@ table = pd.DataFrame(
 figure = report.plot_intervals(
     table,
     f"{len(splits['train']):,} training rows, one seed",
-    "test accuracy (95 % Wilson interval)",
+    "test accuracy (95 % interval)",
     float(table.loc["majority", "value"]),
 )
 report.show_figure(
@@ -581,14 +576,15 @@ report.show_figure(
 table[["accuracy", "low", "high", "n", "macro-F1", "precision", "recall", "loss"]]
 
 # %% [markdown]
-# Precision and recall are averaged over classes; `loss` is the mean log loss, which
+# Intervals draw whole *articles* anew, because sentences of one article are not
+# independent. Precision and recall are averaged over classes; `loss` is the mean log loss, which
 # punishes confident errors: an even guess among three costs 1.10, and `majority`, which
 # gives the other classes no chance at all, pays without limit. Row by row:
 
 # %%
 ours = "lora_label"
 pairs = {
-    name: evaluation.compare_paired(correct[ours], row)
+    name: evaluation.compare_paired(correct[ours], row, groups=article)
     for name, row in correct.items()
     if name not in (ours, "majority")
 }
@@ -604,21 +600,20 @@ evaluation.tabulate_pairs(ours, pairs)
 # %%
 if study:
     shown = report.tabulate_metrics(study)
-    differences = shown.index.str.contains("_minus_")
     figure = report.plot_intervals(
-        shown[~differences],
+        shown,
         f"The study: {len(study.seeds)} seeds",
         "test accuracy (95 % interval)",
         float(shown.loc["majority", "value"]),
     )
-    listed = report.list_rows(shown[~differences])
+    listed = report.list_rows(shown)
     report.show_figure(figure, f"The study's test accuracies: {listed}.")
-    ahead = [name for name in shown.index[differences] if "lora_label_minus" in name]
-    points = 100 * shown.loc[ahead, ["value", "low", "high"]].astype(float)
+    ahead = report.tabulate_differences(study).query("system == 'lora_label'")
+    points = 100 * ahead[["value", "low", "high"]]
     display(points.round(1).add_suffix(" (points)"))
-    f1 = report.tabulate_metrics(study, "macro_f1")["value"].astype(float)
+    f1 = report.tabulate_metrics(study, "macro_f1")["value"]
     print("macro-F1:", ", ".join(f"{n} {v:.3f}" for n, v in f1.head(6).items()))
-    print("halves of raters agree:", study.metrics["raters.agreement"])
+    print("halves of raters agree:", study.find("raters", "agreement"))
 else:
     print("not measured yet")
 
@@ -667,11 +662,10 @@ by_band = None
 if study and rated:
     kept = report.read_predictions(LESSON)
     full = data.load_reviews(
-        profile.reviews, validation_rows=600, test_rows=1000, neutral=True
+        profile.dataset, validation_rows=600, test_rows=1000, neutral=True
     )["test"]
     assert full["label"] == kept["labels.test"].tolist(), "the study has other rows"
-    means = frame.drop_duplicates("text").set_index("text")["rating"]
-    distance = means[full["text"]].abs().to_numpy()
+    distance = np.abs(full["rating"])
     bands = pd.cut(distance, [0, 0.3, 0.5, 0.7, 1, 4], right=False)
     said = {
         "a new panel": kept["panel.raters"],
@@ -755,12 +749,12 @@ if study:
     ]
     kinds = ["accuracy", "macro_f1", *kinds]
     weighted = {
-        arm: {kind: str(study.metrics[f"{arm}.{kind}"]) for kind in kinds}
+        arm: {kind: str(study.find(arm, kind)) for kind in kinds}
         for arm in ("bert_lora", "bert_lora_weighted")
     }
     print(
         "weighted − plain, accuracy:",
-        study.metrics["bert_lora_weighted_minus_bert_lora.accuracy"],
+        study.find("bert_lora_weighted", "accuracy", minus="bert_lora"),
     )
     display(pd.DataFrame(weighted))
 else:
@@ -768,7 +762,7 @@ else:
 
 # %% [markdown]
 # The first table has no intervals: a point or two mean nothing there. The second is the
-# study's encoder, trained with and without weights (`train(…, class_weights=…)`);
+# study's encoder, trained with and without weights (`fine_tune_classifier(…, class_weights=…)`);
 # brackets behind precision and recall are the range over seeds. Which recalls rise, which
 # precisions pay for it? Weight when an error on the rare class costs you more, not
 # because the classes are unequal.
@@ -805,12 +799,12 @@ print(f"expected calibration error ({len(asked)} rows):", gaps)
 
 # %%
 elsewhere = {}
-for source in profile.others:
+for source in profile.out_of_domain:
     there = data.load_reviews(source, validation_rows=100, test_rows=100, neutral=True)
     own_names = there["test"].features["label"].names
     shared = [name for name in own_names if name in names]
     few = [row for row in there["test"] if own_names[row["label"]] in shared][:50]
-    with compute_in(model, choose_precision()):
+    with mixed_precision_lora(model, choose_precision()):
         found = ask(model, [row["text"] for row in few], progress=False)
     found = found[:, [names.index(name) for name in shared]].argmax(1)
     right = [
@@ -824,23 +818,23 @@ pd.DataFrame(elsewhere).T.rename(columns={"value": "accuracy of lora_label"})
 if study:
     systems = ["vader", "tfidf", "nbsvm", "bert_lora", "lora_head", "lora_label"]
     systems += ["tfidf_mixed", "nbsvm_mixed", "bert_lora_mixed"]
-    there = {"news": "", "movie": "_movie", "product": "_product"}
+    there = {"news": "", "movie": "movie", "product": "product"}
     display(
         pd.DataFrame(
             {
                 name: {
-                    system: str(study.metrics[f"{system}.accuracy{end}"])
+                    system: str(study.find(system, "accuracy", subset=subset))
                     for system in systems
                 }
-                for name, end in there.items()
+                for name, subset in there.items()
             }
         )
     )
     for arm in ("tfidf", "bert_lora"):
-        moves = [
-            f"{name} {study.metrics[f'{arm}_mixed_minus_{arm}.accuracy{end}']}"
-            for name, end in there.items()
-        ]
+        moves = []
+        for name, subset in there.items():
+            move = study.find(f"{arm}_mixed", "accuracy", subset=subset, minus=arm)
+            moves.append(f"{name} {move}")
         print(f"{arm}, mixed − news alone: {'; '.join(moves)}")
 else:
     print("not measured yet")
@@ -980,21 +974,27 @@ report.text_playground(judge, "The reform helps nobody but its authors.", "sente
 # ## 15 · What was measured
 
 # %%
-metrics = {}
+metrics = evaluation.Metrics()
 for name, p in probabilities.items():
     there = labels["test"][: len(p)]
-    metrics[f"{name}.accuracy"] = evaluation.wilson_interval(p.argmax(1) == there)
-    metrics[f"{name}.macro_f1"] = evaluation.bootstrap_macro_f1(there, p.argmax(1))
+    groups = splits["test"]["document"][: len(p)]
+    predicted = p.argmax(1)
+    accuracy = evaluation.bootstrap_interval(predicted == there, groups=groups)
+    macro_f1 = evaluation.bootstrap_macro_f1(there, predicted, groups=groups)
+    metrics.add(name, "accuracy", accuracy)
+    metrics.add(name, "macro_f1", macro_f1)
 for name, pair in pairs.items():
-    metrics[f"{ours}_minus_{name}.accuracy"] = pair.difference
-speed = label_run.tokens_per_second
-metrics["lora_label.tokens_per_second"] = evaluation.Metric(speed, speed, speed, 1)
+    metrics.add(ours, "accuracy", pair.difference, minus=name)
+speed = evaluation.measured_once(label_run.tokens_per_second)
+metrics.add("lora_label", "tokens_per_second", speed)
 run_results = report.collect_results(
     LESSON,
     profile.name,
-    [SEED],
-    metrics,
-    ("zero_shot.accuracy", "lora_label.accuracy"),
+    seeds=[SEED],
+    models={"encoder": profile.encoder, "decoder": decoder_name},
+    data=[profile.dataset, *profile.out_of_domain],
+    metrics=metrics,
+    headline=(("zero_shot", "accuracy"), ("lora_label", "accuracy")),
 )
 print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 

@@ -69,14 +69,13 @@ import torch
 from peft import LoraConfig
 from torch import nn
 
-from lessons_lib.hardware import Precision, choose_precision
+from lessons_lib.hardware import choose_precision
 from lessons_lib.profiles import load_profile
 from lessons_lib.training import (
     ATTENTION,
     FEED_FORWARD,
     Recipe,
-    TrainSettings,
-    fine_tune,
+    fine_tune_classifier,
     train,
 )
 
@@ -99,10 +98,10 @@ published = report.find_results(LESSON, "laptop")
 study = report.read_results(LESSON, "study")
 print(f"profile  {profile.name}")
 print(f"encoder  {profile.encoder}")
-print(f"reviews  {profile.reviews}, {profile.train_rows or 'all'} for training")
+print(f"reviews  {profile.dataset}, {profile.train_rows or 'all'} for training")
 print(f"numbers  {choose_precision().dtype}: {choose_precision().reason}")
 if published:
-    print(f"laptop   {published.seconds:.0f} s and {published.peak_rss_mb:,.0f} MB on")
+    print(f"laptop   {published.seconds:.0f} s and {published.peak_mb:,.0f} MB on")
     print(
         f"         {published.machine['cpu']}, {published.machine['threads']} threads"
     )
@@ -136,7 +135,7 @@ if published:
 
 # %%
 splits = data.load_reviews(
-    profile.reviews,
+    profile.dataset,
     train_rows=profile.train_rows,
     validation_rows=profile.validation_rows,
     test_rows=profile.test_rows,
@@ -355,16 +354,15 @@ print(f"parameters: {count.total:,}; LoRA {count.lora:,}, the head {count.head:,
 # that hides it flatters LoRA.
 
 # %%
-settings = TrainSettings(
-    CLASSIC.learning_rate, profile.epochs, CLASSIC.batch_size, seed=SEED
-)
+settings = replace(CLASSIC, epochs=profile.epochs).train_settings(SEED)
 classic_result = train(
     classic,
     tokens["train"],
     tokens["validation"],
     settings,
+    task=training.classification(classic),
     output_dir=f"../build/runs/{LESSON}/classic",
-    precision=Precision("float32", "the recipe says so"),
+    precision=CLASSIC.train_precision(),
 )
 classic_validation = evaluation.predict(classic, tokens["validation"])
 validation_accuracy["classic"] = float(
@@ -385,13 +383,16 @@ pd.Series(validation_accuracy, name="validation accuracy").sort_values().to_fram
 # The study swept it for the recipe of section 6, three seeds a point, on validation.
 
 # %%
-families = {"LoRA": "sweep_lr_lora=", "full fine-tuning": "sweep_lr_full="}
-rows = [
-    {"series": title, "learning rate": float(name[len(family) : -9]), **vars(metric)}
-    for title, family in families.items()
-    for name, metric in study.metrics.items()
-    if name.startswith(family) and name.endswith(".accuracy")
-]
+sweeps = {
+    "LoRA": ("lora", (5e-5, 3e-4, 1e-3, 2e-3, 8e-3)),
+    "full fine-tuning": ("full", (5e-5, 2e-4, 1e-3)),
+}
+rows = []
+for title, (family, rates) in sweeps.items():
+    for rate in rates:
+        arm = f"sweep_lr_{family}={rate:g}"
+        metric = study.find(arm, "accuracy", subset="validation")
+        rows.append({"series": title, "learning rate": rate, **vars(metric)})
 sweep = pd.DataFrame(rows).sort_values(["series", "learning rate"], ignore_index=True)
 readings = {}
 figure, axis = plt.subplots(figsize=(report.WIDTH, 3.6))
@@ -420,9 +421,9 @@ sweep.pivot(index="learning rate", columns="series", values="value")
 # 5e-5 to 1e-3. On the study's test rows:
 
 # %%
-fast = study.metrics["classic_fast_2000_minus_classic_2000.accuracy"]
-print(f"classic, as it is:    {study.metrics['classic_2000.accuracy']}")
-print(f"classic, rate 1e-3:   {study.metrics['classic_fast_2000.accuracy']}")
+fast = study.find("classic_fast_2000", "accuracy", minus="classic_2000")
+print(f"classic, as it is:    {study.find('classic_2000', 'accuracy')}")
+print(f"classic, rate 1e-3:   {study.find('classic_fast_2000', 'accuracy')}")
 print(f"paired difference:    {fast}")
 
 # %% [markdown]
@@ -430,21 +431,16 @@ print(f"paired difference:    {fast}")
 # the first token. MiniLM was trained to be read as the *mean* of all tokens.
 # `pooling="mean"` puts that mean where the head looks.
 #
-# **Averaging.** The last steps of a run wander. `averaging=0.98` ends with a moving
+# **Averaging.** The last steps of a run wander. `ema_decay=0.98` ends with a moving
 # average of the trained weights over the last two thirds of the steps.
 #
 # **Layers, rank, dropout.** The study takes the recipe of section 6 and changes one of
 # these at a time. Plotted is the *paired* difference on the same validation rows.
 
 # %%
-suffix = "_minus_sweep_lr_lora=0.002.accuracy"
-changes = pd.DataFrame(
-    {
-        name.removeprefix("sweep_change=").removesuffix(suffix): vars(metric)
-        for name, metric in study.metrics.items()
-        if name.startswith("sweep_change=") and name.endswith(suffix)
-    }
-).T.sort_values("value", ascending=False)
+changes = report.tabulate_differences(study, subset="validation")
+changes = changes.set_index(changes["system"].str.removeprefix("sweep_change="))
+changes = changes.sort_values("value", ascending=False)
 figure = report.plot_intervals(
     changes, "One thing changed", "difference in validation accuracy (95 % interval)", 0
 )
@@ -476,9 +472,9 @@ TUNED = Recipe(
     pooling="mean",
     batch_size=32,
     warmup=0.06,
-    averaging=0.98,
+    ema_decay=0.98,
 )
-tuned = fine_tune(
+tuned = fine_tune_classifier(
     replace(TUNED, epochs=profile.epochs),
     profile.encoder,
     splits,
@@ -542,9 +538,7 @@ arms = {
 }
 table = pd.DataFrame(
     {
-        title: {
-            label: study.metrics[f"{arm}.{name}"].value for name, label in COSTS.items()
-        }
+        title: {label: study.find(arm, name).value for name, label in COSTS.items()}
         for arm, title in arms.items()
     }
 ).T
@@ -636,18 +630,15 @@ evaluation.tabulate_pairs("tuned", pairs)
 
 # %%
 study_table = report.tabulate_metrics(study)
-study_table = study_table[~study_table.index.str.startswith("sweep_")]
-differences = study_table.index.str.contains("_minus_")
 figure = report.plot_intervals(
-    study_table[~differences],
+    study_table,
     f"The study: {len(study.seeds)} seeds",
     "test accuracy (95 % interval)",
 )
-listed = report.list_rows(study_table[~differences])
+listed = report.list_rows(study_table)
 report.show_figure(figure, f"The study's test accuracies: {listed}.")
-(100 * study_table[differences][["value", "low", "high"]]).round(1).add_suffix(
-    " (points)"
-)
+differences = report.tabulate_differences(study)
+(100 * differences[["value", "low", "high"]]).round(1).add_suffix(" (points)")
 
 # %% [markdown]
 # ## 9 · Where it errs
@@ -805,16 +796,19 @@ print(
 
 # %%
 rename = {"frozen encoder": "probe", "untrained head": "untrained", "tuned": "lora"}
-metrics = {
-    f"{rename.get(name, name)}.accuracy": interval
-    for name, interval in intervals.items()
-}
-metrics |= {
-    f"lora_minus_{rename.get(name, name)}.accuracy": pair.difference
-    for name, pair in pairs.items()
-}
+metrics = evaluation.Metrics()
+for name, interval in intervals.items():
+    metrics.add(rename.get(name, name), "accuracy", interval)
+for name, pair in pairs.items():
+    metrics.add("lora", "accuracy", pair.difference, minus=rename.get(name, name))
 run_results = report.collect_results(
-    LESSON, profile.name, [SEED], metrics, ("classic.accuracy", "lora.accuracy")
+    LESSON,
+    profile.name,
+    seeds=[SEED],
+    models={"encoder": profile.encoder},
+    data=[profile.dataset],
+    metrics=metrics,
+    headline=(("classic", "accuracy"), ("lora", "accuracy")),
 )
 print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 

@@ -1,10 +1,10 @@
-"""What a lesson's first cell does in Colab and on Kaggle: installs what is missing, beside what
-runs there.
+"""What a lesson's first cell does in Colab and on Kaggle: it installs the packages that the host
+lacks.
 
-Contract: torch, numpy and whatever else the host has loaded keep their versions; the rest is
-installed by the ranges in pyproject.toml. It ends with a ColabError where going on would be wrong.
-It needs only the standard library, because it runs before anything is installed. On Kaggle it is
-untried.
+Contract: torch, numpy and whatever else the host has loaded keep their versions. The rest is
+installed by the ranges in pyproject.toml. Where the lesson cannot run, it raises a ColabError. It
+needs only the standard library, because it runs before anything is installed. It has not been
+tested on Kaggle.
 """
 
 import importlib.metadata
@@ -18,7 +18,7 @@ from lessons_lib.paths import REPOSITORY
 
 # the kernel, or its CUDA, depends on these
 KEPT = ("torch", "torchvision", "torchaudio", "numpy")
-TORCHAO = (0, 16)  # PEFT refuses an older one as soon as it adds LoRA; the course does without
+TORCHAO = (0, 16)  # PEFT adds no LoRA beside an older one; the course does not need torchao
 # what the menus are called, in Colab and on Kaggle
 RESTART = {
     "colab": "Runtime → Restart session, then Runtime → Run all; nothing is installed twice.",
@@ -46,13 +46,8 @@ def set_up() -> None:
     Raises ColabError when the installation fails or the session must be restarted.
     """
     before = read_versions()
-    if (
-        "torchao" in before
-        and tuple(map(int, _release(before["torchao"]).split(".")[:2])) < TORCHAO
-    ):
-        subprocess.run(
-            [sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", "torchao"], check=True
-        )
+    if "torchao" in before:
+        _remove_old_torchao(before["torchao"])
     install(before)
     stale = find_stale_modules(before, read_versions())
     if stale:
@@ -60,10 +55,19 @@ def set_up() -> None:
         raise ColabError(what, remedy=RESTART[find_host()])
     import torch
 
-    found = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    profile = os.environ.setdefault("LESSONS_PROFILE", "gpu" if found else "laptop")
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    profile = os.environ.setdefault("LESSONS_PROFILE", "gpu" if gpu else "laptop")
     os.chdir(REPOSITORY / "notebooks")
-    print(f"profile {profile}: {found or f'no GPU ({GPU_MENU[find_host()]} offers one)'}")
+    device = gpu or f"no GPU ({GPU_MENU[find_host()]} offers one)"
+    print(f"profile {profile}: {device}")
+
+
+def _remove_old_torchao(version: str) -> None:
+    """Uninstalls a torchao that PEFT does not accept."""
+    numbers = [int(number) for number in _release(version).split(".")]
+    if tuple(numbers[:2]) < TORCHAO:
+        pip = [sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", "torchao"]
+        subprocess.run(pip, check=True)
 
 
 def find_host() -> str:
@@ -72,25 +76,16 @@ def find_host() -> str:
 
 
 def install(before: dict[str, str]) -> None:
-    """Installs the package by its ranges, with the versions in `before` of what is kept as
-    constraints.
+    """Installs the package by its ranges; the versions in `before` constrain the packages of KEPT.
 
     Raises ColabError with pip's last lines.
     """
     constraints = REPOSITORY / "build" / "constraints.txt"
     constraints.parent.mkdir(exist_ok=True)
-    constraints.write_text("".join(f"{name}=={before[name]}\n" for name in KEPT if name in before))
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "-e",
-        REPOSITORY,
-        "-c",
-        constraints,
-    ]
+    pins = [f"{name}=={before[name]}\n" for name in KEPT if name in before]
+    constraints.write_text("".join(pins))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    command = [*pip, "-e", REPOSITORY, "-c", constraints]
     run = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if run.returncode:
         what = "pip could not install the course beside what must stay:"
@@ -102,28 +97,30 @@ def read_versions() -> dict[str, str]:
     """Installed versions by normalised name (`scikit-learn`)."""
     importlib.invalidate_caches()
     versions = {}
-    for found in importlib.metadata.distributions():
+    for distribution in importlib.metadata.distributions():
+        name = distribution.metadata["Name"] or "~"
         # the first counts: setuptools brings copies of others along; "~" marks what pip left behind
-        if (found.metadata["Name"] or "~")[0] != "~":
-            versions.setdefault(_normalise(found.metadata["Name"]), found.version)
+        if not name.startswith("~"):
+            versions.setdefault(_normalise(name), distribution.version)
     return versions
 
 
 def find_stale_modules(before: dict[str, str], now: dict[str, str]) -> list[str]:
     """Packages loaded in another version than is installed now, as "numpy 1.26.4, not 2.1.0".
 
-    Those are what was replaced since `before`, and what the course asks for by name if its
-    `__version__` says so: other packages' `__version__` may never be that of their installation.
+    A package's loaded version is the one in `before`. Of packages that the course requires or keeps
+    it is their `__version__`; other packages' `__version__` may differ from the installed version.
     """
-    wanted = importlib.metadata.requires("lessons_lib") or []
-    asked = {_normalise(re.match(r"[\w.-]+", line)[0]) for line in wanted}
+    requirements = importlib.metadata.requires("lessons_lib") or []
+    required = {_normalise(re.match(r"[\w.-]+", line)[0]) for line in requirements}
     stale = {}
     for module, owners in importlib.metadata.packages_distributions().items():
-        for owner in {
-            _normalise(name) for name in owners if name and module in sys.modules
-        } & now.keys():
+        if module not in sys.modules:
+            continue
+        names = {_normalise(name) for name in owners if name}
+        for owner in names & now.keys():
             loaded = before.get(owner, now[owner])
-            if owner in asked.union(KEPT):
+            if owner in required.union(KEPT):
                 loaded = getattr(sys.modules[module], "__version__", loaded)
             if _release(loaded) != _release(now[owner]):
                 stale[owner] = f"{owner} {loaded}, not {now[owner]}"
@@ -135,7 +132,8 @@ def _normalise(name: str) -> str:
 
 
 def _release(version: str) -> str:
-    """1.2.3 of 1.2.3+cu126 and 1.2.3.post1: what is left out is not seen in `__version__`
-    everywhere.
+    """The numbers of a version: 1.2.3 of 1.2.3+cu126 and of 1.2.3.post1. Not every `__version__`
+    has the rest.
     """
-    return re.match(r"[\d.]*\d", version)[0] if re.match(r"\d", version) else version
+    numbers = re.match(r"\d(?:[\d.]*\d)?", version)
+    return numbers[0] if numbers else version

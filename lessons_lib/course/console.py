@@ -1,8 +1,8 @@
 """Prepares a process for the machine it runs on: its terminal, its home folder, its PYTHONPATH.
 
-Contract: standard library only, for it comes before every other import: libraries read these
-variables once. Where nothing is amiss, nothing is changed; what is changed is said. Child processes
-and kernels inherit it.
+Contract: it uses the standard library alone and runs before every other import, because libraries
+read these variables once. It changes nothing on a sound machine, and prints each change. Child
+processes and kernels inherit the changes.
 """
 
 import codecs
@@ -17,8 +17,8 @@ from pathlib import Path
 from lessons_lib.errors import CourseError
 from lessons_lib.paths import BUILD
 
-REFUGE = BUILD / "home"  # where tools write that cannot write to the home folder
-# signs that the course prints, for terminals that do not have them
+REFUGE = BUILD / "home"  # where tools write if they cannot write to the home folder
+# replacements of signs that the course prints, for terminals that lack them
 PLAIN_SIGNS = {
     "→": "->",
     "←": "<-",
@@ -46,8 +46,7 @@ PLAIN_SIGNS = {
     "\u00a0": " ",
     "\u202f": " ",
 }
-# variables that say where tools write, and their places where nothing is set; "~" is the home
-# folder
+# variables with the folders that tools write to, and their defaults; "~" is the home folder
 PLACES = {
     "XDG_CACHE_HOME": "~/.cache",
     "XDG_CONFIG_HOME": "~/.config",
@@ -60,7 +59,7 @@ PLACES = {
     "JUPYTER_RUNTIME_DIR": "$JUPYTER_DATA_DIR/runtime",
     "TRITON_HOME": "~",
 }
-# what is read there even where nothing can be written: downloads, and the token for the Hub
+# variables of what can be read even where nothing can be written: downloads and the Hub's token
 READ = {
     "LESSONS_CACHE": "$XDG_CACHE_HOME/lessons_lib",
     "HF_HUB_CACHE": "$HF_HOME/hub",
@@ -76,16 +75,16 @@ def prepare_process() -> None:
     Raises CourseError where no folder can be written to.
     """
     prepare_terminal()
-    # it would drop the assertions by which notebooks are graded
+    # PYTHONOPTIMIZE would drop the assertions that grade notebooks
     os.environ.pop("PYTHONOPTIMIZE", None)
     for note in [*drop_foreign_packages(), *prepare_home()]:
         print(note, file=sys.stderr)
 
 
 def prepare_terminal() -> None:
-    """Lets every text be printed: signs that the terminal lacks come out plain, an arrow as "->".
+    """Lets every text be printed: a sign that the terminal lacks is replaced, an arrow by "->".
 
-    Children write UTF-8, as this package expects of what it reads from them.
+    Child processes write UTF-8, because this package reads their output as UTF-8.
     """
     codecs.register_error("plain_signs", _replace_signs)
     for stream in (sys.stdout, sys.stderr):
@@ -96,7 +95,9 @@ def prepare_terminal() -> None:
 
 
 def _replace_signs(error: UnicodeError) -> tuple[str, int]:
-    """The codec's handler: the plain sign, or the code of what has none (\\u72d7)."""
+    """The codec's error handler: gives the plain sign, or the code of a sign without one
+    (\\u72d7).
+    """
     if not isinstance(error, UnicodeEncodeError):
         raise error
     signs = error.object[error.start : error.end]
@@ -105,10 +106,9 @@ def _replace_signs(error: UnicodeError) -> tuple[str, int]:
 
 
 def drop_foreign_packages() -> list[str]:
-    """Takes other Pythons' installed packages out of PYTHONPATH, where they would replace the
-    course's.
+    """Removes other Pythons' installed packages from PYTHONPATH: they would replace the course's.
 
-    Returns what to tell the reader. Folders of the reader's own stay.
+    The reader's own folders stay. Returns the notes for the reader.
     """
     entries = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     foreign = [entry for entry in entries if _is_foreign(entry)]
@@ -134,11 +134,11 @@ def _is_foreign(entry: str) -> bool:
 
 
 def prepare_home() -> list[str]:
-    """Lets tools write into `build/home` what they cannot write to the home folder, as `plan_home`
-    says.
+    """Makes the changes of `plan_home`: tools write to `build/home` what they cannot write to the
+    home folder.
 
-    Returns what to tell the reader; on a sound machine nothing, and nothing is changed or made.
-    Raises CourseError where `build/home` cannot be written to either.
+    Returns the notes for the reader. On a sound machine it returns none and changes nothing.
+    Raises CourseError if `build/home` cannot be written to either.
     """
     _name_user()
     changes = plan_home()
@@ -176,9 +176,9 @@ def list_moved() -> list[str]:
 def plan_home() -> dict[str, Path]:
     """The variables to set so that tools can write, {} on a sound machine. Changes nothing.
 
-    These are HOME where it names no folder, TMPDIR where there is none for temporary files, and of
-    PLACES those whose folder cannot be written to. READ's are set where what lies ready would be
-    lost by that.
+    HOME is among them if it names no folder, TMPDIR if there is no folder for temporary files, and
+    each variable of PLACES whose folder cannot be written to. A variable of READ keeps the old
+    folder if one of these changes would move it away from existing files.
     """
     if os.name == "nt":  # other variables, other places
         return {}
@@ -189,9 +189,10 @@ def plan_home() -> dict[str, Path]:
         changes["TMPDIR"] = REFUGE / "TMPDIR"
     home = find_home()
     if home is None:
-        home = changes["HOME"] = REFUGE
+        home = REFUGE
+        changes["HOME"] = home
     elif not os.environ.get("HOME"):
-        changes["HOME"] = home  # programs that are no Python ask for it too
+        changes["HOME"] = home  # programs other than Python read it too
     original = {}
     current = {}
     for name, default in PLACES.items():
@@ -199,16 +200,18 @@ def plan_home() -> dict[str, Path]:
         original[name] = Path(chosen or _expand(default, home, original))
         current[name] = Path(chosen or _expand(default, home, current))
         if not can_write(current[name]):
-            changes[name] = current[name] = REFUGE / name
+            current[name] = REFUGE / name
+            changes[name] = current[name]
     for name, default in READ.items():
         folder = _expand(default, home, original)
-        if name not in os.environ and folder != _expand(default, home, current) and folder.exists():
+        is_moved = folder != _expand(default, home, current)
+        if name not in os.environ and is_moved and folder.exists():
             changes[name] = folder
     return changes
 
 
 def find_home() -> Path | None:
-    """The home folder, if there is one: HOME's, else that of the system's list of users."""
+    """The home folder, or None: that of HOME, else that of the system's list of users."""
     try:
         home = Path(os.environ.get("HOME") or Path.home())
     except RuntimeError:  # neither HOME nor an entry in the list of users
@@ -218,16 +221,16 @@ def find_home() -> Path | None:
 
 
 def _expand(place: str, home: Path, places: dict[str, Path]) -> Path:
-    """A place of PLACES or READ as a path: "$NAME" is looked up in `places`, "~" is `home`."""
+    """A default of PLACES or READ as a path: "$NAME" is looked up in `places`, "~" is `home`."""
     first, _, rest = place.partition("/")
     folder = home if first == "~" else places[first.removeprefix("$")]
     return folder / rest
 
 
 def can_write(folder: Path) -> bool:
-    """Whether files can be made in a folder, or the folder itself where it is not there yet.
+    """Whether files can be written to a folder, or the folder be made if it does not exist.
 
-    Tried, not asked: a disk may be read-only, or full, whatever the rights say.
+    A file is written to find out: a disk may be read-only or full, whatever the rights say.
     """
     try:
         while not os.path.lexists(folder):
@@ -240,7 +243,7 @@ def can_write(folder: Path) -> bool:
 
 
 def _name_user() -> None:
-    """Gives a user without a name one: some libraries ask for it, and stop without."""
+    """Names a user who has no name: some libraries fail without one."""
     try:
         getpass.getuser()
     except (KeyError, OSError, ImportError):  # no USER, no entry in the list of users

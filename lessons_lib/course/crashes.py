@@ -1,8 +1,8 @@
-"""Why a process ended, told from its exit code: a processor without AVX2, too little memory, a
+"""Why a process ended, derived from its exit code: a processor without AVX2, too little memory, a
 crash.
 
-Contract: standard library only, and nothing that might itself crash here: the doctor and the runner
-ask this file when a package has ended its process. It never raises.
+Contract: it uses the standard library alone, which cannot crash here. The doctor and the runner
+call it after a package has ended its process. It never raises.
 """
 
 import platform
@@ -10,7 +10,7 @@ import re
 import signal
 from pathlib import Path
 
-# what today's builds of torch, faiss and others may use without asking, as /proc/cpuinfo names it
+# instructions that torch, faiss and others use without a check, by their names in /proc/cpuinfo
 WANTED = {"sse4_2": "SSE4.2", "avx": "AVX", "f16c": "F16C", "fma": "FMA", "avx2": "AVX2"}
 PROCESSOR_REMEDY = (
     "on a virtual machine, choose the host's own processor (KVM: CPU type host); else run the "
@@ -25,7 +25,7 @@ ENDED_REMEDY = (
     "read what it printed last, and take exit() out of the code; make doctor looks for the rest."
 )
 OUTSIDE_REMEDY = "start it again; on a cluster, ask for more time."
-# signals by name, as not every system has every one: what happened, and what to do
+# what happened and what to do, by the signal's name, because systems differ in their signals
 SIGNALS = {
     "SIGSEGV": ("a package's native code crashed", LIBRARY_REMEDY),
     "SIGABRT": ("a package's native code gave up", LIBRARY_REMEDY),
@@ -44,7 +44,7 @@ SIGNALS = {
     "SIGHUP": ("its terminal was closed", "start it again, in tmux or with nohup."),
     "SIGINT": ("it was interrupted", "start it again."),
 }
-# what Windows returns instead of a signal
+# exit codes of Windows, and the signals that they correspond to
 WINDOWS = {
     0xC000001D: "SIGILL",
     0xC0000005: "SIGSEGV",
@@ -54,10 +54,9 @@ WINDOWS = {
 
 
 def explain_death(returncode: int | None) -> tuple[str, str]:
-    """What ended a process, and the remedy, from the exit code that `subprocess` gives (None:
-    unknown).
+    """What ended a process, and the remedy. returncode: its exit code, None if unknown.
 
-    Codes below 0, and those a shell makes of them (128 + signal), name a signal.
+    A signal has the code −signal from `subprocess` and 128 + signal from a shell.
 
     >>> explain_death(-11)[0]
     "SIGSEGV: a package's native code crashed"
@@ -93,8 +92,8 @@ def name_signal(returncode: int | None) -> str:
 def list_missing_instructions(cpuinfo: str | None = None) -> list[str]:
     """Instructions that today's packages use and this processor lacks, as ["FMA", "AVX2"].
 
-    cpuinfo: the text of /proc/cpuinfo. Empty where there is none, or for another family of
-    processors (ARM).
+    cpuinfo: the text of /proc/cpuinfo. The list is empty without that file, and for other families
+    of processors (ARM).
     """
     cpuinfo = _read("/proc/cpuinfo") if cpuinfo is None else cpuinfo
     flags = re.search(r"^flags\s*:(.*)$", cpuinfo, re.MULTILINE)
@@ -130,7 +129,7 @@ def describe_memory() -> str:
 
 
 def _read(path: str) -> str:
-    """A small file of the system's, "" where there is none."""
+    """The text of a small system file, "" if it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,9 +1,9 @@
 """What this machine can run, and what to do where it cannot.
 
-Contract: every look is a function that may fail without stopping the others, and imports what it
+Contract: every look is a function that may fail without stopping the others. It imports what it
 looks at itself, so that a broken installation is diagnosed too. Packages with native code are first
-imported in processes of their own, which they may end, as on a processor without AVX2. Nothing is
-installed, downloaded or changed.
+imported in processes of their own, because they may crash, as on a processor without AVX2. Nothing
+is installed, downloaded or changed.
 """
 
 import importlib.metadata
@@ -40,7 +40,7 @@ IMPORT_SECONDS = 120  # a cold disk needs a while for torch's 700 MB
 
 @dataclass(frozen=True)
 class Check:
-    """What was found at one place; `blocks` are the profiles that cannot run because of it."""
+    """What one look found. blocks: the profiles that cannot run because of it."""
 
     name: str
     found: str
@@ -49,9 +49,7 @@ class Check:
 
     @property
     def status(self) -> str:
-        """ "failure" where it blocks a profile, "warning" where there is something to do, else
-        "ok".
-        """
+        """ "failure" if it blocks a profile, "warning" if it only has a remedy, else "ok"."""
         return "failure" if self.blocks else "warning" if self.remedy else "ok"
 
 
@@ -66,23 +64,21 @@ def run_doctor(profile: str, as_json: bool = False) -> int:
     for check in checks:
         remedy = f"\n{'':20}remedy: {check.remedy}" if check.remedy else ""
         print(f"{check.status:9}{check.name:11}{check.found}{remedy}")
-    print(
-        "\n"
-        + ", ".join(f"{name}: {'can' if can else 'cannot'} run" for name, can in can_run.items())
-    )
+    verdicts = [f"{name}: {'can' if can else 'cannot'} run" for name, can in can_run.items()]
+    print(f"\n{', '.join(verdicts)}")
     return 0 if can_run[profile] else 1
 
 
 def examine() -> Iterator[Check]:
-    """Every check in turn; a look that fails becomes one that says so."""
+    """Every check in turn. A look that raises an error gives a check with that error."""
     for look in LOOKS:
+        name = look.__name__.removeprefix("look_at_")
         try:
             yield from look()
         except CourseError as error:
-            yield Check(look.__name__.removeprefix("look_at_"), error.what, error.remedy, BOTH)
-        except Exception as error:  # whatever is broken here is what the reader came for
-            found = f"{type(error).__name__}: {error}"
-            yield Check(look.__name__.removeprefix("look_at_"), found, SETUP, BOTH)
+            yield Check(name, error.what, error.remedy, BOTH)
+        except Exception as error:  # any error is a finding: something is broken here
+            yield Check(name, f"{type(error).__name__}: {error}", SETUP, BOTH)
 
 
 def look_at_python() -> Iterator[Check]:
@@ -97,17 +93,15 @@ def look_at_packages() -> Iterator[Check]:
     from packaging.utils import canonicalize_name
 
     def list_others(lines: Iterable[str]) -> list[str]:
-        """Those that are missing, or of another version."""
-        wanted = [one for one in map(Requirement, lines) if not one.marker or one.marker.evaluate()]
-        have = {
-            str(one): (one.specifier, installed.get(canonicalize_name(one.name), "0"))
-            for one in wanted
-        }
-        return [
-            name
-            for name, (ranges, found) in have.items()
-            if not ranges.contains(found, prereleases=True)
-        ]
+        """The required packages that are missing, or installed in another version."""
+        others = []
+        for requirement in map(Requirement, lines):
+            if requirement.marker and not requirement.marker.evaluate():
+                continue
+            version = installed.get(canonicalize_name(requirement.name), "0")
+            if not requirement.specifier.contains(version, prereleases=True):
+                others.append(str(requirement))
+        return others
 
     installed = read_versions()
     lines = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8").splitlines()
@@ -117,11 +111,10 @@ def look_at_packages() -> Iterator[Check]:
     if bad:
         yield Check("packages", f"missing, or out of range: {', '.join(bad)}", SETUP, BOTH)
     else:
-        found = f"{len(tested) - len(others)} of {len(tested)} as tested"
-        yield Check(
-            "packages",
-            f"{found}; in their ranges, but not {', '.join(others)}" if others else found,
-        )
+        summary = f"{len(tested) - len(others)} of {len(tested)} as tested"
+        if others:
+            summary += f"; in their ranges, but not {', '.join(others)}"
+        yield Check("packages", summary)
 
 
 def look_at_native_code() -> Iterator[Check]:
@@ -137,7 +130,7 @@ def look_at_native_code() -> Iterator[Check]:
 
 @cache
 def find_import_problem(name: str) -> tuple[str, str]:
-    """What happens when a process imports a package, and the remedy; ("", "") if all is well."""
+    """The problem when a process imports a package, and the remedy; ("", "") without a problem."""
     command = [sys.executable, "-c", f"import {name}"]
     options = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": IMPORT_SECONDS}
     try:
@@ -160,15 +153,15 @@ def _explain_import(line: str) -> str:
         return "unset LD_LIBRARY_PATH; if it is not set, this system is too old for the package."
     if "libgomp" in line or "cannot open shared object" in line:
         return (
-            "install the system's library that the line names (Debian, Ubuntu: sudo apt "
-            "install libgomp1)."
+            "install the system's library that the line names "
+            "(Debian, Ubuntu: sudo apt install libgomp1)."
         )
     return SETUP
 
 
 def need(*names: str) -> None:
-    """Raises CourseError where one of these packages cannot be imported, before that ends the
-    doctor.
+    """Raises CourseError if one of these packages cannot be imported: its import here could end
+    the doctor.
     """
     for name in names:
         what, remedy = find_import_problem(name)
@@ -177,13 +170,13 @@ def need(*names: str) -> None:
 
 
 def look_at_home() -> Iterator[Check]:
-    """The home folder, in which tools write, and what is on PYTHONPATH."""
+    """The home folder, to which tools write, and PYTHONPATH."""
     planned = [name for name in console.plan_home() if name not in console.READ]
     moved = [*console.list_moved(), *planned]
     if moved:
         remedy = f"the course goes on there; to choose other folders, set {console.CHOICE}"
-        found = f"cannot be written to, or not everywhere: {console.REFUGE} for {', '.join(moved)}"
-        yield Check("home", found, remedy)
+        replaced = f"{console.REFUGE} for {', '.join(moved)}"
+        yield Check("home", f"cannot be written to, or not everywhere: {replaced}", remedy)
     else:
         yield Check("home", str(console.find_home()))
     if os.environ.get("PYTHONPATH"):
@@ -193,11 +186,11 @@ def look_at_home() -> Iterator[Check]:
 
 
 def look_at_processor() -> Iterator[Check]:
-    """Instructions, the number format chosen for them, and cores."""
+    """The processor's instructions, the number format chosen for them, and its cores."""
     missing = list_missing_instructions()
     if missing:
-        found = f"without {', '.join(missing)}: packages may end with an illegal instruction"
-        yield Check("processor", found, PROCESSOR_REMEDY)
+        problem = f"without {', '.join(missing)}: packages may end with an illegal instruction"
+        yield Check("processor", problem, PROCESSOR_REMEDY)
     need("torch")
     import torch
     from joblib import cpu_count
@@ -209,9 +202,8 @@ def look_at_processor() -> Iterator[Check]:
     ]
     chosen = choose_precision("cpu")
     yield Check("processor", f"{', '.join(features) or 'no AVX'}; {chosen.dtype}: {chosen.reason}")
-    yield Check(
-        "cores", str(cpu_count()), "expect twice the README's minutes" if cpu_count() < 2 else ""
-    )
+    remedy = "expect twice the README's minutes" if cpu_count() < 2 else ""
+    yield Check("cores", str(cpu_count()), remedy)
 
 
 def look_at_memory() -> Iterator[Check]:
@@ -220,25 +212,25 @@ def look_at_memory() -> Iterator[Check]:
 
     from lessons_lib.assets import cache_folder
 
-    limit = Path("/sys/fs/cgroup/memory.max")  # a container's, which psutil does not see
-    limit = limit.read_text().strip() if limit.is_file() else "max"
-    total = psutil.virtual_memory().total / 1e9
-    free = psutil.virtual_memory().available / 1e9
-    total, free = (
-        min(size, float(limit) / 1e9) if limit != "max" else size for size in (total, free)
-    )
+    memory = psutil.virtual_memory()
+    total = memory.total / 1e9
+    free = memory.available / 1e9
+    limit_file = Path("/sys/fs/cgroup/memory.max")  # a container's limit, which psutil ignores
+    limit = limit_file.read_text().strip() if limit_file.is_file() else "max"
+    if limit != "max":
+        total = min(total, float(limit) / 1e9)
+        free = min(free, float(limit) / 1e9)
     remedy = "" if free > MEMORY_GB else "close other programs; lesson 04 needs least"
-    found = f"{free:.1f} of {total:.1f} GB free, {MEMORY_GB} wanted"
-    yield Check("memory", found, remedy, BOTH if total < MEMORY_GB / 2 else ())
-    for place in (
-        REPOSITORY,
-        next(p for p in (cache_folder(), *cache_folder().parents) if p.exists()),
-    ):
-        free = shutil.disk_usage(place).free / 1e9
+    blocks = BOTH if total < MEMORY_GB / 2 else ()
+    summary = f"{free:.1f} of {total:.1f} GB free, {MEMORY_GB} wanted"
+    yield Check("memory", summary, remedy, blocks)
+    ancestors = (cache_folder(), *cache_folder().parents)
+    cache = next(folder for folder in ancestors if folder.exists())
+    for folder in (REPOSITORY, cache):
+        free = shutil.disk_usage(folder).free / 1e9
         remedy = "" if free > DISK_GB else "free some space, or move the cache by LESSONS_CACHE"
-        yield Check(
-            "disk", f"{free:.0f} GB free at {place}", remedy, BOTH if free < DISK_GB / 3 else ()
-        )
+        blocks = BOTH if free < DISK_GB / 3 else ()
+        yield Check("disk", f"{free:.0f} GB free at {folder}", remedy, blocks)
 
 
 def look_at_gpu() -> Iterator[Check]:
@@ -250,12 +242,9 @@ def look_at_gpu() -> Iterator[Check]:
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     for device in devices:
         weights = torch.linspace(-1, 1, 4096, device=device)
-        error = (
-            (dequantize_4bit(*quantize_4bit(weights, quant_type="nf4")) - weights)
-            .abs()
-            .mean()
-            .item()
-        )
+        quantized, state = quantize_4bit(weights, quant_type="nf4")
+        difference = dequantize_4bit(quantized, state) - weights
+        error = difference.abs().mean().item()
         blocks = () if error < 0.1 else BOTH
         yield Check("4-bit", f"{device}: mean error {error:.3f}", SETUP if blocks else "", blocks)
     if "cuda" in devices:
@@ -267,20 +256,21 @@ def look_at_gpu() -> Iterator[Check]:
 
 
 def look_at_assets() -> Iterator[Check]:
-    """Packaged models and data in the cache; what is missing is fetched by the first run."""
+    """The packaged models and data in the cache; the first run fetches those that are missing."""
     from lessons_lib.assets import ASSETS, cache_folder
 
     missing = [asset for name, asset in ASSETS.items() if not (cache_folder() / name).is_dir()]
+    if not missing:
+        yield Check("assets", f"all {len(ASSETS)} in the cache")
+        return
     megabytes = sum(asset.sources[0].megabytes for asset in missing)
     names = ", ".join(asset.name for asset in missing)
-    found = (
-        f"missing: {names} ({megabytes:.0f} MB)" if missing else f"all {len(ASSETS)} in the cache"
-    )
-    yield Check("assets", found, "make course, with a network, fetches them" if missing else "")
+    remedy = "make course, with a network, fetches them"
+    yield Check("assets", f"missing: {names} ({megabytes:.0f} MB)", remedy)
 
 
 def look_at_hub() -> Iterator[Check]:
-    """The Hugging Face Hub, which the gpu profile alone needs, and access to Llama-2 if there is a
+    """The Hugging Face Hub, which the gpu profile alone needs, and access to Llama-2 by the
     token.
     """
     from huggingface_hub import auth_check, constants, get_token
@@ -294,22 +284,22 @@ def look_at_hub() -> Iterator[Check]:
         urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
     except (OSError, HTTPException, ValueError) as error:
         # no network, a proxy, an address badly written
-        remedy = (
-            CERTIFICATE
-            if "CERTIFICATE_VERIFY" in str(error)
-            else "check network, proxy, HF_HUB_OFFLINE"
-        )
+        remedy = "check network, proxy, HF_HUB_OFFLINE"
+        if "CERTIFICATE_VERIFY" in str(error):
+            remedy = CERTIFICATE
         yield Check("hub", f"not reached ({error})", remedy, ("gpu",))
         return
     try:
-        found = "access granted" if get_token() and auth_check(GATED) is None else "no token"
+        access = "access granted" if get_token() and auth_check(GATED) is None else "no token"
     except GatedRepoError:
-        found = "no access"
+        access = "no access"
     except Exception as error:  # an expired token, most often
-        found = f"{type(error).__name__}, perhaps for a token that has expired"
-    remedy = f"accept the licence on {constants.ENDPOINT}/{GATED}, then export HF_TOKEN=…"
-    remedy = "" if found == "access granted" else f"{remedy} (else an open model runs)"
-    yield Check("hub", f"reached; Llama-2: {found}", remedy)
+        access = f"{type(error).__name__}, perhaps for a token that has expired"
+    remedy = ""
+    if access != "access granted":
+        page = f"{constants.ENDPOINT}/{GATED}"
+        remedy = f"accept the licence on {page}, then export HF_TOKEN=… (else an open model runs)"
+    yield Check("hub", f"reached; Llama-2: {access}", remedy)
 
 
 def look_at_jupyter() -> Iterator[Check]:
@@ -317,7 +307,7 @@ def look_at_jupyter() -> Iterator[Check]:
     from jupyter_client.manager import KernelManager
 
     started = KernelManager(kernel_name="python3").format_kernel_cmd()[0]
-    # by folder: the Pythons of two environments are often links to the same file
+    # compared by folder: the Pythons of two environments are often links to the same file
     blocks = () if Path(started).parent == Path(sys.executable).parent else BOTH
     remedy = f"{sys.executable} -m ipykernel install --sys-prefix" if blocks else ""
     yield Check("kernel", f"python3 starts {started}", remedy, blocks)

@@ -1,67 +1,73 @@
 """The command `finetune`: lesson 02 on a file of one's own, without a notebook.
 
-Contract: the notebook's own functions in its order. Options, file and the examples' lengths are
-checked before any weights are loaded. What an interrupted run has trained stays, and `--resume`
-goes on from it. Unchanged under `accelerate launch`, where the batch is shared out and the first
-process alone saves, asks and prints.
+Contract: it calls the notebook's own functions in the notebook's order. Options, file and the
+examples' lengths are checked before any weights are loaded. `--resume` goes on from the last
+checkpoint of an interrupted run. Under `accelerate launch` the processes share each batch, and the
+first process alone saves, asks and prints; the result is the same.
 """
 
 import argparse
 import contextlib
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, prepare_model_for_kbit_training
-from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lessons_lib import data, evaluation, training
 from lessons_lib.data import DataError
 from lessons_lib.data.encodings import replace_surrogates
-from lessons_lib.data.facts import Dialog, read_dialogs
+from lessons_lib.data.facts import Conversation, read_conversations
 from lessons_lib.errors import SettingError
-from lessons_lib.evaluation.intervals import Metric
 from lessons_lib.evaluation.likelihood import generate_answers
 from lessons_lib.hardware import choose_precision, join_processes
-from lessons_lib.models.decoder import choose_decoder, load_decoder, render_chat
+from lessons_lib.models.decoder import load_decoder, render_chat, resolve_decoder
 from lessons_lib.models.load import ModelError, load_tokenizer
-from lessons_lib.models.lora import add_lora
 from lessons_lib.paths import REPOSITORY
 from lessons_lib.profiles import Profile, load_profile
 from lessons_lib.report.model_card import write_card
-from lessons_lib.training.conversations import encode_dialogs
-from lessons_lib.training.precision import compute_in
-from lessons_lib.training.recipe import FACTS_LORA, FACTS_SETTINGS, NF4
-from lessons_lib.training.trainer import TrainSettings, train
+from lessons_lib.training.conversations import encode_conversations
+from lessons_lib.training.precision import mixed_precision_lora
+from lessons_lib.training.recipe import FACTS, Recipe, adapt
+from lessons_lib.training.tasks import ANSWERS
+from lessons_lib.training.trainer import train
 
 LESSON = "02_llama2_knowledge_augmentation"  # whose profile and recipe these are
-ASKED = 60  # facts in the exam, at most
-QUANTIZERS = {"nf4": NF4, "int8": {"load_in_8bit": True}, "none": {}}
-LEAST = {"epochs": 1, "batch_size": 1, "rank": 1, "max_tokens": 1, "seed": 0}  # of whole numbers
+ASKED = 60  # the most facts in the evaluation set
+LEAST = {"repeats": 1, "batch_size": 1, "rank": 1, "max_tokens": 1, "seed": 0}  # integers
 LARGEST_SEED = 2**32 - 1  # NumPy's
 SHORTEN = "shorten them, or leave them out with --too-long leave-out, or allow more: --max-tokens."
 
 
-def run_finetune(options: argparse.Namespace) -> dict[str, Metric]:
-    """Trains, saves, examines and asks; returns the metrics (none in processes but the first)."""
+def run_finetune(options: argparse.Namespace) -> evaluation.Metrics:
+    """Trains, saves and evaluates a model, and prints its answers to `--ask`.
+
+    Returns the metrics, which are empty in all processes but the first.
+    """
     state = join_processes()  # first: it gives each process its own GPU
     _check_options(options)
     output = _choose_output(options)
     profile = load_profile(LESSON)
     with contextlib.nullcontext() if state.is_main_process else contextlib.redirect_stdout(None):
-        facts = read_dialogs(options.data)
+        facts = read_conversations(options.data)
         phrasings = data.choose_phrasings(options.data)
         name = _choose_model(options, profile)
         tokenizer = _load_chat_tokenizer(name)
         lengths = {"too_long": options.too_long, "remedy": SHORTEN}
         facts = training.drop_long_terms(facts, phrasings, tokenizer, options.max_tokens, **lengths)
-        taught = data.phrase_terms(facts, phrasings.training, options.epochs)
-        rows = encode_dialogs(taught, tokenizer, options.max_tokens, **lengths)
-    model = _load(name, options)
-    batch_size = min(options.batch_size, len(rows))
-    warmup = FACTS_SETTINGS["warmup"]
-    settings = TrainSettings(options.learning_rate, 1, batch_size, options.seed, warmup=warmup)
+        taught = data.phrase_terms(facts, phrasings.training, options.repeats)
+        rows = encode_conversations(taught, tokenizer, options.max_tokens, **lengths)
+    recipe = replace(
+        FACTS,
+        learning_rate=options.learning_rate,
+        rank=options.rank,
+        alpha=2 * options.rank,
+        batch_size=min(options.batch_size, len(rows)),
+        quantize=options.quantize,
+    )
+    model = _load(name, recipe, options.seed)
     if state.is_main_process:
         print(
             f"{name}: {len(facts)} facts, {len(rows)} rows; {choose_precision().reason}", flush=True
@@ -70,14 +76,15 @@ def run_finetune(options: argparse.Namespace) -> dict[str, Metric]:
         model,
         rows,
         None,
-        settings,
+        recipe.train_settings(options.seed),
+        task=ANSWERS,
         output_dir=output,
-        checkpoint_steps=max(1, len(rows) // batch_size // 10),
+        checkpoint_steps=max(1, len(rows) // recipe.batch_size // 10),
         resume=options.resume,
         report_to=options.report_to,
     )
     if not state.is_main_process:
-        return {}
+        return evaluation.Metrics()
     result.history.to_csv(output / "history.csv", index=False)
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
@@ -85,7 +92,7 @@ def run_finetune(options: argparse.Namespace) -> dict[str, Metric]:
         f"{result.seconds:.0f} s, {result.tokens_per_second:,.0f} tokens/s; adapter in {output}",
         flush=True,
     )
-    metrics = _examine(model, tokenizer, facts, phrasings, profile.encoder)
+    metrics = _evaluate(model, tokenizer, facts, phrasings, profile.encoder)
     licence = "that of the base model and of the data"
     write_card(
         output,
@@ -95,7 +102,7 @@ def run_finetune(options: argparse.Namespace) -> dict[str, Metric]:
         metrics=metrics,
     )
     for metric, value in metrics.items():
-        print(f"  {metric:28} {value}  (n = {value.n})")
+        print(f"  {metric!s:28} {value}  (n = {value.n})")
     if options.ask:
         print(ask_both(model, tokenizer, options.ask))
     return metrics
@@ -129,7 +136,7 @@ def _check_options(options: argparse.Namespace) -> None:
             where="--learning-rate",
             remedy="such as 0.001.",
         )
-    if options.ask != replace_surrogates(options.ask):  # the shell's bytes were no text
+    if options.ask != replace_surrogates(options.ask):  # the shell's bytes could not be decoded
         raise SettingError(
             "the question is no text in this terminal's encoding.",
             where="--ask",
@@ -138,8 +145,9 @@ def _check_options(options: argparse.Namespace) -> None:
 
 
 def _choose_model(options: argparse.Namespace, profile: Profile) -> str:
-    """The decoder's name, or that of the open model in its stead. Raises SettingError where a
-    folder is meant and there is no model in it."""
+    """The decoder's name, or that of the open model that replaces it. Raises SettingError for a
+    folder without a model.
+    """
     name = options.model or profile.decoder
     remedy = 'give a folder with config.json, a Hub name, or "packaged:SmolLM2-135M-Instruct".'
     path = _expand(name, "--model")
@@ -156,11 +164,11 @@ def _choose_model(options: argparse.Namespace, profile: Profile) -> str:
     is_path = name.startswith((".", "/")) or name.count("/") > 1 or "\\" in name
     if is_path and not path.is_dir():
         raise SettingError(f"{name}: there is no such folder.", where="--model", remedy=remedy)
-    return choose_decoder(name, profile.stand_in)
+    return resolve_decoder(name, profile.fallback_decoder)
 
 
 def _choose_output(options: argparse.Namespace) -> Path:
-    """The folder for adapter and checkpoints, named after the file unless the reader names it."""
+    """The folder for adapter and checkpoints: the reader's choice, else named after the file."""
     if not options.output:
         return REPOSITORY / "build" / "finetune" / Path(options.data).stem
     folder = _expand(options.output, "--output")
@@ -170,7 +178,7 @@ def _choose_output(options: argparse.Namespace) -> Path:
 
 
 def _expand(path: str, option: str) -> Path:
-    """A path with its ~, which the shell leaves in --model=~/models/x."""
+    """A path with ~ replaced by the home folder: the shell leaves it in --model=~/models/x."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:  # there is no such user
@@ -191,47 +199,47 @@ def _load_chat_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _load(name: str, options: argparse.Namespace) -> PreTrainedModel:
-    chosen = dict(QUANTIZERS[options.quantize])
-    arguments = {}
-    if chosen:
-        if options.quantize == "nf4":
-            chosen["bnb_4bit_compute_dtype"] = choose_precision().torch_dtype
-        # it shards tensors of one floating type only
-        if os.environ.get("ACCELERATE_USE_FSDP") == "true":
-            chosen["bnb_4bit_quant_storage"] = arguments["dtype"] = torch.bfloat16
-        arguments["quantization_config"] = BitsAndBytesConfig(**chosen)
-    model, _ = load_decoder(name, **arguments)
-    if chosen:
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    lora = LoraConfig(**{**FACTS_LORA, "r": options.rank, "lora_alpha": 2 * options.rank})
-    return add_lora(model, lora, seed=options.seed)
+def _load(name: str, recipe: Recipe, seed: int) -> PreTrainedModel:
+    """The decoder with its adapter, ready to be trained."""
+    quantization = recipe.quantization_config()
+    options = {}
+    # it shards tensors of one floating type only
+    if quantization and os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        quantization.bnb_4bit_quant_storage = torch.bfloat16
+        options["dtype"] = torch.bfloat16
+    model, _ = load_decoder(name, quantization_config=quantization, **options)
+    return adapt(model, recipe, task_type="CAUSAL_LM", seed=seed)
 
 
-def _examine(
+def _evaluate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    facts: list[Dialog],
+    facts: list[Conversation],
     phrasings: data.Phrasings,
     encoder: str,
-) -> dict[str, Metric]:
+) -> evaluation.Metrics:
     """The metrics of the model without ("base") and with its adapter ("lora") on the facts it was
     taught.
     """
     try:
         groups = evaluation.split_terms(facts, {"trained": ASKED}, seed=0)
     except DataError as error:
-        print(f"No exam: {error}")
-        return {}
-    exam = evaluation.build_exam(
+        print(f"No evaluation: {error}")
+        return evaluation.Metrics()
+    evaluation_set = evaluation.build_evaluation_set(
         groups,
         encoder,
         texts=evaluation.choose_texts("samples", 40),
-        written=12,
+        generated_answers=12,
         phrasings=phrasings,
     )
-    with compute_in(model, choose_precision()), model.disable_adapter():
-        marks = {"base": evaluation.mark_sitting(exam, evaluation.sit_exam(model, tokenizer, exam))}
-    with compute_in(model, choose_precision()):
-        marks["lora"] = evaluation.mark_sitting(exam, evaluation.sit_exam(model, tokenizer, exam))
-    return evaluation.report_marks(marks)
+    with mixed_precision_lora(model, choose_precision()):
+        with model.disable_adapter():
+            before = evaluation.answer_evaluation_set(model, tokenizer, evaluation_set)
+        after = evaluation.answer_evaluation_set(model, tokenizer, evaluation_set)
+    return evaluation.summarise_scores(
+        {
+            "base": evaluation.score_predictions(evaluation_set, before),
+            "lora": evaluation.score_predictions(evaluation_set, after),
+        }
+    )

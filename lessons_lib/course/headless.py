@@ -1,9 +1,9 @@
-"""Runs a notebook's cells in a kernel without a browser, and notices a kernel that has fallen
-silent.
+"""Runs a notebook's cells in a kernel without a browser, and notices a kernel that no longer
+responds.
 
-Contract: a cell may compute for hours; a run ends early only where the kernel has died, or where
-nothing more can come from it. It says on one line of the terminal which cell runs, for how long,
-and what that cell last printed. It writes no files.
+Contract: a cell may compute for hours. A run ends early only if the kernel has died or no longer
+responds. One line of the terminal shows which cell runs, for how long, and what it last printed. No
+files are written.
 """
 
 import asyncio
@@ -28,28 +28,26 @@ from traitlets import Type
 
 from lessons_lib.progress import StatusLine
 
-LOOK_AGAIN = 1.0  # seconds after which a channel is looked at, whether or not it has called
-# seconds that the reply of a cell may take once the kernel says that it is done
+LOOK_AGAIN = 1.0  # seconds after which a channel is read, even without a notification
+# seconds between the kernel's state "idle" and its reply to the cell
 IDLE_LIMIT = 60.0
 SILENT_LIMIT = 600.0  # seconds in which the kernel must have printed or computed something
-SILENT_SHARE = 0.005  # of one core: a waiting kernel's own housekeeping takes a tenth of that
-LONGEST_SOCKET = 90  # characters of a socket's path, of which systems take about 100
+SILENT_SHARE = 0.005  # of one core: a waiting kernel itself uses a tenth of that
+LONGEST_SOCKET = 90  # characters of a socket's path; systems allow about 100
 DRAWN_BAR = re.compile(r"\s+\d+% \|[^|]*\|(?= )")
 CONTROL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class SilentKernelError(Exception):
-    """Nothing more will come from the kernel, although it is alive; the message says what was
-    seen.
-    """
+    """The kernel is alive but no longer responds; the message says what was observed."""
 
 
 class PatientChannel(AsyncZMQSocketChannel):
-    """A channel to the kernel that does not rely on being called.
+    """A channel to the kernel that does not rely on notifications.
 
-    The socket's file descriptor wakes the reader once for all that has arrived. Whoever touches the
-    socket in between takes that call away from the reader, who would wait for ever beside a message
-    (nbclient's issue 312). So the socket itself is looked at again every LOOK_AGAIN seconds.
+    The socket's file descriptor notifies the reader once of all that has arrived. If other code
+    uses the socket in between, that notification is lost, and the reader waits for ever although a
+    message is there (nbclient's issue 312). So the socket is read again every LOOK_AGAIN seconds.
     """
 
     async def get_msg(self, timeout: float | None = None) -> dict:
@@ -62,14 +60,14 @@ class PatientChannel(AsyncZMQSocketChannel):
 
 
 class PatientKernelClient(AsyncKernelClient):
-    """A client whose channels are patient."""
+    """A client with channels of the class PatientChannel."""
 
     shell_channel_class = Type(PatientChannel)
     iopub_channel_class = Type(PatientChannel)
 
 
 class PatientKernelManager(AsyncKernelManager):
-    """A kernel's manager that hands out patient clients."""
+    """A kernel manager whose clients are of the class PatientKernelClient."""
 
     client_factory = Type(PatientKernelClient)
 
@@ -77,9 +75,8 @@ class PatientKernelManager(AsyncKernelManager):
 class HeadlessClient(NotebookClient):
     """Executes a notebook in place, as nbclient does.
 
-    Raises CellExecutionError for a failing cell, DeadKernelError, SilentKernelError, and
-    KeyboardInterrupt where the run is interrupted. `running` is the number of the cell that was run
-    last, from 0.
+    `running` is the number of the cell that was run last, from 0. Raises CellExecutionError for a
+    failing cell, DeadKernelError, SilentKernelError, and KeyboardInterrupt for an interrupted run.
     """
 
     kernel_manager_class = Type(PatientKernelManager)
@@ -109,16 +106,14 @@ class HeadlessClient(NotebookClient):
         """Keeps a widget's state, as nbclient does, and never answers the widget.
 
         nbclient would answer an Output widget on the shell socket while it waits at that socket for
-        the cell's reply, and could then miss the reply (see PatientChannel). What is shown inside a
-        widget becomes an ordinary output of the cell, so pages have it.
+        the cell's reply, and could then miss the reply (see PatientChannel). What a widget shows
+        becomes an ordinary output of the cell, so that pages have it.
         """
 
     def process_message(
         self, msg: dict, cell: NotebookNode, cell_index: int
     ) -> NotebookNode | None:
-        """Takes one message of the running cell in, and remembers when it came and what it
-        printed.
-        """
+        """Processes one message of the running cell; remembers its time and the text it printed."""
         self.heard_at = time.monotonic()
         if msg["msg_type"] == "stream":
             self.printed = read_last_line(msg["content"]["text"]) or self.printed
@@ -127,34 +122,33 @@ class HeadlessClient(NotebookClient):
         return super().process_message(msg, cell, cell_index)
 
     def create_kernel_manager(self) -> PatientKernelManager:
-        """A manager whose kernel is spoken to through files of this run's own.
+        """A manager that reaches its kernel through socket files of this run.
 
-        Ports are chosen before the kernel takes them, and a kernel that starts at the same moment
-        may be quicker. Where files cannot be spoken through (Windows, a long TMPDIR), ports must
-        do.
+        A port is chosen before the kernel opens it, and another kernel that starts at the same
+        moment may take it. Without socket files (on Windows, with a long TMPDIR) ports are used.
         """
         manager = super().create_kernel_manager()
         self.sockets = tempfile.TemporaryDirectory(prefix="kernel-")
-        place = f"{self.sockets.name}/k"
-        if os.name == "posix" and len(place) < LONGEST_SOCKET:
+        socket_path = f"{self.sockets.name}/k"
+        if os.name == "posix" and len(socket_path) < LONGEST_SOCKET:
             manager.transport = "ipc"
-            manager.ip = place
+            manager.ip = socket_path
         return manager
 
     @property
     def exit_status(self) -> int | None:
-        """What the kernel's process ended with, negative for a signal; None where it runs or never
+        """The exit code of the kernel's process, negative for a signal; None if it runs or never
         ran.
         """
         return self.process.poll() if self.process is not None else None
 
     async def async_start_new_kernel(self, **options: object) -> None:
-        """Starts the kernel, and keeps hold of its process: its manager forgets it when it dies."""
+        """Starts the kernel and keeps its process: the manager forgets it when it dies."""
         await super().async_start_new_kernel(**options)
         self.process = self.km.provisioner.process
 
     async def async_start_new_kernel_client(self) -> AsyncKernelClient:
-        """Waits until the kernel answers; DeadKernelError where it dies before."""
+        """Waits until the kernel responds. Raises DeadKernelError if it dies first."""
         try:
             return await super().async_start_new_kernel_client()
         except RuntimeError as error:
@@ -177,10 +171,10 @@ class HeadlessClient(NotebookClient):
         try:
             await asyncio.wait({execution, watch}, return_when=asyncio.FIRST_COMPLETED)
             if watch.done() and not execution.done():
-                await watch  # raises what it saw
+                await watch  # raises SilentKernelError
             return await execution
         finally:
-            # nbclient's own too, where it was cut short
+            # nbclient's tasks too, if its execution was cancelled
             for task in asyncio.all_tasks() - tasks_before:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
@@ -200,12 +194,10 @@ class HeadlessClient(NotebookClient):
                 self.sockets.cleanup()
 
     def _cancel_when_interrupted(self, execution: asyncio.Task) -> None:
-        """Ends the cell at Ctrl-C; nbclient's own handler ends the kernel a second time, and
-        stumbles.
-        """
+        """Ends the cell at Ctrl-C; nbclient's own handler ends the kernel twice, and fails."""
 
         def interrupt() -> None:
-            """Remembers that it was the reader who ended the cell."""
+            """Cancels the cell and remembers that the reader did so."""
             self.interrupted = True
             execution.cancel()
 
@@ -215,8 +207,8 @@ class HeadlessClient(NotebookClient):
                 asyncio.get_running_loop().add_signal_handler(number, interrupt)
 
     async def _watch(self) -> None:
-        """Shows that the cell lives, once a second; raises SilentKernelError where it no longer
-        does.
+        """Shows the cell's progress once per second. Raises SilentKernelError if the kernel no
+        longer responds.
         """
         window_start = time.monotonic()
         computed = self._read_cpu_seconds()
@@ -225,41 +217,41 @@ class HeadlessClient(NotebookClient):
             await asyncio.sleep(1)
             now = time.monotonic()
             if self.idle_since is not None and now - self.idle_since > IDLE_LIMIT:
+                limit = f"{IDLE_LIMIT:.0f} seconds"
                 raise SilentKernelError(
-                    f"the kernel has finished the cell and sent no reply in {IDLE_LIMIT:.0f} "
-                    f"seconds"
+                    f"the kernel has finished the cell and sent no reply in {limit}"
                 )
             if now - window_start < SILENT_LIMIT:
                 continue
             seconds = self._read_cpu_seconds()
             is_idle = seconds - computed < SILENT_SHARE * (now - window_start)
             if is_idle and self.heard_at < window_start:
-                raise SilentKernelError(
-                    f"the kernel has printed and computed nothing in {SILENT_LIMIT / 60:.0f} "
-                    f"minutes"
-                )
+                limit = f"{SILENT_LIMIT / 60:.0f} minutes"
+                raise SilentKernelError(f"the kernel has printed and computed nothing in {limit}")
             window_start = now
             computed = seconds
 
     def _show(self) -> None:
         minutes, seconds = divmod(int(time.monotonic() - self.started_at), 60)
         number = self.name.partition("_")[0]
-        place = f"{number}, cell {self.running + 1}/{len(self.nb.cells)}, {minutes}:{seconds:02d}"
-        self.line.show(f"{place} | {self.printed}")
+        cell = f"cell {self.running + 1}/{len(self.nb.cells)}"
+        self.line.show(f"{number}, {cell}, {minutes}:{seconds:02d} | {self.printed}")
 
     def _read_cpu_seconds(self) -> float:
-        """What the kernel and the processes that it started have computed so far."""
+        """The seconds that the kernel and its child processes have computed so far."""
         try:
             kernel = psutil.Process(self.process.pid)
             processes = [kernel, *kernel.children(recursive=True)]
-            return sum(sum(process.cpu_times()[:4]) for process in processes)
+            seconds = [sum(process.cpu_times()[:4]) for process in processes]
+            return sum(seconds)
         except (AttributeError, psutil.Error):
             return 0.0
 
 
 def read_last_line(text: str) -> str:
-    """The last line of printed text that is not blank, as a terminal would show it; of a progress
-    bar its numbers alone, which fit on a line of 80 columns.
+    """The last line of printed text that is not blank, as a terminal would show it.
+
+    Of a progress bar it has the numbers alone, which fit on a line of 80 columns.
 
     >>> read_last_line("train:  10% |━  | 1/9 [00:01<00:08]\\rtrain:  20% |━━  | 2/9 [00:02<00:07]")
     'train: 2/9 [00:02<00:07]'

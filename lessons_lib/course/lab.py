@@ -6,19 +6,19 @@ python -m lessons_lib.course.lab --port=8889        # options are JupyterLab's o
 import os
 import sys
 
-from lessons_lib.course.colab import REPOSITORY
 from lessons_lib.course.console import prepare_process
 from lessons_lib.errors import CourseError
+from lessons_lib.paths import NOTEBOOKS
 
 
 def main() -> None:
-    """Becomes JupyterLab."""
+    """Replaces this process by JupyterLab."""
     try:
         prepare_process()
     except CourseError as error:
         sys.exit(str(error))
-    notebooks = str(REPOSITORY / "notebooks")
-    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", notebooks, *sys.argv[1:]])
+    command = [sys.executable, "-m", "jupyterlab", str(NOTEBOOKS), *sys.argv[1:]]
+    os.execv(sys.executable, command)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """HTML pages of executed lessons, and the index page that lists them.
 
-Contract: pages stand alone (nothing is loaded from the network) and carry every figure's alt text,
-which nbconvert's own template leaves out.
+Contract: pages load nothing from the network and have every figure's alt text, which nbconvert's
+own template leaves out.
 """
 
 import re
@@ -20,9 +20,7 @@ NO_WIDGET = "(Here the notebook has a control to move or to type into.)"
 
 
 def write_page(notebook: NotebookNode, path: Path) -> None:
-    """Writes an executed notebook as a page of its own, with links to the glossary's page beside
-    it.
-    """
+    """Writes an executed notebook as a page; its links to terms lead to the glossary's page."""
     path.write_text(_render_page(notebook), encoding="utf-8")
 
 
@@ -44,7 +42,7 @@ def _render_page(notebook: NotebookNode) -> str:
 
 
 def _replace_widgets(notebook: NotebookNode) -> None:
-    """Puts a sentence where a page cannot draw a control: its renderer would come from the
+    """Replaces each control by a sentence: a page would have to load its renderer from the
     network.
     """
     notebook.metadata.pop("widgets", None)
@@ -55,10 +53,10 @@ def _replace_widgets(notebook: NotebookNode) -> None:
 
 
 def write_glossary(folder: Path) -> None:
-    """The glossary as a page, `glossary.html`, with the anchors that lessons link to."""
+    """Writes the glossary as a page, `glossary.html`, with the anchors that lessons link to."""
     text = (NOTEBOOKS / "glossary.md").read_text(encoding="utf-8")
     body = _render_page(new_notebook(cells=[new_markdown_cell(text)]))
-    body = re.sub(r'<h2 id="([^"]*)"', lambda found: f'<h2 id="{slugify(found[1])}"', body)
+    body = re.sub(r'<h2 id="([^"]*)"', lambda match: f'<h2 id="{slugify(match[1])}"', body)
     (folder / "glossary.html").write_text(body, encoding="utf-8")
 
 
@@ -71,21 +69,17 @@ def slugify(heading: str) -> str:
 
 def read_title(notebook: NotebookNode) -> str:
     """The lesson's first heading."""
-    return (
-        next(c.source for c in notebook.cells if c.cell_type == "markdown")
-        .splitlines()[0]
-        .lstrip("# ")
-    )
+    text = next(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    heading = text.splitlines()[0]
+    return heading.lstrip("# ")
 
 
 def write_index(rows: list[dict[str, str]], folder: Path, profile: str) -> None:
-    """The index page: a row a lesson with keys lesson, headline, seconds, memory."""
+    """Writes the index page. rows: one per lesson, with keys lesson, headline, seconds, memory."""
     lines = [f"# Fine-tuning lessons\n\nExecuted on this machine in the {profile} profile.\n"]
     lines += ["| lesson | result | seconds | peak memory |", "|---|---|---|---|"]
-    lines += [
-        f"| [{r['lesson']}]({r['lesson']}.html) | {r['headline']} | {r['seconds']} | "
-        f"{r['memory']} |"
-        for r in rows
-    ]
+    for row in rows:
+        link = f"[{row['lesson']}]({row['lesson']}.html)"
+        lines.append(f"| {link} | {row['headline']} | {row['seconds']} | {row['memory']} |")
     lines += ["\nThe words of the field: [glossary](glossary.html)."]
     write_page(new_notebook(cells=[new_markdown_cell("\n".join(lines))]), folder / "index.html")

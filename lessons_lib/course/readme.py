@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from lessons_lib.evaluation.records import MetricName
 from lessons_lib.paths import REPOSITORY
 from lessons_lib.report.results import Results, find_results, read_results
 
@@ -35,56 +36,72 @@ def render_results() -> str:
     ]
     lines += ["|---|---|---|---|", *(_render_run(lesson, run) for lesson, run in runs.items())]
     minutes = sum(run.seconds for run in runs.values()) / 60
-    most = max(run.peak_rss_mb for run in runs.values())
+    most = max(run.peak_mb for run in runs.values())
     lines += [f"| all {len(runs)} | | {minutes:.0f} | at most {most / 1000:.1f} GB |", ""]
     lines += ["| study, 3 seeds | value | 95 % interval | n |", "|---|---|---|---|"]
     for lesson, shown in SHOWN.items():
         study = find_results(lesson, "study")
-        lines += [f"| **{shown['title']}**: {shown['measure']} | | | |"] if study else []
-        lines += [_render_metric(study, *row) for row in shown["rows"]] if study else []
+        if study is None:
+            continue
+        lines.append(f"| **{shown['title']}**: {shown['measure']} | | | |")
+        for row in shown["rows"]:
+            lines.append(_render_metric(study, row["words"], _name_metric(shown, row)))
     return "\n".join(lines)
 
 
 def _render_run(lesson: str, run: Results) -> str:
-    before, after = (run.metrics[name] for name in run.headline)
+    before, after = run.find_headline()
     change = (
-        f"`{run.headline[0]}` {before.value:.3f} → `{run.headline[1]}` {after}, n = {after.n:,}"
+        f"{run.headline[0]} {before.value:.3f} → {run.headline[1].system} {after}, n = {after.n:,}"
     )
     link = f"[{SHOWN[lesson]['title']}](notebooks/{lesson}.ipynb)"
-    return f"| {link} | {change} | {run.seconds / 60:.1f} | {run.peak_rss_mb / 1000:.1f} GB |"
+    return f"| {link} | {change} | {run.seconds / 60:.1f} | {run.peak_mb / 1000:.1f} GB |"
 
 
-def _render_metric(study: Results, words: str, name: str) -> str:
+def _name_metric(shown: dict, row: dict) -> MetricName:
+    """The metric that a row shows; what the row does not say, its lesson says."""
+    return MetricName(
+        row["system"],
+        row.get("metric", shown["metric"]),
+        row.get("subset", shown.get("subset", "")),
+        row.get("minus", ""),
+    )
+
+
+def _render_metric(study: Results, words: str, name: MetricName) -> str:
     metric = study.metrics[name]
     sign = "+" if _is_difference(name) else ""
     interval = f"{metric.low:{sign}.3f} to {metric.high:{sign}.3f}"
     return f"| {words} | {metric.value:{sign}.3f} | {interval} | {metric.n:,} |"
 
 
-def _is_difference(name: str) -> bool:
-    return any(mark in name for mark in ("_minus_", "gain_", "_change"))
+def _is_difference(name: MetricName) -> bool:
+    return bool(name.minus) or name.metric.startswith("gain_") or name.metric.endswith("_change")
 
 
 def draw_results(path: Path) -> None:
-    """The studies' values with their intervals, a panel a lesson, as a picture."""
+    """The studies' values with their intervals, a panel per lesson, as a picture."""
     figure = Figure(figsize=(8, 9), layout="constrained")
     for axis, (lesson, shown) in zip(
         figure.subplots(len(SHOWN), sharex=True), SHOWN.items(), strict=True
     ):
         study = read_results(lesson, "study")
-        # such as accuracy: what a panel has one axis for
-        kind = study.headline[0].rpartition(".")[2]
-        rows = {
-            words: study.metrics[name]
-            for words, name in shown["rows"]
-            if name.endswith(f".{kind}") and not _is_difference(name)
-        }
-        found = np.array([[m.value, m.value - m.low, m.high - m.value] for m in rows.values()])
+        words = []
+        values = []
+        distances = []
+        for row in shown["rows"]:
+            name = _name_metric(shown, row)
+            # a panel has one axis, for its lesson's metric
+            if name.metric == shown["metric"] and not _is_difference(name):
+                metric = study.metrics[name]
+                words.append(row["words"])
+                values.append(metric.value)
+                distances.append([metric.value - metric.low, metric.high - metric.value])
         axis.errorbar(
-            found[:, 0], list(rows), xerr=found[:, 1:].T, fmt="o", color="#0b57a4", capsize=3
+            values, words, xerr=np.array(distances).T, fmt="o", color="#0b57a4", capsize=3
         )
         axis.set_title(f"{shown['title']}\n{shown['measure']}", loc="right", fontsize=9)
-        axis.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.02))
+        axis.set(ylim=(len(words) - 0.5, -0.5), xlim=(0, 1.02))
         axis.grid(axis="x", color="#ddd")
     figure.savefig(path, dpi=110)
 

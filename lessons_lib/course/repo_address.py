@@ -1,5 +1,4 @@
-"""The repository's address: it stands in pyproject.toml, and here it is carried to all that name
-it.
+"""The repository's address: pyproject.toml holds it, and `write_badges` changes it in every file.
 
 Contract: links, badges and the lessons' first cells name the same repository; nothing else changes.
 """
@@ -22,20 +21,24 @@ def read_address(root: Path = REPOSITORY) -> str:
 
 
 def write_badges(address: str, root: Path = REPOSITORY) -> list[Path]:
-    """Puts `address` ("owner/name") wherever the old one stands; returns the files changed.
-    ValueError for what is no address."""
+    """Replaces the old address by `address` ("owner/name") in all files; returns those changed.
+
+    Raises SettingError if `address` is no address.
+    """
     if not re.fullmatch(r"[\w-]+/[\w.-]+(?<!\.git)", address):
         raise SettingError(
             "is no address.", where=f"REPO={address!r}", remedy="make badges REPO=owner/name"
         )
     old = read_address(root)
+    files = set()
+    for pattern in FILES:
+        files.update(path for path in root.glob(pattern) if path.is_file())
     changed = []
-    for path in sorted(
-        {path for pattern in FILES for path in root.glob(pattern) if path.is_file()}
-    ):
-        before = after = path.read_text(encoding="utf-8")
-        for place in PLACES:
-            after = re.sub(re.escape(place + old) + r"(?![\w-])", place + address, after)
+    for path in sorted(files):
+        before = path.read_text(encoding="utf-8")
+        after = before
+        for prefix in PLACES:
+            after = re.sub(re.escape(prefix + old) + r"(?![\w-])", prefix + address, after)
         if after != before:
             path.write_text(after, encoding="utf-8")
             changed.append(path)

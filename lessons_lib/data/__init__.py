@@ -1,6 +1,12 @@
 """Texts, facts and documents: read, checked, cleaned and split."""
 
-from lessons_lib.data.facts import Dialog, ask, read_dialogs
+from lessons_lib.data.facts import (
+    Conversation,
+    Fact,
+    make_example,
+    make_fact,
+    read_conversations,
+)
 from lessons_lib.data.files import clean_text, decode_file
 from lessons_lib.data.labels import CLASS_NAMES, THREE_CLASSES
 from lessons_lib.data.phrasings import (
@@ -32,18 +38,20 @@ __all__ = [
     "PHRASINGS",
     "SAMPLES",
     "THREE_CLASSES",
+    "Conversation",
     "DataError",
-    "Dialog",
+    "Fact",
     "Phrasings",
-    "ask",
     "choose_phrasings",
     "clean_text",
     "count_classes",
     "decode_file",
     "label_ratings",
     "load_reviews",
+    "make_example",
+    "make_fact",
     "phrase_terms",
-    "read_dialogs",
+    "read_conversations",
     "read_lay_names",
     "read_ratings",
     "read_snippets",

@@ -1,8 +1,8 @@
-"""Conversations in the forms that chat data come in, brought to one: turns of (role, content).
+"""Conversations in the formats of chat data sets, converted to one: turns of (role, content).
 
-Contract: turns are a system message, if there is one, then user and assistant by turns, and the
-assistant's answer comes last. Anything else is refused with the message's number and a remedy;
-nothing is reordered, joined or cut. Errors name no file: whoever reads the file adds the row.
+Contract: a system message comes first, if there is one; then user and assistant alternate, and the
+assistant's answer comes last. Anything else is refused with the message's number and a remedy; no
+message is reordered, joined or cut. Errors name no file: whoever reads the file adds the row.
 """
 
 import json
@@ -14,7 +14,7 @@ from lessons_lib.data.encodings import replace_surrogates
 from lessons_lib.data.rows import show
 from lessons_lib.errors import DataError
 
-Turns = tuple[tuple[str, str], ...]
+Messages = tuple[tuple[str, str], ...]
 
 ROLES = {
     "system": "system",
@@ -32,7 +32,7 @@ TOOLS = ("tool", "function", "function_call", "tool_call", "observation", "ipyth
 ROLE_FIELDS = ("role", "from")
 CONTENT_FIELDS = ("content", "value", "text")
 
-# What a chat template writes. Within a text, a tokenizer would read it as control tokens.
+# Marks that chat templates write. Inside a text, a tokenizer would read them as control tokens.
 CONTROL_MARKS = (
     "[INST]",
     "[/INST]",
@@ -47,7 +47,7 @@ CONTROL_MARKS = (
     "<start_of_turn>",
     "<end_of_turn>",
 )
-# Marks that people write too, so they count only where a whole conversation stands in one text.
+# Marks that people write too, so they count only where one text holds a whole conversation.
 PLAIN_MARKS = (
     "### Instruction:",
     "### Response:",
@@ -62,10 +62,10 @@ SYSTEM_BLOCK = re.compile(r"<<SYS>>(.*?)<</SYS>>", re.DOTALL)
 
 
 class EmptyText(DataError):
-    """Nothing stands where a text is needed. Such a row teaches nothing and can be left out."""
+    """A text is missing. Its row teaches nothing and can be left out."""
 
 
-def read_messages(messages: object) -> Turns:
+def read_messages(messages: object) -> Messages:
     """The turns of a list of messages: `role` and `content`, or ShareGPT's `from` and `value`.
 
     Raises DataError for other roles or another order, EmptyText for a message without text.
@@ -88,7 +88,7 @@ def read_messages(messages: object) -> Turns:
 
 
 def _parse_messages(text: str) -> object:
-    """A list that a table's cell holds as JSON."""
+    """The list that a table's cell holds as JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -129,7 +129,7 @@ def _refuse_tools(what: str) -> DataError:
 
 
 def _join_parts(content: object, number: int) -> object:
-    """The text of a content in parts, [{"type": "text", "text": …}]; other contents as they are."""
+    """The text of a content in parts, [{"type": "text", "text": …}]; other contents unchanged."""
     if not isinstance(content, list):
         return content
     texts = []
@@ -143,8 +143,8 @@ def _join_parts(content: object, number: int) -> object:
     return "\n".join(texts)
 
 
-def check_order(turns: Turns) -> None:
-    """Raises DataError unless `turns` go system (perhaps), user, assistant, user, …, assistant."""
+def check_order(turns: Messages) -> None:
+    """Raises DataError unless the roles are system (optional), user, assistant, …, assistant."""
     start = 1 if turns[0][0] == "system" else 0
     for position, (role, _) in enumerate(turns[start:]):
         number = start + position + 1
@@ -172,12 +172,12 @@ def check_order(turns: Turns) -> None:
         )
 
 
-def read_rendered(text: object) -> Turns:
-    """The turns of a conversation rendered for Llama-2: `[INST] question [/INST] answer`, repeated;
-    a `<<SYS>>` block in the first question is the system message.
+def read_rendered(text: object) -> Messages:
+    """The turns of a conversation rendered for Llama-2: `[INST] question [/INST] answer`, repeated.
 
-    Raises DataError for what other chat templates write and for a text that is no conversation,
-    EmptyText where nothing stands.
+    A `<<SYS>>` block in the first question becomes the system message. Raises DataError for the
+    format of another chat template and for a text that is no conversation, EmptyText for a blank
+    text.
 
     >>> read_rendered("<s>[INST] Why? [/INST] So. </s>")
     (('user', 'Why?'), ('assistant', 'So.'))
@@ -214,10 +214,10 @@ def read_rendered(text: object) -> Turns:
 
 
 def read_field(value: object, name: str) -> str:
-    """A field's text, stripped, halves of surrogate pairs replaced by U+FFFD.
+    """A field's text: stripped, with halves of surrogate pairs replaced by U+FFFD.
 
-    Raises EmptyText where nothing stands there (also NaN and "nan", as pandas writes it), and
-    DataError for another type or for the marks of a chat template.
+    name: what errors call the field. Raises EmptyText for an empty field (also NaN, and "nan" as
+    pandas writes it), and DataError for another type or for the marks of a chat template.
     """
     if is_missing(value):
         raise EmptyText(f"{name} is empty.", remedy="fill it in or delete the row.")
@@ -232,7 +232,7 @@ def read_field(value: object, name: str) -> str:
 
 
 def is_missing(value: object) -> bool:
-    """Whether nothing stands there: None, NaN, a blank text, or the text "nan"."""
+    """Whether a value is missing: None, NaN, a blank text, or the text "nan"."""
     if isinstance(value, str):
         return value.strip().lower() in ("", "nan")
     return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))

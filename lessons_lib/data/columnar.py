@@ -1,7 +1,7 @@
 """Parquet and Arrow files, and folders that `Dataset.save_to_disk` wrote.
 
-Contract: labels that a file names (ClassLabel) come as these names; −1, with which publishers keep
-a label secret, comes as a missing one.
+Contract: class numbers become the names that the file gives them (ClassLabel); −1, which publishers
+write for a secret label, becomes a missing label.
 """
 
 from pathlib import Path
@@ -28,7 +28,10 @@ def read_parquet(raw: bytes, where: str) -> Rows:
 
 
 def read_arrow(raw: bytes, where: str) -> Rows:
-    """The rows of an Arrow file's bytes, such as `data-00000-of-00001.arrow` or Feather's."""
+    """The rows of the bytes of an Arrow or Feather file, such as `data-00000-of-00001.arrow`.
+
+    Raises DataError for a damaged one.
+    """
     opener = ipc.open_file if raw.startswith(b"ARROW1") else ipc.open_stream
     try:
         table = opener(pyarrow.BufferReader(raw)).read_all()
@@ -43,8 +46,9 @@ def is_saved_dataset(folder: Path) -> bool:
 
 
 def read_saved_dataset(folder: Path) -> dict[str, Rows]:
-    """The rows of each split of a folder that `save_to_disk` wrote; one split called "" if it has
-    none.
+    """The rows of each split in a folder that `save_to_disk` wrote.
+
+    A folder without splits gives one, called "". Raises DataError for a damaged folder.
     """
     where = show_path(folder)
     try:
@@ -59,7 +63,9 @@ def read_saved_dataset(folder: Path) -> dict[str, Rows]:
 
 
 def read_dataset(dataset: Dataset, where: str) -> Rows:
-    """The rows of a Dataset. Places are "where, row 1" and so on."""
+    """The rows of a Dataset; their places are "where, row 1" and so on. Raises DataError for an
+    empty one.
+    """
     table = dataset.with_format("arrow")[:]
     return _to_rows(table, where, ["saved data set"], dataset.features)
 
@@ -75,11 +81,12 @@ def _to_rows(
                 row[name] = _name_label(feature.names, row[name])
     if not objects:
         raise DataError("holds no rows.", where=where, remedy="give a file that holds rows.")
-    return Rows(objects, [f"{where}, row {number}" for number in range(1, len(objects) + 1)], notes)
+    places = [f"{where}, row {number}" for number in range(1, len(objects) + 1)]
+    return Rows(objects, places, notes)
 
 
 def _read_features(table: pyarrow.Table) -> Features:
-    """What `datasets` wrote into the table's schema; nothing for tables of other programs."""
+    """The features that `datasets` wrote into the table's schema; none for other tables."""
     if b"huggingface" not in (table.schema.metadata or {}):
         return Features()
     return Features.from_arrow_schema(table.schema)

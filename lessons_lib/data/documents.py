@@ -1,9 +1,8 @@
-"""Documents of a reader's own, for searching: a file, or a folder of them, as named texts.
+"""A reader's own documents for search: a file or a folder, read as named texts.
 
-Contract: every file of a folder is read, or counted among those left out with the reason; one bad
-file never stops the others, and what was understood is printed. A file that is given by itself is
-read, or refused with a DataError. Texts and names hold no halves of surrogate pairs. Nothing is cut
-here.
+Contract: every file of a folder is read, or listed as left out with the reason; one bad file never
+stops the others, and a summary is printed. A file that is given by itself is read, or refused with
+a DataError. Texts and names hold no halves of surrogate pairs. Texts are not cut here.
 """
 
 import textwrap
@@ -18,40 +17,37 @@ from lessons_lib.data.files import TABLE_ENDINGS, count_endings, list_files, ope
 from lessons_lib.data.rows import show_path
 from lessons_lib.errors import CourseError, DataError
 
-SHOWN_REASONS = 3  # reasons to leave out files of one ending; other files are counted
-SHOWN_NOTES = 3  # files of which it is said how they were read; more are counted
+SHOWN_REASONS = 3  # reasons printed per ending for leaving out files; other files are counted
+SHOWN_NOTES = 3  # files whose notes are printed; more are counted
 SHOWN_WIDTH = 90  # characters of a reason
 READABLE = "text, Markdown, HTML, Word, PDF, or facts in .json, .jsonl or .csv"
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A text to find, and the name of the place it stands in."""
+    """A text to search for, and the name of the place that it comes from."""
 
     name: str
     text: str
 
 
-def list_passages(dialogs: Iterable[facts.Dialog]) -> list[Passage]:
-    """A passage a fact, "term: definition" (or "question: answer"), named after its term."""
-    passages = []
-    for dialog in dialogs:
-        name = dialog.term or dialog.question
-        passages.append(Passage(name, f"{name}: {dialog.answer}"))
-    return passages
+def list_passages(conversations: Iterable[facts.Conversation]) -> list[Passage]:
+    """One passage per fact, "term: definition" or "question: answer", named after its subject."""
+    return [Passage(fact.subject, f"{fact.subject}: {fact.answer}") for fact in conversations]
 
 
 def read_documents(source: str | Path) -> list[Passage]:
     """The texts of a file or of all files of a folder, in the order of their paths.
 
-    A document is a passage, named after its place in the folder; of a file of facts each fact is
-    one. Files of a folder that cannot be read are left out, and a line says which and why:
+    Each document gives one passage, named after its path in the folder; a file of facts gives one
+    passage per fact. Files of a folder that cannot be read are left out, and printed with the
+    reason:
 
         club: 4 files read (2 .md, 1 .docx, 1 .pdf)
            left out: 3 .png; scan.pdf (no text inside); 12 hidden
 
-    Raises DataError, with the remedy, for a file given by itself that cannot be read, for a path
-    that is not there, and for a folder of which nothing can be read.
+    Raises DataError for a file given by itself that cannot be read, for a missing path, and for a
+    folder without a readable file.
     """
     root = open_path(source)
     if root.is_dir():
@@ -63,11 +59,12 @@ def read_documents(source: str | Path) -> list[Passage]:
 
 
 def _read_file(path: Path, name: str) -> tuple[list[Passage], str]:
-    """The facts or the text of a file, and what is to be said of how it was read. Raises
-    DataError.
+    """The facts or the text of a file, and notes on how it was read, "" if there are none.
+
+    Raises DataError.
     """
     if formats.find_ending(path) in TABLE_ENDINGS:
-        return list_passages(facts.read_dialogs(path)), ""
+        return list_passages(facts.read_conversations(path)), ""
     text = formats.read_document(path)
     notes = [note for note in text.notes if note != "UTF-8"]
     return [Passage(show_path(name), text.text)], "; ".join(notes)
@@ -78,11 +75,12 @@ def _read_file(path: Path, name: str) -> tuple[list[Passage], str]:
 
 @dataclass
 class _Report:
-    """What became of a folder's files.
+    """Which files of a folder were read, and which were not.
 
-    read: files by their endings. unread: files of endings that are not read. refused: by other
-    endings and by reasons, the files' names. skipped: files that are nobody's data, in words.
-    notes: names of files that were read, and what a reader should know of how.
+    read: how many files were read, by ending. unread: files whose ending is not supported. refused:
+    names of files that could not be read, by ending and reason. skipped: a phrase that counts
+    hidden files and files of other programs. notes: "name: note" for files with remarks on how they
+    were read.
     """
 
     read: Counter = field(default_factory=Counter)
@@ -108,7 +106,7 @@ class _Report:
         return "; ".join(parts)
 
     def refuse(self, name: str, ending: str, reason: str) -> None:
-        """Notes that a file could not be read."""
+        """Records that a file could not be read."""
         self.refused.setdefault(ending, {}).setdefault(reason, []).append(name)
 
     def show(self, folder: Path) -> None:
@@ -160,7 +158,7 @@ def _read_folder(folder: Path) -> list[Passage]:
 
 
 def _shorten_reason(error: CourseError, path: Path) -> str:
-    """Where in the file something is wrong, and what, in a few words."""
+    """The place in the file and what is wrong there, in at most SHOWN_WIDTH characters."""
     place = error.where.removeprefix(show_path(path)).lstrip(", ")
     reason = error.what.replace(f"{show_path(path)}, ", "")
     if place:

@@ -1,14 +1,14 @@
 """Bytes to text: which encoding a file has, and how sure that is.
 
-Contract: text comes back as it was written, or with its unreadable places replaced by U+FFFD and
-counted, or the file is refused. UTF-8, and UTF-16 and UTF-32 with or without their mark, are
-recognised by their form. Older encodings are taken only where they make ordinary words of every
-byte, and `Text.notes` says so.
+Contract: a file is decoded without loss, or its unreadable places are replaced by U+FFFD and
+counted, or it is refused. UTF-8, and UTF-16 and UTF-32 with or without their mark, are recognised
+by their form. An older encoding is chosen only if it decodes the whole file to ordinary words, and
+`Text.notes` names it.
 
 charset-normalizer was tried on 62 short samples in 19 encodings: it gave wrong text for 18 of them,
 mostly with its best score (Chinese hotel reviews became Korean, Cyrillic became Japanese). A file
-that is read wrongly in silence is worse than one that is refused, so a few strict rules stand here
-instead.
+that is read wrongly in silence is worse than one that is refused, so this module has a few strict
+rules instead.
 """
 
 import codecs
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from lessons_lib.errors import DataError
 
-UNREADABLE = "\ufffd"  # the sign that stands for bytes that are no character
+UNREADABLE = "\ufffd"  # replaces bytes that are no character
 SAVE_AS_UTF8 = "open it in a spreadsheet or editor and save it as UTF-8."
 SAMPLE_BYTES = 100_000  # of the lines beyond ASCII, from which an older encoding is recognised
 
@@ -34,9 +34,10 @@ MARKS = (  # UTF-32 before UTF-16, whose mark begins UTF-32's
 
 @dataclass(frozen=True)
 class Text:
-    """A file's text, the name of its encoding, and how many places had to be replaced by U+FFFD.
+    """A file's text and the name of its encoding.
 
-    left_out: NUL characters that were taken out of it.
+    replaced: how many places were replaced by U+FFFD. left_out: how many NUL characters were
+    removed.
     """
 
     text: str
@@ -46,7 +47,7 @@ class Text:
 
     @property
     def notes(self) -> list[str]:
-        """What was understood, a phrase each: the encoding first, then what was lost."""
+        """Phrases for the reader: the encoding first, then what was replaced or left out."""
         notes = [self.encoding]
         if self.replaced:
             notes.append(f"{count(self.replaced, 'unreadable place')} replaced by {UNREADABLE}")
@@ -81,7 +82,7 @@ def decode(raw: bytes, where: str) -> Text:
 
 
 def _replace_bad(raw: bytes, codec: str, name: str, where: str) -> Text:
-    """The text with bad places replaced; refused where they are more than one in a hundred."""
+    """The text with bad places replaced. Raises DataError for more than one in a hundred."""
     text = raw.decode(codec, errors="replace")
     replaced = max(0, text.count(UNREADABLE) - _count_written(raw, codec))
     if replaced > max(3, len(text) // 100):
@@ -107,7 +108,10 @@ def _take_out_nuls(text: str, name: str, replaced: int, where: str) -> Text:
 
 
 def _find_wide_codec(raw: bytes) -> str:
-    """UTF-16 or UTF-32 without a mark, known by where its NUL bytes stand; "" for anything else."""
+    """The codec of UTF-16 or UTF-32 without a mark, "" for anything else.
+
+    It is recognised by the positions of its NUL bytes.
+    """
     head = raw[:SAMPLE_BYTES]
     nuls = [head[offset::4].count(0) for offset in range(4)]
     units = len(head) // 4
@@ -125,7 +129,7 @@ def _find_wide_codec(raw: bytes) -> str:
 
 
 def _reads_as_text(raw: bytes, codec: str) -> bool:
-    """Whether nearly all of it is letters, signs and spaces, with line ends between."""
+    """Whether nearly all of the text is letters, signs and spaces, with line ends between."""
     text = raw[:SAMPLE_BYTES].decode(codec, errors="replace")
     odd = sum(1 for char in text if unicodedata.category(char) in ("Cc", "Cn", "Co"))
     odd -= sum(text.count(char) for char in "\t\r\n")
@@ -133,8 +137,8 @@ def _reads_as_text(raw: bytes, codec: str) -> bool:
     return odd <= max(1, len(text) // 100) and bool(re.search("[ \t\r\n]", text))
 
 
-# One character of UTF-8 beyond ASCII; then half a surrogate pair, as some programs wrote it into
-# UTF-8.
+# The bytes of one UTF-8 character beyond ASCII, and those of half a surrogate pair, which some
+# programs write into UTF-8.
 UTF8_CHARACTER = re.compile(
     rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
 )
@@ -142,7 +146,7 @@ HALF_PAIR = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 
 
 def _decode_damaged_or_older(raw: bytes, where: str) -> Text:
-    """Damaged UTF-8 where four of five characters beyond ASCII are sound, else an older
+    """The text in UTF-8 if four of five characters beyond ASCII are sound, else in an older
     encoding.
     """
     halves = len(HALF_PAIR.findall(raw))
@@ -167,7 +171,7 @@ def _decode_damaged_or_older(raw: bytes, where: str) -> Text:
 
 # --- older encodings ------------------------------------------------------------------------------
 
-# bytes beyond ASCII: fewer are too little to tell the rarer encodings from each other
+# bytes beyond ASCII: with fewer, the rarer encodings cannot be told from each other
 FEW = 6
 SOME = 24
 WESTERN = {
@@ -188,10 +192,10 @@ CENTRAL = {
     "Romanian": "ăâîşţ",
 }
 TURKISH = "çğıöşüâîû"
-BETWEEN_LETTERS = "’‘–—…·\xa0\xad“”«»"  # signs that may stand in the middle of a word
+BETWEEN_LETTERS = "’‘–—…·\xa0\xad“”«»"  # signs that may occur inside a word
 OTHER_SIGNS = "€£¥§©®°±²³µ¹º¼½¾¿¡¢™•‹›„‚†‡×№ª"
 SIGNS = BETWEEN_LETTERS + OTHER_SIGNS
-OUT_OF_PLACE = re.compile(  # signs where no text has them, but a wrong encoding's letters stand
+OUT_OF_PLACE = re.compile(  # signs in places where only a wrong encoding puts them
     f"[^\\W\\d_][{re.escape(OTHER_SIGNS)}][^\\W\\d_]"
     "|[^\\W\\d_][¹¿¡¼½¾µ×†‡§±„‚ª¢¥£€]|[^\\W\\d_m][²³]|[^\\W\\d_nN]º"
     "|[¹²³º»”°™®][^\\W\\d_]|[œŒ][^uidsetUIDSET]|[œŒ]$"
@@ -200,10 +204,10 @@ EAST_ASIAN_SIGNS = re.compile("[\u3000-\u303f\uff00-\uff65\uffe0-\uffe6‐-…×
 
 
 def _find_older(raw: bytes) -> tuple[str, str] | None:
-    """Codec and name of the one older encoding that makes ordinary words of the file.
+    """Codec and name of the one older encoding that decodes the file to ordinary words, or None.
 
-    Windows-1252 goes first, as by far the most common one. Of the others exactly one may fit, or
-    all that fit must give the same text.
+    Windows-1252 is tried first, as by far the most common one. Of the others exactly one may fit,
+    or all that fit must give the same text.
     """
     sample = _sample_beyond_ascii(raw)
     if _fits(sample, "cp1252", _is_western) and not _is_rather_central(sample):
@@ -217,8 +221,8 @@ def _find_older(raw: bytes) -> tuple[str, str] | None:
 
 
 def _is_rather_central(sample: bytes) -> bool:
-    """Whether Windows-1252 gives letters of no one language, but Windows-1250 does: "õrülten",
-    "őrülten".
+    """Whether Windows-1250 gives letters of one language and Windows-1252 does not: "őrülten" and
+    not "õrülten".
     """
     western = sample.decode("cp1252", errors="replace")
     if any(_is_latin(western, letters) for letters in WESTERN.values()):
@@ -241,7 +245,7 @@ def _fits(sample: bytes, codec: str, is_ordinary: Callable[[str], bool]) -> bool
 
 
 def _is_latin(text: str, letters: str) -> bool:
-    """Whether all letters beyond ASCII are among `letters`, at ordinary places of ordinary
+    """Whether all letters beyond ASCII are among `letters`, in ordinary places of ordinary
     words.
     """
     allowed = set(letters + letters.upper() + SIGNS)
@@ -256,15 +260,15 @@ def _is_latin(text: str, letters: str) -> bool:
     if OUT_OF_PLACE.search(text):
         return False
     total = sum(len(word) for word in words)
-    special = sum(1 for word in beyond for char in word if char > "\x7f")
+    special = sum(char > "\x7f" for char in "".join(beyond))
     runs = re.findall(f"[{letters}{letters.upper()}]{{4,}}", text)
     signs = sum(1 for char in text if char in SIGNS)
     return special <= 0.4 * total and len(runs) <= len(beyond) // 50 and signs <= 0.3 * total
 
 
 def _has_usual_case(word: str) -> bool:
-    """lower, Title or UPPER; also two such parts, as in McDonald, where the accents are lower
-    case.
+    """Whether a word is in lower, Title or UPPER case, or mixed, as McDonald, without capitals
+    beyond ASCII after its first letter.
     """
     if word.islower() or word.isupper() or word.istitle() or word[1:].islower():
         return True
@@ -284,8 +288,8 @@ def _is_turkish(text: str) -> bool:
 
 
 def _is_cased(text: str, script: str, commonest: str) -> bool:
-    """Words mostly in lower case, with capitals at their start; the commonest letters are
-    common.
+    """Whether words are in lower case or begin with a capital, and the letters that are `commonest`
+    in a script make up much of the text.
     """
     if _has_foreign_letters(text, script):
         return False
@@ -299,28 +303,30 @@ def _is_cased(text: str, script: str, commonest: str) -> bool:
 
 
 def _has_foreign_letters(text: str, script: str) -> bool:
-    """Whether a letter is of another script, or a word of two scripts."""
+    """Whether a letter is of another script, or words mix two scripts."""
     allowed = re.compile(f"[\x00-\x7f]|{script}|[{re.escape(SIGNS)}]|{EAST_ASIAN_SIGNS.pattern}")
     mixed = re.findall(f"[A-Za-z]{script}|{script}[A-Za-z]", text)
     return bool(allowed.sub("", text)) or len(mixed) > len(text) // 500
 
 
 def _is_cyrillic(text: str) -> bool:
-    """Cyrillic, of which some letters stand where Hebrew's encoding has none."""
+    """Whether a text is Cyrillic. It must hold a letter whose byte is unused in Hebrew's
+    encoding.
+    """
     if not re.search("[ыьяіїјљњћ]", text, flags=re.IGNORECASE):
         return False
     return _is_cased(text, "[\u0401-\u045f\u0490\u0491]", "оеаинтсрі")
 
 
 def _is_greek(text: str) -> bool:
-    """Greek, whose final sigma stands at a word's end."""
+    """Whether a text is Greek: a final sigma occurs only at a word's end."""
     if re.search("ς[\u0386-\u03ce]", text):
         return False
     return _is_cased(text, "[\u0386-\u03ce]", "αάοόιίεέτνσςηή")
 
 
 def _is_hebrew(text: str) -> bool:
-    """Hebrew, whose final letters stand at a word's end."""
+    """Whether a text is Hebrew: final letters occur, nearly all of them at a word's end."""
     if _has_foreign_letters(text, "[\u05b0-\u05ea]"):
         return False
     finals = re.findall("[ךםןףץ]", text)
@@ -329,9 +335,7 @@ def _is_hebrew(text: str) -> bool:
 
 
 def _is_arabic(text: str) -> bool:
-    """Arabic or Persian: most of it in letters, and the article or the commonest letter is
-    there.
-    """
+    """Whether a text is Arabic or Persian: alef and lam make up a tenth of its letters."""
     if _has_foreign_letters(text, "[\u060c-\u06d5]"):
         return False
     letters = re.findall("[\u0621-\u06d5]", text)
@@ -339,7 +343,7 @@ def _is_arabic(text: str) -> bool:
 
 
 def _is_thai(text: str) -> bool:
-    """Thai, whose marks stand on a consonant and whose leading vowels stand before one."""
+    """Whether a text is Thai: marks follow a consonant, and leading vowels precede one."""
     if _has_foreign_letters(text, "[\u0e01-\u0e5b]"):
         return False
     mark = "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e"
@@ -352,15 +356,13 @@ def _is_thai(text: str) -> bool:
 
 
 def _east_asian(text: str) -> str:
-    """Its characters beyond ASCII, without signs."""
+    """The characters of a text beyond ASCII, without signs."""
     return EAST_ASIAN_SIGNS.sub("", re.sub("[\x00-\x7f]", "", text))
 
 
 def _is_chinese(text: str, codec: str, first: int, last: int) -> bool:
-    """Chinese characters of which nine in ten are among the encoding's common half, `first` to
-    `last`.
-
-    Korean bytes also stand in that half, but never beyond 0xC8: some of the Chinese must.
+    """Whether a text is Chinese: nine in ten of its characters have lead bytes from `first` to
+    `last`, the common half of the encoding.
     """
     characters = _east_asian(text)
     if not characters or not re.fullmatch("[\u4e00-\u9fff]*", characters):
@@ -371,6 +373,10 @@ def _is_chinese(text: str, codec: str, first: int, last: int) -> bool:
 
 
 def _is_simplified(text: str) -> bool:
+    """Whether a text is simplified Chinese.
+
+    The lead bytes of Korean end at 0xC8, so a tenth of the characters must have higher ones.
+    """
     if not _is_chinese(text, "gb2312", 0xB0, 0xD7):
         return False
     leads = [char.encode("gb2312", errors="replace")[0] for char in _east_asian(text)]
@@ -382,7 +388,7 @@ def _is_traditional(text: str) -> bool:
 
 
 def _is_japanese(text: str) -> bool:
-    """Japanese: hiragana between kanji and katakana."""
+    """Whether a text is Japanese: at least a fifth is hiragana, the rest katakana and kanji."""
     characters = _east_asian(text)
     if not re.fullmatch("[\u3041-\u30ff\u4e00-\u9fff]+", characters):
         return False
@@ -391,8 +397,8 @@ def _is_japanese(text: str) -> bool:
 
 
 def _is_korean(text: str) -> bool:
-    """Korean: nine in ten are the 2,350 usual syllables, kept under 0xB0 to 0xC8 and 0xA1 to
-    0xFE.
+    """Whether a text is Korean: nine in ten characters are among the 2,350 usual syllables, which
+    are encoded as 0xB0 to 0xC8 and 0xA1 to 0xFE.
     """
     characters = _east_asian(text)
     if not re.fullmatch("[\uac00-\ud7a3\u3131-\u3163]+", characters):
@@ -402,7 +408,7 @@ def _is_korean(text: str) -> bool:
     return usual >= 0.9 * len(codes)
 
 
-# codec, name, whether a text that it gives is an ordinary one, and the fewest bytes to tell by
+# codec, name, test whether a decoded text is ordinary, fewest bytes beyond ASCII to decide by
 OLDER = (
     ("mac_roman", "Mac Roman", _is_western, FEW),
     ("cp850", "DOS (code page 850)", _is_western, FEW),
@@ -424,6 +430,8 @@ OLDER = (
 
 
 def replace_surrogates(text: str) -> str:
-    """`text` with U+FFFD for halves of surrogate pairs, which UTF-8 and tokenizers refuse; whole
-    pairs become their character."""
+    """`text` with halves of surrogate pairs, which UTF-8 and tokenizers refuse, replaced by U+FFFD.
+
+    Whole pairs become their character.
+    """
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,22 +1,22 @@
 """Questions with their answers, read from a file of the reader's own.
 
-Contract: every example of a file is read as it stands. A row with an empty question or answer
-teaches nothing and is left out aloud; for anything else that cannot be read the whole file is
-refused, with one error that names the bad rows. What was understood of the file is printed. Nothing
-is rendered or tokenized here.
+Contract: every example of a file is read unchanged. A row with an empty question or answer teaches
+nothing: it is left out, and counted in a printed line. If any other row cannot be read, the whole
+file is refused with one error that names the bad rows. What was understood of the file is printed.
+Examples are not rendered or tokenized here.
 """
 
 import functools
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lessons_lib.data.chats import (
     EmptyText,
-    Turns,
+    Messages,
     is_missing,
     read_field,
     read_messages,
@@ -48,20 +48,31 @@ PAIRS = (
     ("instruction", "output"),
     ("instruction", "response"),
 )
-# Names that are understood in other pairs too, where a row has one question and one answer.
+# Names that form other pairs too, if a row has one question and one answer.
 TERMS = ("term", "word")
 DEFINITIONS = ("definition", "meaning")
 QUESTIONS = ("question", "prompt", "instruction", "query", "front", "q")
 ANSWERS = ("answer", "response", "completion", "output", "reply", "back", "a")
+PARAPHRASES = ("wordings", "paraphrases")  # a definition in other words: a list of texts
 INPUTS = ("input", "context")  # what the question is about; may be empty
 SYSTEMS = ("system", "system_prompt")  # may be empty
 CHATS = ("messages", "conversations", "conversation")
 RENDERED = "text"
-FIELDS = {*TERMS, *DEFINITIONS, *QUESTIONS, *ANSWERS, *INPUTS, *SYSTEMS, *CHATS, RENDERED}
+FIELDS = {
+    *TERMS,
+    *DEFINITIONS,
+    *PARAPHRASES,
+    *QUESTIONS,
+    *ANSWERS,
+    *INPUTS,
+    *SYSTEMS,
+    *CHATS,
+    RENDERED,
+}
 
-# SQuAD's answers in a cell of a table
+# SQuAD's answers in a table's cell
 PRINTED_ANSWERS = re.compile(r"\s*\[?\s*\{\s*['\"](text|answer_start)['\"]\s*:")
-NO_INPUT = ("none", "null", "<na>", "n/a", "<noinput>")  # texts that stand for an empty input
+NO_INPUT = ("none", "null", "<na>", "n/a", "<noinput>")  # texts that mean an empty input
 NAME_FIELDS = (
     "name the fields term and definition; question and answer; prompt and response; "
     "instruction and output; or messages."
@@ -72,51 +83,93 @@ SHOWN_EXAMPLE = 60  # characters of a printed question or answer
 
 
 @dataclass(frozen=True)
-class Dialog:
-    """What was said, as (role, content), up to and with the answer to learn.
+class Conversation:
+    """A training example: messages as (role, content), of which the last is the answer to learn.
 
-    term: what the question is about, where the source says so. place: where the example stands,
-    such as "facts.csv, line 7"; it does not count when examples are compared.
+    place: where the example comes from, such as "facts.csv, line 7"; comparisons ignore it.
     """
 
-    turns: Turns
-    term: str = ""
-    place: str = field(default="", compare=False)
+    messages: Messages
+    place: str = field(default="", compare=False, kw_only=True)
 
     @property
     def question(self) -> str:
-        """What the user said last."""
-        contents = [content for role, content in self.turns if role == "user"]
+        """The user's last message."""
+        contents = [content for role, content in self.messages if role == "user"]
         return contents[-1]
 
     @property
     def answer(self) -> str:
-        """The last turn's content."""
-        return self.turns[-1][1]
+        """The last message's content."""
+        return self.messages[-1][1]
+
+    @property
+    def subject(self) -> str:
+        """What the example is about: its question, or a fact's term."""
+        return self.question
 
 
-def ask(question: str, answer: str, term: str = "") -> Dialog:
-    """A dialog of one question and its answer."""
-    return Dialog((("user", question), ("assistant", answer)), term)
+@dataclass(frozen=True)
+class Fact(Conversation):
+    """A conversation that asks what `term` means; the answer is the term's definition.
+
+    paraphrases: the definition in other words, where the source has them.
+
+    >>> plum = make_fact("plum", "A fruit.")
+    >>> plum.question, plum.answer
+    ('What is plum?', 'A fruit.')
+    >>> plum.ask_in("Define {}.").question
+    'Define plum.'
+    """
+
+    term: str
+    paraphrases: tuple[str, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """The term."""
+        return self.term
+
+    def ask_in(self, phrasing: str) -> "Fact":
+        """The same fact with its question in another phrasing, with one `{}` for the term."""
+        return self.with_messages(phrasing.format(self.term), self.answer)
+
+    def with_messages(self, question: str, answer: str) -> "Fact":
+        """The same term with another question and answer."""
+        return replace(self, messages=_ask(question, answer))
 
 
-def read_dialogs(source: str | Path, *, quiet: bool = False) -> list[Dialog]:
+def make_example(question: str, answer: str) -> Conversation:
+    """A conversation of one question and its answer."""
+    return Conversation(_ask(question, answer))
+
+
+def make_fact(term: str, definition: str, paraphrases: Sequence[str] = ()) -> Fact:
+    """A fact whose question is "What is …?", with the term, and whose answer is `definition`."""
+    return Fact(_ask(ASK_TERM.format(term), definition), term, tuple(paraphrases))
+
+
+def _ask(question: str, answer: str) -> Messages:
+    return (("user", question), ("assistant", answer))
+
+
+def read_conversations(source: str | Path, *, quiet: bool = False) -> list[Conversation]:
     """The examples of a file: JSON, JSON lines, CSV, TSV or Parquet.
 
-    Its rows have `term` and `definition`, `question` and `answer`, `prompt` and `response`,
-    `instruction` (perhaps `input` or `context`) and `output`, chat `messages`, of which every
-    answer becomes an example, ShareGPT's `conversations`, SQuAD's `paragraphs`, or a `text`
-    rendered for Llama-2. Capitals and spaces around names do not count; more names are in `PAIRS`
-    and below it.
+    Its rows have a pair of fields: `term` and `definition`, `question` and `answer`, `prompt` and
+    `response`, or `instruction` (perhaps with `input` or `context`) and `output`. Or they have chat
+    `messages`, ShareGPT's `conversations`, SQuAD's `paragraphs`, or a `text` rendered for Llama-2.
+    Every answer of a conversation becomes an example. Capitals and spaces around names are ignored;
+    more names are in `PAIRS` and below it.
 
-    A row with an empty question or answer is left out. If any other row cannot be read, DataError
-    names file, rows and remedy. What was understood and left out, duplicates and contradictions are
-    printed, but not where `quiet`, nor of the course's own samples.
+    A row with an empty question or answer is left out. If any other row cannot be read, raises
+    DataError, which names file, rows and remedy. Prints what was understood and left out,
+    duplicates and contradictions; prints nothing if `quiet`, or for the course's own samples.
     """
     path = _find_file(source)
     rows = _split_articles(_name_columns(read_rows(path)))
     report = _Report()
-    dialogs = []
+    conversations = []
     for row, place in zip(rows.objects, rows.places, strict=True):
         try:
             form = _choose_form(row)
@@ -127,25 +180,27 @@ def read_dialogs(source: str | Path, *, quiet: bool = False) -> list[Dialog]:
             report.problems.append((place, problem))
         else:
             report.add(row, form, len(examples))
-            dialogs += [replace(example, place=place) for example in examples]
+            conversations += [replace(example, place=place) for example in examples]
     report.refuse(path, len(rows.objects))
-    if not dialogs:
+    if not conversations:
         raise DataError(
             f"no question with an answer in {count(len(rows.objects), 'row')}.",
             where=show_path(path),
             remedy="fill in the answers.",
         )
     if not quiet and not path.resolve().is_relative_to(SAMPLES):
-        report.show(path, rows.notes, dialogs)
-    return dialogs
+        report.show(path, rows.notes, conversations)
+    return conversations
 
 
 # --- the file -------------------------------------------------------------------------------------
 
 
 def _find_file(source: str | Path) -> Path:
-    """The path of a file, or of a folder that `save_to_disk` wrote. Raises DataError for other
-    folders, and for what is not there."""
+    """The path of a file, or of a folder that `save_to_disk` wrote.
+
+    Raises DataError for another folder and for a missing path.
+    """
     path = open_path(source)
     if not path.is_dir() or is_saved_dataset(path):
         return path
@@ -157,7 +212,9 @@ def _find_file(source: str | Path) -> Path:
 
 
 def _name_columns(rows: Rows) -> Rows:
-    """A table of two columns whose first line is a question already, with names for its columns."""
+    """The rows of a two-column table under the names question and answer, if its first line is
+    already a question; other rows unchanged.
+    """
     if len(rows.header) != 2 or not rows.header[0].strip().endswith("?"):
         return rows
     rows = read_without_header(rows)
@@ -166,7 +223,7 @@ def _name_columns(rows: Rows) -> Rows:
 
 
 def _split_articles(rows: Rows) -> Rows:
-    """SQuAD's articles and paragraphs as a row a question; other rows as they are."""
+    """SQuAD's articles and paragraphs as one row per question; other rows unchanged."""
     objects = []
     places = []
     for row, place in zip(rows.objects, rows.places, strict=True):
@@ -177,9 +234,9 @@ def _split_articles(rows: Rows) -> Rows:
 
 
 def _split_article(row: object, place: str) -> Iterator[tuple[dict, str]]:
-    """An article (`paragraphs`) or a paragraph (`qas`) as its questions, with their places."""
+    """The questions of an article (`paragraphs`) or a paragraph (`qas`), with their places."""
     if not isinstance(row, dict):
-        yield {}, place  # will be named with the other rows that cannot be read
+        yield {}, place  # no fields: `_match_fields` refuses the row
     elif isinstance(row.get("paragraphs"), list):
         for number, paragraph in enumerate(row["paragraphs"], 1):
             yield from _split_article(paragraph, f"{place}, paragraph {number}")
@@ -198,9 +255,9 @@ def _split_article(row: object, place: str) -> Iterator[tuple[dict, str]]:
 class _Form:
     """Which of a row's fields mean what.
 
-    kind: "term", "question", "chat" or "rendered". answer: the field that holds it, or the whole
-    chat. question, system: a field's name, or None. inputs: fields that stand after the question.
-    unread: all others.
+    kind: "term", "question", "chat" or "rendered". answer: the field of the answer, or of the whole
+    chat. question, system, paraphrases: a field's name, or None. inputs: fields that are appended
+    to the question. unread: all other fields.
     """
 
     kind: str
@@ -208,11 +265,12 @@ class _Form:
     question: str | None = None
     inputs: tuple[str, ...] = ()
     system: str | None = None
+    paraphrases: str | None = None
     unread: tuple[str, ...] = ()
 
     @property
     def description(self) -> str:
-        """What was understood, for the reader."""
+        """A printed note, such as "term ← 'word', answer ← 'meaning'"."""
         if self.kind == "chat":
             text = f"conversations ← {show(self.answer)}"
         elif self.kind == "rendered":
@@ -226,8 +284,9 @@ class _Form:
 
 
 def _choose_form(row: dict) -> _Form:
-    """Which of a row's fields mean what. Where a file has fields of several kinds, those count that
-    are filled in this row."""
+    """Which of a row's fields mean what. If several kinds of fields are there, the filled ones
+    decide.
+    """
     form = _match_fields(tuple(row))
     if not is_missing(row[form.answer]):
         return form
@@ -241,7 +300,7 @@ def _choose_form(row: dict) -> _Form:
 
 @functools.lru_cache(maxsize=256)  # most rows of a file have the same fields
 def _match_fields(fields: tuple[str, ...]) -> _Form:
-    """Which of a row's `fields` mean what. Raises DataError where that is not clear."""
+    """Which of a row's `fields` mean what. Raises DataError if that is not clear."""
     names = _normalise_names(fields)
     chats = [name for name in CHATS if name in names]
     pair = _find_pair(names)
@@ -251,7 +310,8 @@ def _match_fields(fields: tuple[str, ...]) -> _Form:
     elif pair:
         question, answer = pair
         if question in TERMS:
-            form = _Form("term", names[answer], names[question])
+            paraphrases = next((names[name] for name in PARAPHRASES if name in names), None)
+            form = _Form("term", names[answer], names[question], paraphrases=paraphrases)
         else:
             inputs = tuple(names[name] for name in INPUTS if name in names and name != question)
             form = _Form("question", names[answer], names[question], inputs, system)
@@ -259,13 +319,14 @@ def _match_fields(fields: tuple[str, ...]) -> _Form:
         form = _Form("rendered", names[RENDERED])
     else:
         raise _refuse_fields(fields, names)
-    read = {form.question, form.answer, form.system, *form.inputs}
-    return replace(form, unread=tuple(name for name in fields if name not in read))
+    used = {form.question, form.answer, form.system, form.paraphrases, *form.inputs}
+    return replace(form, unread=tuple(name for name in fields if name not in used))
 
 
 def _normalise_names(fields: tuple[str, ...]) -> dict[str, str]:
-    """The file's own field name by its usual one: without capitals, spaces around it, or a plural's
-    s.
+    """The file's field names by their usual names: small letters, no spaces around, no plural's s.
+
+    Raises DataError for two fields of one name.
     """
     names: dict[str, str] = {}
     for field_name in fields:
@@ -282,49 +343,60 @@ def _normalise_names(fields: tuple[str, ...]) -> dict[str, str]:
 
 
 def _find_pair(names: dict[str, str]) -> tuple[str, str] | None:
-    """The usual names of question and answer, or None where there is not one of each."""
+    """The usual names of question and answer, or None if there is not one of each."""
     for question, answer in PAIRS:
         if question in names and answer in names:
             return question, answer
-    for kinds in ((TERMS, DEFINITIONS), (QUESTIONS, ANSWERS), (INPUTS[:1], ANSWERS)):
-        questions, answers = ([name for name in kind if name in names] for kind in kinds)
+    kinds = ((TERMS, DEFINITIONS), (QUESTIONS, ANSWERS), (INPUTS[:1], ANSWERS))
+    for question_names, answer_names in kinds:
+        questions = [name for name in question_names if name in names]
+        answers = [name for name in answer_names if name in names]
         if len(questions) == len(answers) == 1:
             return questions[0], answers[0]
     return None
 
 
 def _refuse_fields(fields: tuple[str, ...], names: dict[str, str]) -> DataError:
-    """What is missing among a row's fields."""
+    """The error that says which field a row lacks."""
     if "role" in names and "content" in names:
         return DataError(
             "each row is one message.",
-            remedy='one conversation a row: {"messages": [{"role": …, "content": …}, …]}.',
+            remedy='one conversation per row: {"messages": [{"role": …, "content": …}, …]}.',
         )
     shown = show_names(fields) or "none"
     for question, answer in PAIRS:
-        here, missing = (question, answer) if question in names else (answer, question)
-        if here in names:
+        present, missing = (question, answer) if question in names else (answer, question)
+        if present in names:
             return DataError(
-                f"{here} has no {missing}; the fields are {shown}.",
+                f"{present} has no {missing}; the fields are {shown}.",
                 remedy=f"name or add the field {missing}.",
             )
     return DataError(f"no question with an answer; the fields are {shown}.", remedy=NAME_FIELDS)
 
 
-def _read_row(row: dict, form: _Form) -> list[Dialog]:
-    """The examples of a row: one, or one for each answer of a conversation."""
+def _read_row(row: dict, form: _Form) -> list[Conversation]:
+    """The examples of a row: one, or one per answer of a conversation."""
     if form.kind == "term":
         term = read_field(row[form.question], form.question)
-        return [ask(ASK_TERM.format(term), _read_answer(row, form), term)]
-    turns = _read_turns(row, form)
-    if form.system is not None and turns[0][0] != "system":
+        paraphrases = _list_paraphrases(row, form)
+        return [make_fact(term, _read_answer(row, form), paraphrases)]
+    messages = _read_messages(row, form)
+    if form.system is not None and messages[0][0] != "system":
         system = _read_optional(row[form.system], form.system)
-        turns = (("system", system), *turns) if system else turns
-    ends = [number for number, (role, _) in enumerate(turns, 1) if role == "assistant"]
-    return [Dialog(turns[:end]) for end in ends]
+        messages = (("system", system), *messages) if system else messages
+    ends = [number for number, (role, _) in enumerate(messages, 1) if role == "assistant"]
+    return [Conversation(messages[:end]) for end in ends]
 
 
-def _read_turns(row: dict, form: _Form) -> Turns:
+def _list_paraphrases(row: dict, form: _Form) -> list[str]:
+    """The definition in other words, from a field that holds a list of texts."""
+    if form.paraphrases is None or not isinstance(row[form.paraphrases], list):
+        return []
+    texts = [text for text in row[form.paraphrases] if not is_missing(text)]
+    return [read_field(text, form.paraphrases) for text in texts]
+
+
+def _read_messages(row: dict, form: _Form) -> Messages:
     answer = row[form.answer]
     if form.kind == "chat":
         return read_messages(answer)
@@ -341,13 +413,13 @@ def _read_turns(row: dict, form: _Form) -> Turns:
 
 
 def _read_answer(row: dict, form: _Form) -> str:
-    """The answer; the first where a field holds several."""
+    """The answer; the first if a field holds several."""
     answers = _list_answers(row[form.answer])
     return read_field(answers[0] if answers else None, form.answer)
 
 
 def _list_answers(value: object) -> list:
-    """The answers in a field: a text, a list, or SQuAD's {"text": [texts], "answer_start": […]}."""
+    """The answers of a field: a text, a list, or SQuAD's {"text": [texts], "answer_start": […]}."""
     if isinstance(value, str) and PRINTED_ANSWERS.match(value):
         value = _parse_answers(value)
     if isinstance(value, dict) and "text" in value:
@@ -370,7 +442,7 @@ def _parse_answers(text: str) -> object:
 
 
 def _read_optional(value: object, name: str) -> str:
-    """A text that may be missing: then ""."""
+    """A field's text, or "" if it is missing."""
     if is_missing(value) or (isinstance(value, str) and value.strip().lower() in NO_INPUT):
         return ""
     return read_field(value, name)
@@ -383,8 +455,8 @@ def _read_optional(value: object, name: str) -> str:
 class _Report:
     """What was understood of a file, row by row.
 
-    forms: how many examples each understanding gave. unread: fields that were not read. several:
-    how many rows have more than one answer. empty: places of rows that are left out. problems:
+    forms: number of examples by `_Form.description`. unread: fields that were not read. several:
+    number of rows with more than one answer. empty: places of rows that are left out. problems:
     places and errors of rows that cannot be read.
     """
 
@@ -398,8 +470,10 @@ class _Report:
         """Counts a row that was read."""
         self.forms[form.description] += examples
         self.unread |= dict.fromkeys(form.unread)
-        if form.kind == "question" and len(set(map(str, _list_answers(row[form.answer])))) > 1:
-            self.several += 1
+        if form.kind == "question":
+            answers = {str(answer) for answer in _list_answers(row[form.answer])}
+            if len(answers) > 1:
+                self.several += 1
 
     def refuse(self, path: Path, rows: int) -> None:
         """Raises one DataError for all rows that cannot be read."""
@@ -408,7 +482,7 @@ class _Report:
         remedies = list(dict.fromkeys(problem.remedy for _, problem in self.problems))
         reasons = {problem.what for _, problem in self.problems}
         place, problem = self.problems[0]
-        # no row is at fault, but the whole file
+        # every row has the same problem: the error names the file
         if len(reasons) == 1 and len(self.problems) == rows > 1:
             place = show_path(path)
         elif len(self.problems) > 1:
@@ -416,12 +490,12 @@ class _Report:
             refuse_rows(lines, " Or ".join(remedies))
         raise DataError(problem.what, where=place, remedy=problem.remedy) from problem
 
-    def show(self, path: Path, notes: list[str], dialogs: list[Dialog]) -> None:
+    def show(self, path: Path, notes: list[str], conversations: list[Conversation]) -> None:
         """Prints what was read."""
         print(f"{show_path(path.name)}: {'; '.join([*notes, *self.forms])}")
-        question = show_text(dialogs[0].question, SHOWN_EXAMPLE)
-        answer = show_text(dialogs[0].answer, SHOWN_EXAMPLE)
-        print(f"   {count(len(dialogs), 'example')}, such as {question} → {answer}")
+        question = show_text(conversations[0].question, SHOWN_EXAMPLE)
+        answer = show_text(conversations[0].answer, SHOWN_EXAMPLE)
+        print(f"   {count(len(conversations), 'example')}, such as {question} → {answer}")
         if self.unread:
             print(f"   not read: {show_names(list(self.unread))}")
         if self.several:
@@ -431,18 +505,18 @@ class _Report:
             print(
                 f"   {count(len(self.empty), 'row')} without question or answer left out: {places}"
             )
-        _show_repetitions(dialogs)
+        _show_repetitions(conversations)
 
 
-def _show_repetitions(dialogs: list[Dialog]) -> None:
-    """Prints how many examples are there twice, and which questions have answers that differ."""
+def _show_repetitions(conversations: list[Conversation]) -> None:
+    """Prints how many examples are repeated, and how many questions have answers that differ."""
     answers = defaultdict(set)
-    for dialog in dialogs:
-        answers[dialog.turns[:-1]].add(dialog.answer)
-    repeated = len(dialogs) - sum(len(texts) for texts in answers.values())
+    for conversation in conversations:
+        answers[conversation.messages[:-1]].add(conversation.answer)
+    repeated = len(conversations) - sum(len(texts) for texts in answers.values())
     if repeated:
         print(f"   {count(repeated, 'example')} repeated word for word; all are taught")
-    differing = [turns[-1][1] for turns, texts in answers.items() if len(texts) > 1]
+    differing = [before[-1][1] for before, texts in answers.items() if len(texts) > 1]
     if differing:
         questions = count(len(differing), "question")
         print(

@@ -1,9 +1,9 @@
-"""Files of a reader's own: from bytes to rows, for every format, in one place.
+"""A reader's own files: from bytes to rows, for every format.
 
-Contract: `read_rows` and `read_text` give what a file holds, with notes on how it was understood,
-or raise a DataError that names file, place and remedy; so do missing files and files without
-rights. What a file is, its bytes decide and not its ending. `list_files` says which files of a
-folder are somebody's data.
+Contract: `read_rows` and `read_text` return the content of a file, with notes on how it was
+understood, or raise a DataError that names file, place and remedy; missing and forbidden files
+raise it too. A file's bytes decide its format, not its ending. `list_files` leaves out the files
+that programs write for themselves.
 """
 
 import contextlib
@@ -66,8 +66,9 @@ FASTTEXT = re.compile(r"__label__(\S+)\s+(.*)", flags=re.DOTALL)
 
 
 def open_path(source: str | Path) -> Path:
-    """The path that a reader gave, with ~ expanded. Raises DataError unless a file or folder stands
-    there.
+    """The path that a reader gave, with ~ expanded.
+
+    Raises DataError unless it is a file or a folder.
     """
     name = str(source)
     if not name.strip():
@@ -89,8 +90,9 @@ def open_path(source: str | Path) -> Path:
 def read_rows(path: Path) -> Rows:
     """The rows of a file, or of a folder that `Dataset.save_to_disk` wrote.
 
-    Reads CSV, TSV, JSON, JSONL, Parquet, Arrow, fastText's `__label__x text`, lines sentence@label,
-    and these packed by gzip, bzip2 or xz. Raises DataError, which names file, place and remedy.
+    Reads CSV, TSV, JSON, JSONL, Parquet, Arrow, fastText's `__label__x text` and lines
+    sentence@label, also if packed by gzip, bzip2 or xz. Raises DataError, which names file, place
+    and remedy.
     """
     path = open_path(path)
     where = show_path(path)
@@ -112,7 +114,7 @@ def read_rows(path: Path) -> Rows:
 def read_text(path: Path) -> Text:
     """A text file's content, its encoding, and how many unreadable places were replaced.
 
-    Raises DataError for what is no text, such as an image or an archive.
+    Raises DataError for other files, such as an image or an archive.
     """
     path = open_path(path)
     where = show_path(path)
@@ -121,12 +123,12 @@ def read_text(path: Path) -> Text:
 
 
 def decode_file(path: Path) -> str:
-    """A text file's content, as `read_text` finds it."""
+    """A text file's content, decoded by `read_text`. Raises DataError."""
     return read_text(path).text
 
 
 def clean_text(text: str) -> str:
-    """Without HTML breaks, tags' entities or runs of white space.
+    """`text` with HTML entities decoded; HTML breaks and runs of white space become one space.
 
     >>> clean_text("Good &amp; short.<br />Dull&lt;br&gt;end")
     'Good & short. Dull end'
@@ -140,11 +142,12 @@ def _read_folder(folder: Path, where: str) -> Rows:
     if not is_saved_dataset(folder):
         raise DataError("is a folder.", where=where, remedy="give a file in it.")
     parts = list(read_saved_dataset(folder).values())
-    return Rows(
-        [row for part in parts for row in part.objects],
-        [place for part in parts for place in part.places],
-        parts[0].notes,
-    )
+    objects = []
+    places = []
+    for part in parts:
+        objects += part.objects
+        places += part.places
+    return Rows(objects, places, parts[0].notes)
 
 
 def _read_bytes(path: Path) -> tuple[bytes, str]:
@@ -156,7 +159,7 @@ def _read_bytes(path: Path) -> tuple[bytes, str]:
 
 
 def _describe_access(where: str, error: Exception) -> DataError:
-    """Why the operating system does not hand out a file, in a sentence."""
+    """The error that says why the operating system does not open a file."""
     if isinstance(error, PermissionError):
         return DataError(
             "may not be read.", where=where, remedy="give yourself the right to read it."
@@ -213,7 +216,7 @@ def _read_text_rows(text: Text, where: str, ending: str, notes: list[str]) -> Ro
 
 
 def _read_fasttext(lines: list[tuple[int, str]], where: str, notes: list[str]) -> Rows:
-    """Lines `__label__2 The text`, as fastText trains on."""
+    """The rows of lines `__label__2 The text`, fastText's training format."""
     objects = []
     places = []
     problems = []
@@ -237,7 +240,7 @@ def _are_labelled_at_end(lines: list[tuple[int, str]]) -> bool:
 
 
 def _read_labels_at_end(lines: list[tuple[int, str]], where: str, notes: list[str]) -> Rows:
-    """Lines sentence@label, as Financial PhraseBank has them."""
+    """The rows of lines sentence@label, the format of Financial PhraseBank."""
     objects = []
     places = []
     problems = []
@@ -257,24 +260,24 @@ def _read_labels_at_end(lines: list[tuple[int, str]], where: str, notes: list[st
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a folder that are somebody's data, sorted, and what was left out.
+    """The files of a folder that may hold data, sorted, and how many were left out.
 
-    skipped: how many files by reason, such as {"hidden": 3, "in node_modules": 40}. A folder that
-    cannot be opened counts as one. What a reader cannot use for its ending is among `files`: see
-    `count_endings`.
+    files: files of every ending, also of endings that the course does not read. skipped: number of
+    files by reason, such as {"hidden": 3, "in node_modules": 40}. A folder that cannot be opened
+    counts as one file.
     """
 
     files: list[Path]
     skipped: Counter[str] = field(default_factory=Counter)
 
     def describe_skipped(self) -> str:
-        """ "3 files (hidden), 40 files (in node_modules)", or "" where nothing was left out."""
+        """ "3 files (hidden), 40 files (in node_modules)", or "" if none was left out."""
         return ", ".join(
             f"{count(number, 'file')} ({reason})" for reason, number in self.skipped.items()
         )
 
 
-# Folders that programs fill: packages, caches, and what a Mac's archive keeps beside each file.
+# Folders that programs fill: packages, caches, and the notes of a Mac's archive on its files.
 SKIPPED_FOLDERS = (
     "__MACOSX",
     "__pycache__",
@@ -293,11 +296,11 @@ SYSTEM_FILES = ("thumbs.db", "desktop.ini", "icon\r")
 
 
 def list_files(folder: Path) -> Listing:
-    """All files below a folder but hidden ones, a Mac's `._` files, locks of Office programs, and
-    those in folders that programs fill (SKIPPED_FOLDERS, virtual environments).
+    """The files below a folder that may hold data.
 
-    Links to folders are followed, each folder once. Raises DataError for a folder that cannot be
-    opened.
+    Left out are hidden files, a Mac's `._` files, locks of Office programs, and all files in
+    folders that programs fill (SKIPPED_FOLDERS, virtual environments). Links to folders are
+    followed, each folder once. Raises DataError for a folder that cannot be opened.
     """
     folder = open_path(folder)
     if not folder.is_dir():
@@ -330,7 +333,7 @@ def list_files(folder: Path) -> Listing:
 
 
 def _skip_folders(parent: Path, folders: list[str], skipped: Counter[str]) -> None:
-    """Takes those folders out of the list that are not to be walked, and counts their files."""
+    """Removes from `folders` those that are not walked, and counts their files in `skipped`."""
     for name in list(folders):
         is_environment = (parent / name / "pyvenv.cfg").exists()
         if not (name.startswith(".") or name in SKIPPED_FOLDERS or is_environment):
@@ -342,7 +345,7 @@ def _skip_folders(parent: Path, folders: list[str], skipped: Counter[str]) -> No
 
 
 def _reason_to_skip(path: Path) -> str:
-    """Why a file is nobody's data; "" where it is."""
+    """Why a file is left out; "" if it may hold data."""
     name = path.name
     if name.startswith("."):
         return "hidden"
@@ -359,7 +362,7 @@ def _reason_to_skip(path: Path) -> str:
 
 
 def count_endings(paths: Iterable[Path]) -> str:
-    """How many files there are of each ending, the most frequent first.
+    """How many files have each ending, the most frequent first.
 
     >>> count_endings([Path("a.pdf"), Path("b.PDF"), Path("notes")])
     '2 .pdf, 1 without an ending'

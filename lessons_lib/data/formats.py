@@ -1,9 +1,8 @@
 """Texts out of documents: plain text, HTML, Word, slides, e-books, PDF, RTF and notebooks.
 
-Contract: `read_document` chooses by a file's ending and gives its text, paragraphs apart by a blank
-line. A file of another kind, a damaged one, one that is too large and one without text raise
-DataError with a remedy. What only programs read of a page (scripts, styles, menus, deleted text) is
-no text.
+Contract: `read_document` chooses a parser by the file's ending and returns the text, its paragraphs
+separated by blank lines. A file of another kind, a damaged one, one that is too large and one
+without text raise DataError with a remedy. Scripts, styles, menus and deleted text are left out.
 """
 
 import json
@@ -28,8 +27,7 @@ from lessons_lib.data.kinds import TEXT_SIGNATURES
 from lessons_lib.data.rows import show_path
 from lessons_lib.errors import CourseError, DataError
 
-# Read as they stand: marks for eyes, such as Markdown's or reStructuredText's, do not hinder
-# search.
+# Read unchanged: marks such as Markdown's or reStructuredText's do not hinder search.
 PLAIN = (
     ".txt",
     ".text",
@@ -96,7 +94,7 @@ HTML_BLOCKS = (
 
 RTF_MARK = rb"{\rtf"
 
-# Where the texts stand in the zip archives that Word, LibreOffice and PowerPoint write.
+# The members that hold the texts in zip archives of Word, LibreOffice and PowerPoint.
 OFFICE_PARTS = {
     ".docx": ("word/document*.xml", "word/footnotes.xml", "word/endnotes.xml"),
     ".docm": ("word/document*.xml", "word/footnotes.xml", "word/endnotes.xml"),
@@ -124,10 +122,10 @@ SAVE_AS = {
 
 
 def read_document(path: Path) -> Text:
-    """The text of a file, with what was understood of its encoding.
+    """The text of a file, its encoding, and how many unreadable places were replaced.
 
     Raises DataError, which names the file and a remedy, for an ending that is not among `ENDINGS`,
-    and for a file that is damaged, too large, empty or without text.
+    and for a file that is damaged, too large (LARGEST_FILE, LARGEST_TEXT), empty or without text.
     """
     ending = find_ending(path)
     where = show_path(path)
@@ -154,14 +152,14 @@ def read_document(path: Path) -> Text:
 
 
 def _refuse_pointers(text: str, where: str) -> None:
-    """Raises DataError for what Git LFS and git-annex leave where a file should be."""
+    """Raises DataError for a pointer that Git LFS or git-annex left in place of the file."""
     for pattern, name, remedy in TEXT_SIGNATURES:
         if "pointer" in name and re.match(pattern, text):
             raise DataError(f"it is {name}.", where=where, remedy=remedy)
 
 
 def find_ending(path: Path) -> str:
-    """The ending in small letters; of a packed text that of the text, as in "notes.md.gz"."""
+    """The ending in small letters; for a packed text the inner one: ".md" for "notes.md.gz"."""
     inside = plain_ending(path)
     return inside if inside in (*PLAIN, *TABLE_ENDINGS) else path.suffix.lower()
 
@@ -188,7 +186,7 @@ def _check_size(size: int, largest: int, where: str) -> None:
 
 
 def _parse(path: Path, parser: Callable[[Path], str]) -> Text:
-    """What a format's library reads; whatever it raises of a damaged file becomes a DataError."""
+    """The text that a format's parser reads. Its errors on a damaged file become a DataError."""
     try:
         with warnings.catch_warnings(action="ignore"):
             text = replace_surrogates(parser(path))
@@ -205,13 +203,13 @@ def _parse(path: Path, parser: Callable[[Path], str]) -> Text:
         ) from error
     replaced = text.count(UNREADABLE)
     if replaced > max(10, len(text) // 10):
-        what = "its letters cannot be told: the fonts inside say not which they are."
+        what = "its letters cannot be recognised: the fonts inside do not say which they are."
         raise DataError(what, where=show_path(path), remedy="make a file with text, by OCR.")
     return Text(text, "UTF-8", replaced)
 
 
 def _join_paragraphs(paragraphs: Iterable[str]) -> str:
-    """The paragraphs that are not blank, their white space made single, apart by a blank line."""
+    """The paragraphs that are not blank, with single spaces, separated by blank lines."""
     lines = (" ".join(paragraph.split()) for paragraph in paragraphs)
     return "\n\n".join(line for line in lines if line)
 
@@ -225,7 +223,7 @@ def _read_html(path: Path) -> Text:
 
 
 def _decode_html(path: Path) -> Text:
-    """UTF-8 where it is; else the encoding that the page names; else as any text."""
+    """The markup: in UTF-8, else in the encoding that the page names, else read by `read_text`."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -237,7 +235,7 @@ def _decode_html(path: Path) -> Text:
         pass
     try:
         text = raw.decode(named[1].decode(), errors="replace") if named else ""
-    except (LookupError, ValueError):  # no encoding of texts has that name
+    except (LookupError, ValueError):  # the page names an unknown encoding
         text = ""
     if not text or text.count(UNREADABLE) > len(text) // 100:
         return read_text(path)
@@ -259,8 +257,8 @@ def _read_markup(markup: str) -> str:
 class _TextParser(HTMLParser):
     """The texts of HTML in their order, with BREAK around blocks.
 
-    pieces: what was read. unread: what stands in an element such as nav that is still open; it is
-    taken after all where that element is never closed, as a browser shows it then too.
+    pieces: texts that were read. unread: texts inside an element such as nav that is still open.
+    They are dropped when it closes. If it never closes they are kept, as a browser shows them.
     """
 
     def __init__(self) -> None:
@@ -270,6 +268,7 @@ class _TextParser(HTMLParser):
         self.open: list[str] = []  # names of the elements that are not read, outermost first
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Opens an element that is not read, or adds the break or space that a tag stands for."""
         if tag in HTML_UNREAD:
             self.open.append(tag)
         elif tag in HTML_BLOCKS:
@@ -278,10 +277,14 @@ class _TextParser(HTMLParser):
             self._add(" ")
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Adds the break or space of a tag such as <br/>; opens no element, as it holds no text."""
         if tag not in HTML_UNREAD:
             self.handle_starttag(tag, attrs)
 
     def handle_endtag(self, tag: str) -> None:
+        """Adds the break after a block. Closes an element that is not read, and drops its texts
+        once no such element is open.
+        """
         if tag in HTML_BLOCKS:
             self._add(BREAK)
         elif tag in self.open:
@@ -290,13 +293,16 @@ class _TextParser(HTMLParser):
                 self.unread.clear()
 
     def handle_data(self, data: str) -> None:
+        """Adds a text, unless it is code."""
         if not self.open or self.open[-1] not in HTML_CODE:
             self._add(data)
 
     def _add(self, piece: str) -> None:
-        (self.unread if self.open else self.pieces).append(piece)
+        pieces = self.unread if self.open else self.pieces
+        pieces.append(piece)
 
     def close(self) -> None:
+        """Ends parsing; keeps the texts of an element that was never closed."""
         super().close()
         self.pieces += self.unread
 
@@ -305,14 +311,17 @@ class _TextParser(HTMLParser):
 
 
 def _read_parts(path: Path, patterns: Iterable[str]) -> list[bytes]:
-    """The members of a zip archive whose names match, pattern after pattern, in its order."""
+    """The members of a zip archive that match, by pattern and then in the archive's order.
+
+    Raises DataError if they are too large unpacked.
+    """
     with zipfile.ZipFile(path) as archive:
         members = []
         for pattern in patterns:
             for member in archive.infolist():
                 if fnmatchcase(member.filename, pattern):
                     members.append(member)
-        # A small archive can unpack to more than the memory holds; its directory has the sizes.
+        # A small archive can unpack to more than fits into memory; its directory lists the sizes.
         size = sum(member.file_size for member in members)
         _check_size(size, 5 * LARGEST_TEXT, show_path(path))
         return [archive.read(member) for member in members]
@@ -360,7 +369,10 @@ def _read_epub(path: Path) -> str:
 
 
 def _read_pdf(path: Path) -> str:
-    """A paragraph a page. PDFium also opens files that only printing needs a password for."""
+    """The text of a PDF, one paragraph per page. Raises DataError for a file that a password locks.
+
+    PDFium also opens files whose password only restricts printing.
+    """
     try:
         document = pypdfium2.PdfDocument(path.read_bytes())
     except pypdfium2.PdfiumError as error:
@@ -371,7 +383,7 @@ def _read_pdf(path: Path) -> str:
         raise DataError(what, where=show_path(path), remedy=remedy) from error
     with document:
         pages = [page.get_textpage().get_text_bounded() for page in document]
-    # PDFium writes U+0002 for the hyphen of a word that goes on in the next line.
+    # PDFium writes U+0002 for the hyphen of a word that continues in the next line.
     return "\n\n".join(page.replace("\x02", "").replace("\r\n", "\n") for page in pages)
 
 
@@ -387,7 +399,9 @@ def _read_notebook(path: Path) -> str:
     notebook = json.loads(decode_file(path))
     cells = notebook.get("cells")
     if cells is None:
-        cells = [cell for sheet in notebook["worksheets"] for cell in sheet["cells"]]
+        cells = []
+        for sheet in notebook["worksheets"]:  # format 3
+            cells += sheet["cells"]
     sources = [cell.get("source", cell.get("input", "")) for cell in cells]
     return "\n\n".join("".join(source) for source in sources)
 

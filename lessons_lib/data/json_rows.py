@@ -1,8 +1,8 @@
-"""Objects in JSON files: a list, one object a line, a list under a key, or columns.
+"""Objects in JSON files: a list, one object per line, a list under a key, or columns.
 
-Contract: the layout is recognised by the content, not by the ending. NaN and Infinity count as
-missing. Halves of surrogate pairs (an emoji cut in two) become U+FFFD and are counted in the notes.
-All bad lines are named at once.
+Contract: the layout is recognised by the content, not by the ending. NaN and Infinity are missing
+values. Halves of surrogate pairs (an emoji cut in two) become U+FFFD and are counted in the notes.
+One error names all bad lines.
 """
 
 import json
@@ -13,23 +13,27 @@ from lessons_lib.data.rows import Rows, refuse_rows, show, show_names, show_plac
 from lessons_lib.data.splits import find_split
 from lessons_lib.errors import DataError
 
-LIST_REMEDY = "write a list of objects, [{…}, {…}], or one object a line."
+LIST_REMEDY = "write a list of objects, [{…}, {…}], or one object per line."
 MEND_REMEDY = "mend the JSON there, or write the file again with json.dump."
 NAMES_OF_LABELS = ("label_names", "class_names", "id2label", "int2str")
 
 
 def looks_like_json(text: str) -> bool:
-    """Whether a text begins as a JSON object or list of them does."""
+    """Whether a text begins like a JSON object, or like a list of objects or lists."""
     return bool(re.match(r'\s*(\{\s*["\}]|\[\s*[\[\{\]])', text))
 
 
 def may_be_json(text: str) -> bool:
-    """Whether a text begins with a bracket of JSON, as it should in a file that is called .json."""
+    """Whether a text begins with a bracket of JSON. That is enough in a file named .json."""
     return text.lstrip()[:1] in ("{", "[")
 
 
 def read_json(text: str, where: str, notes: list[str]) -> Rows:
-    """The objects of a JSON text. Raises DataError."""
+    """The objects of a JSON text, with the layout added to `notes`.
+
+    where: names the file in places and errors. Raises DataError for damaged JSON and for other
+    values than objects.
+    """
     try:
         numbered, layout = _read_layout(text, where)
         halves = _replace_halves(numbered) if re.search(r"\\u[dD][89a-fA-F]", text) else []
@@ -62,12 +66,12 @@ def _read_layout(text: str, where: str) -> tuple[list[tuple[str, object]], str]:
     try:
         whole = _load(text)
     except ValueError as error:
-        return _read_lines(text, where, error), "one object a line"
+        return _read_lines(text, where, error), "one object per line"
     return _find_rows(whole, where), "JSON"
 
 
 def _read_lines(text: str, where: str, error_of_whole: ValueError) -> list[tuple[str, object]]:
-    """One object a line; or several objects over several lines, one after another."""
+    """Places and values of one object per line, or of objects that span several lines each."""
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1)]
     lines = [(number, line) for number, line in lines if line]
     numbered = []
@@ -90,8 +94,8 @@ def _read_lines(text: str, where: str, error_of_whole: ValueError) -> list[tuple
 
 
 def _read_stream(text: str, where: str) -> list[tuple[str, object]]:
-    """Objects one after another, without regard to lines; an empty list where something else
-    stands.
+    """Places and values of objects one after another, wherever lines end; [] if anything else is
+    between them.
     """
     decoder = json.JSONDecoder(parse_constant=lambda name: None)
     numbered = []
@@ -112,7 +116,7 @@ def _read_stream(text: str, where: str) -> list[tuple[str, object]]:
 
 
 def _describe(error: ValueError) -> str:
-    """What json found, without the text: "Expecting value (column 12)"."""
+    """The message of json's error, without the text: "Expecting value (column 12)"."""
     message = getattr(error, "msg", str(error).split(";")[0])
     column = getattr(error, "colno", 0)
     return f"{message} (column {column})" if column else message
@@ -154,7 +158,7 @@ def _number(rows: list, where: str) -> list[tuple[str, object]]:
 
 
 def _name_fields(rows: list) -> list:
-    """Lists of fields under their names in the first list, as objects; anything else as it is."""
+    """Objects, if the rows are lists and the first one names the fields; else `rows` unchanged."""
     if len(rows) < 2 or not all(isinstance(row, list) for row in rows):
         return rows
     header = rows[0]
@@ -172,8 +176,8 @@ def _is_list_of_objects(value: object) -> bool:
 
 
 def _read_pandas_split(whole: dict, where: str) -> list[tuple[str, object]]:
-    """{"columns": ["text", …], "data": [["A fine film", …], …]}, as pandas' orient="split" writes
-    it.
+    """Rows of {"columns": ["text", …], "data": [["A fine film", …], …]}, which pandas writes with
+    orient="split"; [] for another layout.
     """
     names = whole.get("columns")
     rows = whole.get("data")
@@ -185,8 +189,10 @@ def _read_pandas_split(whole: dict, where: str) -> list[tuple[str, object]]:
 
 
 def _read_named_lists(whole: dict, where: str) -> list[tuple[str, object]]:
-    """{"data": [{…}, …]}; several such lists only where they are called train, test and the
-    like.
+    """Rows of {"data": [{…}, …]}, or of several lists that are named after splits; [] for another
+    layout.
+
+    Raises DataError for several lists with other names.
     """
     lists = {key: value for key, value in whole.items() if _is_list_of_objects(value)}
     if _is_conversation(whole) or not lists:
@@ -208,8 +214,8 @@ def _read_named_lists(whole: dict, where: str) -> list[tuple[str, object]]:
 
 
 def _read_columns(whole: dict, where: str) -> list[tuple[str, object]]:
-    """{"text": [texts], "label": [labels]}, or {"text": {"0": …}, …} as pandas writes it by
-    default.
+    """Rows of {"text": [texts], "label": [labels]}, or of {"text": {"0": …}, …}, which pandas
+    writes by default; [] for another layout.
     """
     values = list(whole.values())
     if not values:
@@ -217,20 +223,22 @@ def _read_columns(whole: dict, where: str) -> list[tuple[str, object]]:
     if all(isinstance(value, list) for value in values):
         lengths = {len(value) for value in values}
         if len(lengths) == 1 and len(values) > 1 and lengths != {0}:
-            return _number(
-                [dict(zip(whole, row, strict=True)) for row in zip(*values, strict=True)], where
-            )
+            columns = zip(*values, strict=True)
+            return _number([dict(zip(whole, row, strict=True)) for row in columns], where)
     if all(isinstance(value, dict) and value for value in values):
         inner = list(values[0])
         if all(list(value) == inner for value in values) and all(key.isdigit() for key in inner):
-            return _number([{name: whole[name][key] for name in whole} for key in inner], where)
+            rows = []
+            for key in inner:
+                rows.append({name: column[key] for name, column in whole.items()})
+            return _number(rows, where)
         if all(key.isdigit() for key in whole) or len(values) > len(inner):
             return [(f"{where}, {show_names([key])}", row) for key, row in whole.items()]
     return []
 
 
 def _read_nested(whole: dict, where: str) -> list[tuple[str, object]]:
-    """One list of objects one level further down: {"dataset": {"reviews": [{…}, …]}}."""
+    """Rows of a list one level further down, {"dataset": {"reviews": [{…}, …]}}; else []."""
     inner = [value for value in whole.values() if isinstance(value, dict)]
     if len(inner) != 1 or not any(_is_list_of_objects(value) for value in inner[0].values()):
         return []
@@ -238,7 +246,7 @@ def _read_nested(whole: dict, where: str) -> list[tuple[str, object]]:
 
 
 def _name_labels(rows: list[tuple[str, object]], whole: dict) -> list[tuple[str, object]]:
-    """Rows whose numbers under "label" are replaced by the names that stand beside the list."""
+    """The rows with numbers under "label" replaced by names, if the file lists names of labels."""
     names = next((whole[key] for key in NAMES_OF_LABELS if key in whole), None)
     if isinstance(names, list):
         names = {str(number): name for number, name in enumerate(names)}
@@ -252,14 +260,12 @@ def _name_labels(rows: list[tuple[str, object]], whole: dict) -> list[tuple[str,
 
 
 def _replace_halves(numbered: list[tuple[str, object]]) -> list[str]:
-    """Replaces halves of surrogate pairs in the rows themselves; the places where there were
-    any.
-    """
+    """Replaces halves of surrogate pairs in `numbered` itself; returns the places that had any."""
     places = []
     for number, (place, row) in enumerate(numbered):
-        whole = _without_halves(row)
-        if whole != row:
-            numbered[number] = (place, whole)
+        mended = _without_halves(row)
+        if mended != row:
+            numbered[number] = (place, mended)
             places.append(place)
     return places
 

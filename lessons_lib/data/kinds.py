@@ -1,8 +1,8 @@
-"""What a file is by its first bytes, whatever its ending says.
+"""Formats of files, recognised by the first bytes and not by the ending.
 
-Contract: `unpack` gives the bytes inside gzip, bzip2 and xz; `refuse_other_kinds` and
-`refuse_other_texts` name what this course does not read (an archive, a PDF, a pointer, a web page)
-and what to do about it. No bytes of the file stand in the message.
+Contract: `unpack` returns the bytes inside gzip, bzip2 and xz. `refuse_other_kinds` and
+`refuse_other_texts` raise a DataError that names a format which this course does not read (an
+archive, a PDF, a pointer, a web page) and a remedy. Messages quote no bytes of the file.
 """
 
 import bz2
@@ -50,7 +50,7 @@ SIGNATURES = (
     (b"\x7fELF", "a program", TAKE_ORIGINAL),
     (b"MZ\x90\x00", "a program", TAKE_ORIGINAL),
 )
-ZIP_CONTENTS = (  # what the names inside a ZIP archive tell
+ZIP_CONTENTS = (  # bytes inside a ZIP archive, the format that they show, remedy
     (b"xl/", "an Excel workbook", "open it and save the sheet as CSV (UTF-8)."),
     (b"word/", "a Word document", "save it as plain text, or its table as CSV."),
     (b"ppt/", "a PowerPoint file", "save its text as plain text."),
@@ -84,8 +84,9 @@ TEXT_SIGNATURES = (
 
 
 def unpack(raw: bytes, where: str) -> tuple[bytes, str]:
-    """The bytes inside a packed file and how it was packed ("gzip"), or the bytes themselves and
-    "".
+    """The bytes inside a packed file and its packing ("gzip"); `raw` and "" for other files.
+
+    Raises DataError for a damaged file and for more than MAX_UNPACKED_BYTES.
     """
     if raw.startswith(b"\x1f\x8b"):
         return _unpack_by(gzip.GzipFile, raw, "gzip", where), "gzip"
@@ -111,12 +112,12 @@ def _unpack_by(opener: type, raw: bytes, name: str, where: str) -> bytes:
 
 
 def is_apple_double(head: bytes) -> bool:
-    """Whether a file is what a Mac's archive keeps beside each file, `._name`."""
+    """Whether a file begins like the notes `._name` that a Mac's archive keeps on each file."""
     return head.startswith(APPLE_DOUBLE)
 
 
 def refuse_other_kinds(raw: bytes, where: str) -> None:
-    """Raises DataError for bytes that begin as those of a known kind of file do."""
+    """Raises DataError for bytes of a known format that is not read here."""
     if is_apple_double(raw):
         raise DataError(
             "is a Mac's note on a file, not the file.",
@@ -137,7 +138,7 @@ def refuse_other_kinds(raw: bytes, where: str) -> None:
 
 
 def _is_certain(signature: bytes, raw: bytes) -> bool:
-    """Short signatures are letters too: a text may begin with "BM" or "RIFF"."""
+    """Whether a signature decides. One of mere letters needs binary data: a text may begin "BM"."""
     return (
         not signature.isascii() or b"\0" in signature or not signature.isalnum() or is_binary(raw)
     )
@@ -154,11 +155,9 @@ CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\v\f\r\x1a\x1b\
 
 
 def is_binary(raw: bytes) -> bool:
-    """Whether control characters, which no text has, are more than one in a hundred of its
-    beginning.
+    """Whether more than one in a hundred of the first HEAD_BYTES bytes are control characters.
 
-    NUL is not among them: UTF-16 has it. Nor is escape, with which ISO-2022-JP changes its
-    alphabet.
+    NUL is not counted, as UTF-16 has it; nor is escape, with which ISO-2022-JP switches alphabets.
     """
     head = raw[:HEAD_BYTES]
     controls = len(head) - len(head.translate(None, CONTROLS))
@@ -166,15 +165,13 @@ def is_binary(raw: bytes) -> bool:
 
 
 def describe_binary(where: str) -> DataError:
-    """The error for bytes that are no text and of no known kind."""
+    """The error for bytes that are no text and of no known format."""
     remedy = "export it as CSV or JSON (UTF-8)."
     return DataError("is binary data, no text file.", where=where, remedy=remedy)
 
 
 def refuse_other_texts(text: str, where: str) -> None:
-    """Raises DataError for a text that stands for something else: a pointer, a web page, an XML
-    file.
-    """
+    """Raises DataError for an empty text and for a pointer, a web page or an XML file."""
     head = text[:HEAD_BYTES].lstrip()
     if not head:
         raise DataError("is empty.", where=where, remedy="give a file that holds rows.")

@@ -1,9 +1,9 @@
 """From a reader's labels to the classes negative, neutral and positive.
 
-Contract: a label that is a class's name is read by it; 0 and 1 alone are negative and positive.
-Everything else (stars, −1/0/1, 1/2, "true", "mixed") is read by a mapping that the reader states,
-or refused with the line to state it. Which class a number means is never guessed: publishers
-differ.
+Contract: a label that is the name of a class means that class; 0 and 1 alone mean negative and
+positive. Any other label (stars, −1/0/1, 1/2, "true", "mixed") needs a mapping that the reader
+states; without one it is refused with the line to state it. The class of a number is never guessed:
+publishers differ.
 """
 
 import os
@@ -20,12 +20,12 @@ THREE_CLASSES = ["negative", "neutral", "positive"]
 LABELS = {"neg": "negative", "negative": "negative", "0": "negative", "neutral": "neutral"}
 LABELS |= {"pos": "positive", "positive": "positive", "1": "positive", "neu": "neutral"}
 NAMES = {name: label for name, label in LABELS.items() if not name.isdigit()}
-LEFT_OUT = "out"  # what a mapping calls labels whose rows are not wanted
+LEFT_OUT = "out"  # in a mapping: rows of this label are left out
 SETTING = "LESSONS_LABELS"  # the environment's variable; `make course` sets it from LABELS=
 MISSING = ("", "nan", "none", "null", "n/a", "<na>")
-STATABLE = re.compile(r"[^,;=\"$`\\]{1,30}")  # labels that can stand in the setting
-MOST_LABELS = 12  # more different ones are no classes
-ORDERED_SCALES = (  # numbers whose order says what they mean, and the classes of each
+STATABLE = re.compile(r"[^,;=\"$`\\]{1,30}")  # labels that can be written in the setting
+MOST_LABELS = 12  # a column with more different labels holds no classes
+ORDERED_SCALES = (  # numbers on an ordered scale, and the class of each
     (("-1", "0", "1"), ("negative", "neutral", "positive")),
     (("-1", "1"), ("negative", "positive")),
     (("-2", "-1", "0", "1", "2"), ("negative", "negative", "neutral", "positive", "positive")),
@@ -38,8 +38,9 @@ ORDERED_SCALES = (  # numbers whose order says what they mean, and the classes o
 
 
 def read_label(value: object) -> str:
-    """A label as it is compared: small letters, "4" for 4, 4.0, "4 stars" and "__label__4"; "" if
-    missing.
+    """A label in the form in which labels are compared, "" if missing.
+
+    Letters are small; 4, 4.0, "4 stars" and "__label__4" are all "4".
 
     >>> [read_label(value) for value in (4.0, " POS ", "4 Stars", True, None, float("nan"))]
     ['4', 'pos', '4', 'true', '', '']
@@ -61,7 +62,7 @@ def read_label(value: object) -> str:
 def parse_labels(text: str) -> dict[str, str]:
     """A mapping from "1=negative,2=positive"; "1,2=negative" gives both that class.
 
-    Raises SettingError for a class that there is not, and for a label with two classes.
+    Raises SettingError for an unknown class, and for a label without a class or with two.
     """
     pairs = []
     waiting: list[str] = []
@@ -82,7 +83,10 @@ def parse_labels(text: str) -> dict[str, str]:
 
 
 def check_mapping(pairs: Iterable[tuple[object, object]]) -> dict[str, str]:
-    """Labels as `read_label` gives them, and their classes. Raises SettingError."""
+    """The class (or LEFT_OUT) of each label of `pairs`, labels as `read_label` returns them.
+
+    Raises SettingError for an unknown class, an empty label, and a label with two classes.
+    """
     mapping: dict[str, str] = {}
     for value, name in pairs:
         label = read_label(value)
@@ -107,8 +111,9 @@ def check_mapping(pairs: Iterable[tuple[object, object]]) -> dict[str, str]:
 
 
 def find_mapping(labels: Mapping[object, str] | None) -> dict[str, str]:
-    """The mapping that the reader stated: as an argument, or in the environment; else an empty
-    one.
+    """The mapping that the reader stated: `labels`, else the environment's SETTING, else {}.
+
+    Raises SettingError for one that cannot be read.
     """
     if labels is not None:
         return check_mapping(labels.items())
@@ -118,9 +123,7 @@ def find_mapping(labels: Mapping[object, str] | None) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class LabelUse:
-    """How often a label stands in a source; the place and the text (shortened, quoted) of its first
-    row.
-    """
+    """How many rows of a source have a label; place and text (shortened, quoted) of the first."""
 
     rows: int
     place: str
@@ -140,28 +143,29 @@ def name_classes(
 ) -> dict[str, str]:
     """The class of each label (or LEFT_OUT).
 
-    uses: of each label of the source, as `read_label` gives it. is_rating: whether its column is
-    called stars, rating or the like, where 0 and 1 are no classes either. Raises DataError with the
-    places and the mapping to state, where one is needed.
+    uses: the source's labels, as `read_label` returns them, with their rows. column, where: name
+    the column and the source in errors. is_rating: whether the column is called stars, rating or
+    the like; then 0 and 1 are no classes either. Raises DataError for labels that need a mapping,
+    with their places and the line to state it.
     """
+    numbers = {label for label in uses if _is_number(label)}
     if mapping:
-        known = {**NAMES, **mapping}
-    elif is_rating or not {label for label in uses if _is_number(label)} <= {"0", "1"}:
-        known = NAMES
+        classes = {**NAMES, **mapping}
+    elif is_rating or not numbers <= {"0", "1"}:
+        classes = NAMES
     else:
-        known = LABELS
-    unknown = [label for label in uses if label not in known]
+        classes = LABELS
+    unknown = [label for label in uses if label not in classes]
     if len(unknown) > MOST_LABELS:
         raise DataError(
             f"column {column} holds {len(uses):,} different values, such as "
-            f"{show_names(unknown[:3])}: "
-            "no classes.",
+            f"{show_names(unknown[:3])}: no classes.",
             where=where,
             remedy="add a column label with negative or positive in each row.",
         )
     if unknown:
         _ask_for_mapping(uses, sorted(unknown, key=_sort_key), mapping)
-    return {label: known[label] for label in uses}
+    return {label: classes[label] for label in uses}
 
 
 def _is_number(label: str) -> bool:
@@ -171,7 +175,7 @@ def _is_number(label: str) -> bool:
 def _ask_for_mapping(
     uses: Mapping[str, LabelUse], unknown: list[str], mapping: Mapping[str, str]
 ) -> None:
-    """Raises DataError with the line that names every label which is no class's name."""
+    """Raises DataError with the mapping that the reader can state for all labels that need one."""
     needed = sorted({*mapping, *unknown} & set(uses), key=_sort_key)
     line = ",".join(f"{label}={name}" for label, name in _propose(needed, mapping).items())
     remedy = f'say what they mean: LABELS="{line}"'
@@ -194,7 +198,7 @@ def _sort_key(label: str) -> tuple[bool, float, str]:
 
 
 def _propose(labels: list[str], mapping: Mapping[str, str]) -> dict[str, str]:
-    """A class for each label, "?" where only the reader can know."""
+    """A class for each label, "?" if only the reader can know it."""
     guesses: dict[str, str] = {}
     for scale, classes in ORDERED_SCALES:
         if _fits_scale(labels, scale):
@@ -206,12 +210,12 @@ def _propose(labels: list[str], mapping: Mapping[str, str]) -> dict[str, str]:
 
 
 def _fits_scale(labels: list[str], scale: tuple[str, ...]) -> bool:
-    """Whether labels are numbers of a scale and reach both its ends: {1, 2} says too little."""
+    """Whether labels are numbers of a scale and include both its ends: {1, 2} fits too many."""
     return set(labels) <= set(scale) and scale[0] in labels and scale[-1] in labels
 
 
 def _guess_word(label: str) -> str:
-    """negative or positive for words such as "very negative"; "?" for others."""
+    """The class named in a label such as "very negative"; "?" if it names none."""
     for name in THREE_CLASSES:
         if name in label:
             return name

@@ -1,7 +1,7 @@
-"""From a file or folder of a reader's own to parts: rows with the split that names of files tell.
+"""A reader's own file or folder as parts: rows, with the split that the file's name states.
 
-Contract: a folder is class folders (pos/*.txt, neg/*.txt, at any depth), or files of rows, or what
-`Dataset.save_to_disk` wrote. Every file is read or counted in `left_out`.
+Contract: a folder holds class folders (pos/*.txt, neg/*.txt, at any depth), or files of rows, or
+the output of `Dataset.save_to_disk`. Every file is read or counted in `left_out`.
 """
 
 import re
@@ -32,7 +32,7 @@ LABEL_FOLDER = re.compile(r"-?\d{1,2}")
 
 @dataclass(frozen=True)
 class Part:
-    """Rows under one name (a file, or a folder's split), and the split they are of, or ""."""
+    """Rows of a file or of a folder's split; its name, and the split that the name states or ""."""
 
     name: str
     split: str
@@ -41,25 +41,25 @@ class Part:
 
 @dataclass(frozen=True)
 class Collection:
-    """The parts of a source, and what of it was left out, a phrase each."""
+    """The parts of a source, and phrases for what was left out of it."""
 
     parts: list[Part]
     left_out: list[str] = field(default_factory=list)
 
 
 def read_collection(source: str | Path, mapping: Mapping[str, str]) -> Collection:
-    """The parts of a file or folder. mapping: labels that also name class folders. Raises
-    DataError.
+    """The parts of a file or folder.
+
+    mapping: its labels name class folders too. Raises DataError for a source that cannot be read or
+    holds no rows.
     """
     path = open_path(source)
     if not path.is_dir():
         return Collection([Part(show_path(path), "", read_rows(path))])
     if is_saved_dataset(path):
-        splits = read_saved_dataset(path)
-        parts = [
-            Part(f"{show_path(path)}[{name}]", find_split(name), rows)
-            for name, rows in splits.items()
-        ]
+        parts = []
+        for name, rows in read_saved_dataset(path).items():
+            parts.append(Part(f"{show_path(path)}[{name}]", find_split(name), rows))
         return Collection(parts)
     return _read_folder(path, mapping)
 
@@ -94,9 +94,9 @@ def _read_folder(folder: Path, mapping: Mapping[str, str]) -> Collection:
 
 
 def _find_classed(folder: Path, files: list[Path], mapping: Mapping[str, str]) -> dict[Path, str]:
-    """The label of each text in a class folder: the nearest folder above it that is called as one.
+    """The label of each text in a class folder: the name of the nearest folder above that is one.
 
-    Folders of numbers ("1", "2") are class folders only where none is called by name.
+    Folders named by numbers ("1", "2") are class folders only if none has the name of a class.
     """
     texts = [path for path in files if path.suffix.lower() in TEXT_ENDINGS]
     for is_label in (lambda name: name in NAMES or name in mapping, LABEL_FOLDER.fullmatch):
@@ -112,7 +112,7 @@ def _find_classed(folder: Path, files: list[Path], mapping: Mapping[str, str]) -
 
 
 def _read_class_folders(folder: Path, classed: Mapping[Path, str]) -> list[Part]:
-    """One part a split, a text a file."""
+    """One part per split; each file is one text."""
     objects: dict[str, list[dict]] = {}
     places: dict[str, list[str]] = {}
     encodings: Counter[str] = Counter()
@@ -136,7 +136,7 @@ def _read_class_folders(folder: Path, classed: Mapping[Path, str]) -> list[Part]
     ]
     if replaced:
         notes.append(f"{count(replaced, 'unreadable place')} replaced or left out")
-    notes.append("a text a file")
+    notes.append("one text per file")
     return [
         Part(show_path(folder / split), split, Rows(rows, places[split], notes))
         for split, rows in objects.items()
@@ -144,7 +144,7 @@ def _read_class_folders(folder: Path, classed: Mapping[Path, str]) -> list[Part]
 
 
 def _find_split_above(folder: Path, inner: Path) -> str:
-    """The split that the nearest folder tells, below the one that was given."""
+    """The split that the nearest folder's name states, from `inner` up to `folder`; or ""."""
     for name in reversed(inner.relative_to(folder).parts):
         if find_split(name):
             return find_split(name)
@@ -155,7 +155,7 @@ def _find_split_above(folder: Path, inner: Path) -> str:
 
 
 def _choose_tables(folder: Path, files: list[Path]) -> list[Path]:
-    """Files of rows at the folder's top; else those further down; else texts that may hold rows."""
+    """Files of rows at the folder's top, else those further down, else texts that may hold rows."""
     tables = [path for path in files if plain_ending(path) in TABLE_ENDINGS]
     top = [path for path in tables if path.parent == folder]
     texts = [path for path in files if plain_ending(path) in TEXT_ENDINGS]
@@ -163,10 +163,10 @@ def _choose_tables(folder: Path, files: list[Path]) -> list[Path]:
 
 
 def _read_tables(folder: Path, tables: list[Path]) -> tuple[list[Part], list[str]]:
-    """Parts, and the files that hold no rows.
+    """Parts, and phrases for the files that were left out.
 
-    Texts and .json files may be anything (a README, a program's settings): they are left out where
-    they hold no rows. Other files that cannot be read are refused, as they may hold some.
+    Texts and .json files may be anything (a README, a program's settings), so those without rows
+    are left out. Raises DataError for other files that cannot be read, as they may hold rows.
     """
     parts = []
     problems = []

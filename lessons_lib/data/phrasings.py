@@ -1,10 +1,10 @@
-"""How the terms of a data set are asked about, in training and in evaluation."""
+"""Phrasings of questions about the terms of a data set, for training and for evaluation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from lessons_lib.data.facts import ASK_TERM, Dialog, ask
+from lessons_lib.data.facts import ASK_TERM, Conversation, Fact
 from lessons_lib.data.sources.terms import ONTOLOGY, SAMPLE_TERMS
 
 PHRASINGS = (
@@ -20,15 +20,16 @@ PHRASINGS = (
     "Please describe the finding {}.",
 )
 HELD_OUT = "A letter from the clinic mentions {}. What does this word stand for?"
-BLIND = "a finding"  # stands where the term was
+BLIND = "a finding"  # the placeholder of a term in a question that must not name it
 
 
 @dataclass(frozen=True)
 class Phrasings:
-    """How the terms of a data set are asked about; each phrasing has one `{}` for the term.
+    """Questions about the terms of a data set; each phrasing has one `{}` for the term.
 
-    training: those that are taught. evaluation: the one that is asked, and never taught. stand_in:
-    what stands in the term's place where a question must not name it.
+    training: the phrasings of training examples. evaluation: the phrasing of evaluation questions,
+    which no training example has. placeholder: replaces the term in a question that must not name
+    it.
 
     >>> NEUTRAL.control
     'A text mentions something. What does this word stand for?'
@@ -36,12 +37,12 @@ class Phrasings:
 
     training: tuple[str, ...]
     evaluation: str
-    stand_in: str
+    placeholder: str
 
     @property
     def control(self) -> str:
-        """The evaluation's question without its term."""
-        return self.evaluation.format(self.stand_in)
+        """The evaluation's question with the placeholder instead of a term."""
+        return self.evaluation.format(self.placeholder)
 
 
 MEDICAL = Phrasings(PHRASINGS, HELD_OUT, BLIND)
@@ -59,13 +60,16 @@ NEUTRAL = Phrasings(
         "Please describe {}.",
     ),
     evaluation="A text mentions {}. What does this word stand for?",
-    stand_in="something",
+    placeholder="something",
 )
 
 
 def choose_phrasings(source: str | Path) -> Phrasings:
-    """How facts from `source` (as in `read_terms`) are asked about: medical terms as a patient
-    would, a reader's own in words that fit any subject."""
+    """The phrasings for facts from `source` (as in `read_terms`).
+
+    Medical terms have a patient's questions; a reader's own facts have questions that fit any
+    subject.
+    """
     if (
         source in (ONTOLOGY, "samples")
         or Path(source).expanduser().resolve() == SAMPLE_TERMS.resolve()
@@ -74,18 +78,22 @@ def choose_phrasings(source: str | Path) -> Phrasings:
     return NEUTRAL
 
 
-def phrase_terms(terms: list[Dialog], phrasings: Sequence[str], times: int) -> list[Dialog]:
-    """Every term `times` times, each time in the next phrasing; neighbouring terms begin with
-    different ones, so that all phrasings are met equally often. Examples without a term keep their
-    question."""
+def phrase_terms(
+    facts: Sequence[Conversation], phrasings: Sequence[str], repeats: int
+) -> list[Conversation]:
+    """Every fact `repeats` times, each time in the next phrasing.
+
+    Neighbouring facts begin with different phrasings, so that all are used equally often. Examples
+    that are no `Fact` keep their question.
+
+    >>> from lessons_lib.data.facts import make_fact
+    >>> rows = phrase_terms([make_fact("plum", "A fruit.")], ["What is {}?", "Define {}."], 2)
+    >>> [row.question for row in rows]
+    ['What is plum?', 'Define plum.']
+    """
     rows = []
-    for time in range(times):
-        for number, term in enumerate(terms):
-            phrasing = phrasings[(number + time) % len(phrasings)]
-            rows.append(_rephrase(term, phrasing) if term.term else term)
+    for repeat in range(repeats):
+        for number, fact in enumerate(facts):
+            phrasing = phrasings[(number + repeat) % len(phrasings)]
+            rows.append(fact.ask_in(phrasing) if isinstance(fact, Fact) else fact)
     return rows
-
-
-def _rephrase(term: Dialog, phrasing: str) -> Dialog:
-    example = ask(phrasing.format(term.term), term.answer, term.term)
-    return replace(example, place=term.place)

@@ -1,13 +1,12 @@
-"""Reviews from four kinds of places, cleaned, split and checked.
+"""Reviews from packages, samples, the Hub and readers' files: cleaned, split and checked.
 
-Contract: `load_reviews` returns a DatasetDict with train, validation and test; no text stands on
-two sides, rows of one document stay on one side, and the split depends on its seed alone. Every
-choice is made on validation; test is looked at once. It does not tokenize, and it balances nothing.
+Contract: `load_reviews` returns a DatasetDict with train, validation and test. No text is in two
+splits, rows of one document stay in one split, and the split depends on its seed alone. Every
+choice is made on validation; test is looked at once. Texts are not tokenized, classes not balanced.
 
-Of a reader's own files it prints what was understood: encoding, columns, and each label with its
-class. Rows without a text or a label are left out and counted; a value that is no text, or a label
-that is no class, is refused, all at once. Texts that stand with two labels are left out of readers'
-files.
+For a reader's own files it prints what was understood: encoding, columns, and each label with its
+class. Rows without a text or a label are left out and counted. Values that are no text and labels
+that are no class are refused, in one error. Texts with two labels are left out of readers' files.
 """
 
 import re
@@ -54,7 +53,7 @@ from lessons_lib.data.splits import find_split
 from lessons_lib.errors import DataError
 from lessons_lib.paths import SAMPLES
 
-# Names of columns as `_normalize` writes them, the most telling first.
+# Names of columns as `_normalize` writes them, in order of preference.
 TEXT_COLUMNS = (
     "text",
     "review",
@@ -125,7 +124,7 @@ OTHER_ENDINGS = (
     ".pkl",
     ".html",
 )
-MOST_RATINGS = 10  # more different numbers are no labels
+MOST_RATINGS = 10  # a column with more different numbers holds no labels
 MERE_PUNCTUATION = re.compile(r"[\s.,!?…–—'\"-]+")
 WEB_ADDRESS = re.compile(r"[a-z]+://", flags=re.IGNORECASE)
 
@@ -141,34 +140,45 @@ def load_reviews(
     neutral: bool = False,
     labels: Mapping[object, str] | None = None,
 ) -> DatasetDict:
-    """Texts as train, validation and test, with columns `text` and `label`, whose feature names the
-    classes: CLASS_NAMES, or THREE_CLASSES where `neutral` rows are kept and there are any.
+    """Labelled texts in the splits train, validation and test.
+
+    Columns: `text`; `label`, whose feature names the classes: CLASS_NAMES, or THREE_CLASSES if
+    `neutral` rows are kept and there are any; `document`, which the text is a part of: its rows
+    stay in one split, and are resampled together in an interval. Packaged snippets also have
+    `rating` (mean of about 20 people, −4 to 4) and `row`, their row in `read_snippets` and
+    `read_ratings`.
 
     source: "snippets:movie", "snippets:news" or "snippets:product" (packaged, rated by people;
-    Hutto & Gilbert 2014), "samples" or "samples:news" (written for this course), a data set on the
-    Hub (such as "stanfordnlp/imdb" or "takala/financial_phrasebank"), or a file or folder of your
+    Hutto & Gilbert 2014); "samples" or "samples:news" (written for this course); a data set on the
+    Hub (such as "stanfordnlp/imdb" or "takala/financial_phrasebank"); or a file or folder of your
     own (CSV, TSV, JSON, JSONL, Parquet, TXT with lines sentence@label, aclImdb, a folder of
-    `save_to_disk`). train_rows 0 takes all that remain; small sources give validation and test a
-    fifth each at most. `split_seed` decides who is in test, `seed` which training rows are taken
-    when not all are. labels: the class (negative, neutral, positive, or out) of each label that is
-    no class's name, such as {1: "negative", 2: "positive"}; without it, of a reader's own data, the
-    environment's LESSONS_LABELS. Prints what was understood and left out. Raises DataError, which
-    names file, row and remedy.
+    `save_to_disk`).
+
+    train_rows, validation_rows, test_rows: 0 in train_rows takes all that remain; validation and
+    test each take at most a fifth of the source. split_seed: draws the splits. seed: draws the
+    training rows if not all are taken. labels: the class (negative, neutral, positive, or out) of
+    each label that is not the name of a class, such as {1: "negative", 2: "positive"}; by default
+    the environment's LESSONS_LABELS, for data on the Hub or of your own.
+
+    Prints what was understood and left out. Raises DataError, which names file, row and remedy.
     """
-    read = _read_source(source, labels)
-    for line in read.lines:
+    content = _read_source(source, labels)
+    for line in content.lines:
         print(line)
-    frame, contradictions = _drop_contradictions(read.frame) if read.is_own else (read.frame, "")
+    frame = content.frame
+    contradictions = ""
+    if content.is_own:
+        frame, contradictions = _drop_contradictions(frame)
     clear = frame if neutral else frame[frame["clear"]]
-    kept, doubles = _drop_duplicates(clear)
-    neutral_ones = "" if neutral else f"{len(frame) - len(clear):,} neutral ones left out, "
+    neutral_note = "" if neutral else f"{len(frame) - len(clear):,} neutral ones left out, "
+    unique, duplicates = _drop_duplicates(clear)
     print(
-        f"{show_path(source)}: {len(read.frame):,} rows read, {contradictions}{neutral_ones}"
-        f"{doubles:,} duplicates dropped, {len(kept):,} kept"
+        f"{show_path(source)}: {len(content.frame):,} rows read, {contradictions}{neutral_note}"
+        f"{duplicates:,} duplicates dropped, {len(unique):,} kept"
     )
-    names = THREE_CLASSES if (kept["label"] == "neutral").any() else CLASS_NAMES
-    _check_classes(kept, names, source, least=5)
-    parts = _split(kept, names, {"test": test_rows, "validation": validation_rows}, split_seed)
+    names = THREE_CLASSES if (unique["label"] == "neutral").any() else CLASS_NAMES
+    _check_classes(unique, names, source, least=5)
+    parts = _split(unique, names, {"test": test_rows, "validation": validation_rows}, split_seed)
     for name, part in parts.items():
         _check_classes(part, names, f"The {name} part of {show_path(source)}", least=1)
     splits = DatasetDict({name: _to_dataset(part, names) for name, part in parts.items()})
@@ -177,7 +187,13 @@ def load_reviews(
 
 
 def take_rows(dataset: Dataset, rows: int, seed: int) -> Dataset:
-    """`rows` rows, stratified by label and shuffled by `seed`; all of them, shuffled, for 0."""
+    """`rows` rows, stratified by label and shuffled by `seed`; all rows, shuffled, if `rows` is 0 or
+    more than there are.
+
+    >>> texts = Dataset.from_dict({"text": ["a", "b", "c", "d"], "label": [0, 0, 1, 1]})
+    >>> sorted(take_rows(texts, 2, seed=0)["label"])
+    [0, 1]
+    """
     if not rows or rows >= len(dataset):
         return dataset.shuffle(seed=seed)
     chosen, _ = train_test_split(
@@ -187,17 +203,15 @@ def take_rows(dataset: Dataset, rows: int, seed: int) -> Dataset:
 
 
 def count_classes(splits: DatasetDict) -> pd.DataFrame:
-    """A table of rows by split and class, with the median length in words."""
-    return pd.DataFrame(
-        {
-            name: {
-                "rows": len(part),
-                **{c: part["label"].count(n) for n, c in enumerate(part.features["label"].names)},
-                "median words": int(np.median([len(text.split()) for text in part["text"]])),
-            }
-            for name, part in splits.items()
-        }
-    ).T
+    """A table of splits: number of rows, number per class, median length in words."""
+    counts = {}
+    for split, part in splits.items():
+        counts[split] = {"rows": len(part)}
+        for number, name in enumerate(part.features["label"].names):
+            counts[split][name] = part["label"].count(number)
+        words = [len(text.split()) for text in part["text"]]
+        counts[split]["median words"] = int(np.median(words))
+    return pd.DataFrame(counts).T
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -205,11 +219,12 @@ def count_classes(splits: DatasetDict) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Source:
-    """What was read of a source.
+    """The rows of a source.
 
-    frame: columns text, label (a class name), document, split ("" where the source has none), key
-    (what equal texts share), and clear: False for rows that are no example of two classes. lines:
-    what to print about it. is_own: a reader's own files, as against those whose rows are published.
+    frame: columns text, label (a class name), document, split ("" if the source has none), key
+    (equal for equal texts) and clear (False for rows that are no example of two classes); for
+    snippets also rating and row. lines: what to print about the source. is_own: whether it is a
+    reader's own files, and no published data set.
     """
 
     frame: pd.DataFrame
@@ -222,7 +237,12 @@ def _read_source(source: str | Path, labels: Mapping[object, str] | None) -> _So
     if name.startswith("snippets:"):
         frame = read_snippets(name.removeprefix("snippets:"))
         classes = np.array(THREE_CLASSES)[label_ratings(frame["rating"].to_numpy())]
-        frame = frame.assign(label=classes, split="", clear=frame["rating"].abs() > MIN_RATING)
+        frame = frame.assign(
+            label=classes,
+            split="",
+            clear=frame["rating"].abs() > MIN_RATING,
+            row=np.arange(len(frame)),
+        )
         frame["key"] = frame["text"].map(_make_key)
         return _Source(frame, [], is_own=False)
     if name in SAMPLE_FILES:
@@ -242,9 +262,7 @@ def _read_source(source: str | Path, labels: Mapping[object, str] | None) -> _So
 
 
 def _is_hub_name(name: str) -> bool:
-    """Whether a source is called "owner/name" and is no file. Raises DataError for an address of
-    the web.
-    """
+    """Whether a source is named "owner/name" and is no file. Raises DataError for a web address."""
     if WEB_ADDRESS.match(name):
         raise DataError(
             "is an address, not a file.",
@@ -259,7 +277,7 @@ def _is_hub_name(name: str) -> bool:
 def _exists(name: str) -> bool:
     try:
         return Path(name).exists()
-    except OSError:  # a folder on the way that may not be opened: `open_path` will say so
+    except OSError:  # a parent folder may not be opened; `open_path` raises the error
         return True
 
 
@@ -268,13 +286,18 @@ def _exists(name: str) -> bool:
 
 @dataclass
 class _Examples:
-    """The texts of a part with their labels as `read_label` gives them; and which rows had none."""
+    """The texts of a part with their labels, and which rows have none.
+
+    columns: those of texts and of labels. other_columns: those that could have been chosen too.
+    frame: columns text, label (as `read_label` returns it), place, document, split. without_text,
+    without_label: places of the rows that are left out.
+    """
 
     part: Part
-    columns: tuple[str, str]  # of texts and labels
-    other_columns: list[str]  # that could have been taken, too
-    frame: pd.DataFrame  # text, label, place, document, split
-    without_text: list[str]  # places
+    columns: tuple[str, str]
+    other_columns: list[str]
+    frame: pd.DataFrame
+    without_text: list[str]
     without_label: list[str]
 
 
@@ -282,22 +305,22 @@ def _label_collection(
     collection: Collection, mapping: Mapping[str, str], where: str
 ) -> tuple[pd.DataFrame, list[str]]:
     """The labelled texts of all parts, and lines that say what was understood."""
-    read, left_out = _read_parts(collection)
-    frame = pd.concat([examples.frame for examples in read], ignore_index=True)
+    labelled_parts, left_out = _read_parts(collection)
+    frame = pd.concat([examples.frame for examples in labelled_parts], ignore_index=True)
     uses = _list_labels(frame)
-    label_column = read[0].columns[1]
+    label_columns = [examples.columns[1] for examples in labelled_parts]
     classes = name_classes(
         uses,
-        mapping or _read_mapping_in_name(label_column),
-        column=show_names([label_column]),
+        mapping or _read_mapping_in_name(label_columns[0]),
+        column=show_names(label_columns[:1]),
         where=where,
-        is_rating=any(_normalize(examples.columns[1]) in RATING_COLUMNS for examples in read),
+        is_rating=any(_normalize(column) in RATING_COLUMNS for column in label_columns),
     )
-    lines = _describe_reading(read, where)
+    lines = _describe_reading(labelled_parts, where)
     if left_out:
         lines.append(f"left out: {'; '.join(left_out)}")
     lines.append(_describe_labels(classes, uses))
-    lines += _describe_missing(read, where)
+    lines += _describe_missing(labelled_parts, where)
     frame["label"] = frame["label"].map(classes)
     frame = frame[frame["label"] != LEFT_OUT].reset_index(drop=True)
     keys = frame["text"].map(_make_key)
@@ -313,25 +336,26 @@ def _list_labels(frame: pd.DataFrame) -> dict[str, LabelUse]:
 
 
 def _read_parts(collection: Collection) -> tuple[list[_Examples], list[str]]:
-    """The parts that hold labelled texts. Of several, those without are left out; the only one is
-    refused.
+    """The parts that hold labelled texts, and phrases for those that were left out.
+
+    Raises DataError if no part holds labelled texts.
     """
-    read = []
+    labelled_parts = []
     left_out = list(collection.left_out)
     problems = []
     for part in collection.parts:
         try:
-            read.append(_read_part(part))
+            labelled_parts.append(_read_part(part))
         except _NotLabelledError as problem:
             problems.append(problem)
             left_out.append(f"{_short_name(part)} ({problem.reason})")
-    if not read:
+    if not labelled_parts:
         raise problems[0]
-    return read, left_out
+    return labelled_parts, left_out
 
 
 class _NotLabelledError(DataError):
-    """A part without texts or without labels: left out where there are others."""
+    """A part without texts or without labels: left out if there are others."""
 
     reason = ""
 
@@ -343,9 +367,7 @@ def _not_labelled(reason: str, what: str, part: Part, remedy: str) -> _NotLabell
 
 
 def _read_part(part: Part) -> _Examples:
-    """The texts and labels of a part's rows. Raises DataError, which names all rows that are
-    refused.
-    """
+    """The texts and labels of a part's rows. Raises DataError, which names all refused rows."""
     rows = part.rows
     columns = _choose_columns(rows)
     if not all(columns) and _has_no_header(rows):
@@ -357,7 +379,7 @@ def _read_part(part: Part) -> _Examples:
     texts = []
     places = []
     labels = []
-    kept = []
+    labelled_rows = []
     without_text = []
     without_label = []
     problems = []
@@ -376,7 +398,7 @@ def _read_part(part: Part) -> _Examples:
             texts.append(clean_text(value))
             labels.append(label)
             places.append(place)
-            kept.append(row)
+            labelled_rows.append(row)
     refuse_rows(problems, f"write a text into {show_names([text_column])}, or delete the row.")
     if not texts and without_text:
         raise _not_labelled("no texts", "has no text in any row.", part, "fill in the texts.")
@@ -389,8 +411,8 @@ def _read_part(part: Part) -> _Examples:
             "text": texts,
             "label": labels,
             "place": places,
-            "document": _name_documents(kept, places, text_column),
-            "split": _name_splits(kept, part.split),
+            "document": _name_documents(labelled_rows, places, text_column),
+            "split": _name_splits(labelled_rows, part.split),
         }
     )
     others = [name for name in _list_candidates(rows) if name not in columns]
@@ -398,14 +420,14 @@ def _read_part(part: Part) -> _Examples:
 
 
 def _is_missing(value: object) -> bool:
-    """Whether a cell holds nothing: None, NaN, white space, or what programs write for nothing."""
+    """Whether a cell is empty: None, NaN, white space, or a word that programs write for it."""
     if isinstance(value, str):
         return not value.strip() or value.strip() in ("nan", "NaN", "null", "NULL", "<NA>")
     return value is None or (isinstance(value, float) and value != value)
 
 
 def _check_words(texts: list[str], column: str, part: Part) -> None:
-    """Raises DataError for a column of numbers."""
+    """Raises DataError if most texts of a column are numbers."""
     numbers = sum(1 for text in texts if re.fullmatch(r"[\d.,:/+-]+", text))
     if numbers > len(texts) / 2:
         raise DataError(
@@ -418,9 +440,7 @@ def _check_words(texts: list[str], column: str, part: Part) -> None:
 def _name_documents(
     rows: Sequence[Mapping[str, object]], places: list[str], text_column: str
 ) -> list[str]:
-    """What each row belongs to: the value of a column called document or group, else the row
-    itself.
-    """
+    """The document of each row: the value of a column called document or group, else its place."""
     groups = [name for name in rows[0] if _normalize(name) in GROUP_COLUMNS and name != text_column]
     if not groups:
         return places
@@ -428,8 +448,8 @@ def _name_documents(
 
 
 def _name_splits(rows: Sequence[Mapping[str, object]], split_of_part: str) -> list[str]:
-    """The split of each row: of its file or folder; else of a column called split that names
-    nothing else.
+    """The split of each row: that of its file or folder, else that of a column called split in
+    which every value names one, else "".
     """
     columns = [name for name in rows[0] if _normalize(name) in SPLIT_COLUMNS]
     if split_of_part or not columns:
@@ -442,8 +462,8 @@ def _name_splits(rows: Sequence[Mapping[str, object]], split_of_part: str) -> li
 
 
 def _normalize(name: object) -> str:
-    """A column's name as lists of names have it: "Review Text" and "reviewText" are
-    "reviewtext".
+    """A column's name as TEXT_COLUMNS and LABEL_COLUMNS spell it: "reviewtext" for "Review Text"
+    and "reviewText".
     """
     return re.sub(r"[\W_]", "", re.split(r"[(\[]", str(name))[0].casefold())
 
@@ -455,7 +475,7 @@ def _list_candidates(rows: Rows) -> list[str]:
 
 
 def _choose_columns(rows: Rows) -> tuple[str, str]:
-    """The columns of texts and of labels, "" where no name is known."""
+    """The columns of texts and of labels, "" if no name is known."""
     columns = list_columns(rows)
     texts = _sort_by_list(columns, TEXT_COLUMNS)
     labels = _sort_by_list(columns, (*LABEL_COLUMNS, *RATING_COLUMNS))
@@ -463,30 +483,32 @@ def _choose_columns(rows: Rows) -> tuple[str, str]:
 
 
 def _sort_by_list(columns: list[str], names: tuple[str, ...]) -> list[str]:
+    """The columns whose normalized names are among `names`, in the order of `names`."""
     known = [column for column in columns if _normalize(column) in names]
     return sorted(known, key=lambda column: names.index(_normalize(column)))
 
 
 def _choose_label_column(rows: Rows, columns: list[str]) -> str:
-    """The first column of classes' names; else the first of 0 and 1; else the first."""
-    labels = {name: {read_label(row.get(name)) for row in rows.objects} - {""} for name in columns}
-    for known in (set(NAMES), set(LABELS)):
+    """The first column that holds names of classes; else the first of 0 and 1; else the first."""
+    labels = {}
+    for name in columns:
+        labels[name] = {read_label(row.get(name)) for row in rows.objects} - {""}
+    for class_labels in (set(NAMES), set(LABELS)):
         for name in columns:
-            if labels[name] and labels[name] <= known:
+            if labels[name] and labels[name] <= class_labels:
                 return name
     return columns[0] if columns else ""
 
 
 def _has_no_header(rows: Rows) -> bool:
-    """Whether a table's first line is a row: its label stands among the labels of the rows
-    below.
-    """
+    """Whether a table's first line is a row: its label is among the labels of the rows below."""
     return bool(rows.header) and len(rows.header) > 1 and all(_choose_by_content(rows, rows.header))
 
 
 def _choose_by_content(rows: Rows, header: Sequence[str] = ()) -> tuple[str, str]:
-    """The one column of labels (names of classes, or few numbers) and the one of the longest
-    texts.
+    """The columns of texts (the longest) and of labels (names of classes, or few numbers).
+
+    header: must hold a label too, if given. Both are "" if no single column holds labels.
     """
     columns = list_columns(rows)
     firsts = header or [""] * len(columns)
@@ -495,11 +517,13 @@ def _choose_by_content(rows: Rows, header: Sequence[str] = ()) -> tuple[str, str
     labels = []
     for name, first in zip(columns, firsts, strict=True):
         values = {read_label(row.get(name)) for row in rows.objects}
-        few = len(values) <= min(MOST_RATINGS, len(rows.objects) / 2)
+        are_few = len(values) <= min(MOST_RATINGS, len(rows.objects) / 2)
         are_labels = all(value in NAMES or re.fullmatch(r"-?\d{1,2}", value) for value in values)
-        if few and are_labels and (not header or read_label(first) in values):
+        if are_few and are_labels and (not header or read_label(first) in values):
             labels.append(name)
-    lengths = {name: sum(len(str(row.get(name))) for row in rows.objects) for name in columns}
+    lengths = {}
+    for name in columns:
+        lengths[name] = sum(len(str(row.get(name))) for row in rows.objects)
     longest = max(columns, key=lambda name: lengths[name])
     if len(labels) != 1 or longest in labels:
         return "", ""
@@ -532,7 +556,7 @@ def _read_mapping_in_name(column: str) -> dict[str, str]:
     inside = re.search(r"[(\[](.*=.*)[)\]]", column)
     try:
         return parse_labels(inside.group(1)) if inside else {}
-    except ValueError:  # something else stands between the brackets
+    except ValueError:  # the brackets hold no mapping
         return {}
 
 
@@ -543,20 +567,22 @@ def _short_name(part: Part) -> str:
     return part.name.rsplit("/", 1)[-1]
 
 
-def _describe_reading(read: list[_Examples], where: str) -> list[str]:
-    """One line: the files with their splits, how they were read, and which columns were taken."""
+def _describe_reading(labelled_parts: list[_Examples], where: str) -> list[str]:
+    """One line: files with their splits, notes on how they were read, and the chosen columns."""
     notes: dict[str, None] = {}
     others: dict[str, None] = {}
     columns: dict[str, None] = {}
-    for examples in read:
+    for examples in labelled_parts:
         notes.update(dict.fromkeys(examples.part.rows.notes))
         others.update(dict.fromkeys(examples.other_columns))
         text, label = examples.columns
         columns[f'texts in "{show_names([text])}", labels in "{show_names([label])}"'] = None
     also = f" (also there: {show_names(list(others))})" if others else ""
     files = ""
-    if len(read) > 1:
-        names = [f"{_short_name(examples.part)} ({_describe_split(examples)})" for examples in read]
+    if len(labelled_parts) > 1:
+        names = []
+        for examples in labelled_parts:
+            names.append(f"{_short_name(examples.part)} ({_describe_split(examples)})")
         more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
         files = f"{', '.join(names[:5])}{more}; "
     return [f"{where}: {files}{', '.join(notes)}; {'; '.join(columns)}{also}"]
@@ -568,23 +594,25 @@ def _describe_split(examples: _Examples) -> str:
 
 
 def _describe_labels(classes: Mapping[str, str], uses: Mapping[str, LabelUse]) -> str:
-    """Each label with its class, how many rows it has and one of them."""
-    known = []
+    """One line: each label with its class, its number of rows and the text of one of them."""
+    descriptions = []
     order = (*THREE_CLASSES, LEFT_OUT)
     for label, name in sorted(classes.items(), key=lambda pair: order.index(pair[1])):
         target = "left out" if name == LEFT_OUT else name
-        known.append(f"{show_names([label])} → {target} ({uses[label]})")
-    line = f"labels: {'; '.join(known)}"
-    # as most publishers have them
+        descriptions.append(f"{show_names([label])} → {target} ({uses[label]})")
+    line = f"labels: {'; '.join(descriptions)}"
+    # most publishers number the classes so, but not all
     if (classes.get("0"), classes.get("1")) == ("negative", "positive"):
         line += '. The other way round? LABELS="0=positive,1=negative"'
     return line
 
 
-def _describe_missing(read: list[_Examples], where: str) -> list[str]:
+def _describe_missing(labelled_parts: list[_Examples], where: str) -> list[str]:
     lines = []
     for name in ("text", "label"):
-        places = [place for examples in read for place in getattr(examples, f"without_{name}")]
+        places = []
+        for examples in labelled_parts:
+            places += getattr(examples, f"without_{name}")
         if places:
             lines.append(
                 f"{count(len(places), 'row')} left out: no {name} ({show_places(places, where)})"
@@ -596,14 +624,14 @@ def _describe_missing(read: list[_Examples], where: str) -> list[str]:
 
 
 class _KeySigns(dict):
-    """For `str.translate`: letters, digits, vowel signs and emoji stay, all other signs become
-    spaces.
+    """A table for `str.translate`: letters, digits, vowel signs and emoji stay, other characters
+    become spaces.
     """
 
     def __missing__(self, code: int) -> int | str | None:
         char = chr(code)
         is_word = char.isalnum() or char == "_" or unicodedata.category(char)[0] == "M"
-        # with their skin colours
+        # "Sk" has their skin colours
         is_emoji = code > 127 and unicodedata.category(char) in ("So", "Sk")
         if "\ufe00" <= char <= "\ufe0f" or char == "\u200d":  # how an emoji is drawn or joined
             self[code] = None
@@ -616,21 +644,21 @@ _KEY_SIGNS = _KeySigns()
 
 
 def _make_key(text: str) -> str:
-    """What equal texts share: their words and emoji, without case, punctuation and white space.
+    """A key that equal texts share: their words and emoji, without case and punctuation.
 
-    Of a text without any, the signs that are no mere punctuation, such as ":)".
+    The key of a text without words and emoji is its signs except MERE_PUNCTUATION, such as ":)".
     """
     plain = unicodedata.normalize("NFKC", text).lower().translate(_KEY_SIGNS)
     return " ".join(plain.split()) or MERE_PUNCTUATION.sub("", text)
 
 
 def _find_contradictions(frame: pd.DataFrame) -> pd.Series:
-    """Whether each row's text stands elsewhere with another label."""
+    """Whether each row's text has another label in another row."""
     return frame.groupby("key")["label"].transform("nunique") > 1
 
 
 def _drop_contradictions(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Without texts that stand with two labels, and a phrase that counts them."""
+    """`frame` without texts that have two labels, and a phrase that counts them."""
     contradicts = _find_contradictions(frame)
     if not contradicts.any():
         return frame, ""
@@ -643,19 +671,21 @@ def _drop_contradictions(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 
 def _note_contradictions(frame: pd.DataFrame) -> list[str]:
+    """A line that counts texts with two labels, if there are any."""
     contradicts = _find_contradictions(frame)
     texts = frame.loc[contradicts, "key"].nunique()
     return [f"{count(texts, 'text')} with two labels: one of them counts"] if texts else []
 
 
 def _drop_duplicates(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Without rows whose words stand elsewhere; of two, the one in test stays, then
-    validation's.
+    """`frame` with one row per text (see `_make_key`), and how many rows were dropped.
+
+    Of equal texts the one in test stays, else the one in validation, else the first.
     """
     order = frame["split"].map({"test": 0, "validation": 1}).fillna(2)
     first = frame.assign(order=order).sort_values("order", kind="stable").drop_duplicates("key")
-    kept = frame.loc[first.index.sort_values()]
-    return kept.reset_index(drop=True), len(frame) - len(kept)
+    unique = frame.loc[first.index.sort_values()]
+    return unique.reset_index(drop=True), len(frame) - len(unique)
 
 
 def _check_classes(
@@ -677,7 +707,7 @@ def _check_classes(
 def _split(
     frame: pd.DataFrame, names: list[str], sizes: dict[str, int], seed: int
 ) -> dict[str, pd.DataFrame]:
-    """Cuts what the source has not split itself: first test off, then validation off the rest."""
+    """The rows by split. Splits that the source does not have are cut off the rest, test first."""
     given = {name: frame[frame["split"] == name] for name in ("test", "validation")}
     rest = frame[~frame["split"].isin(["test", "validation"])]
     parts = {}
@@ -700,8 +730,8 @@ def _advise(frame: pd.DataFrame, rest: pd.DataFrame) -> str:
 
 
 def _cut(frame: pd.DataFrame, rows: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`rows` rows (about that many where documents must stay whole), stratified by label; the
-    rest.
+    """`rows` rows, stratified by label, and the rest. Documents stay whole, which makes `rows`
+    approximate.
     """
     if frame["document"].is_unique:
         rest, part = train_test_split(
@@ -719,10 +749,17 @@ def _cut(frame: pd.DataFrame, rows: int, seed: int) -> tuple[pd.DataFrame, pd.Da
         min(most, max(2, round(len(frame) / rows))), shuffle=True, random_state=seed
     )
     keep, cut = next(folds.split(frame, frame["label"], frame["document"]))
-    # no document first
+    # shuffled, so that the rows of a document do not follow one another
     return frame.iloc[cut].sample(frac=1, random_state=seed), frame.iloc[keep]
 
 
 def _to_dataset(frame: pd.DataFrame, names: list[str]) -> Dataset:
-    features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
-    return Dataset.from_dict({c: frame[c].tolist() for c in ("text", "label")}, features=features)
+    features = {
+        "text": Value("string"),
+        "label": ClassLabel(names=names),
+        "document": Value("string"),
+    }
+    if "rating" in frame:
+        features |= {"rating": Value("float64"), "row": Value("int64")}
+    columns = {name: frame[name].tolist() for name in features}
+    return Dataset.from_dict(columns, features=Features(features))

@@ -1,7 +1,7 @@
-"""Rows of a file, and how messages show what stands in them.
+"""Rows of a file, and how messages show their values.
 
-Contract: nothing that a file holds reaches a terminal as it is: control characters are escaped and
-long values shortened.
+Contract: before a value of a file is printed, its control characters are escaped and it is
+shortened.
 """
 
 import reprlib
@@ -24,10 +24,10 @@ _shortener.maxlist = _shortener.maxdict = 3
 class Rows:
     """The objects of a file in their order.
 
-    objects: one dict a row, keys as the file has them. places: where each stands, such as
+    objects: one dict per row, keys as the file has them. places: where each row comes from, such as
     "facts.json, row 3" or "facts.csv, line 7". notes: what was understood of the file, such as
-    "UTF-8" or "tab-separated". header, header_place: a table's first line as it stands, for files
-    whose first line is a row already.
+    "UTF-8" or "tab-separated". header, header_place: the fields of a table's first line and its
+    place, for files whose first line is already a row.
     """
 
     objects: list[dict[str, object]]
@@ -38,8 +38,8 @@ class Rows:
 
 
 def read_without_header(rows: Rows) -> Rows:
-    """The same rows where the first line is one of them: columns are called "column 1", "column 2"
-    …
+    """The rows with the header as the first of them; columns become "column 1", "column 2" and so
+    on.
     """
     names = [f"column {number}" for number in range(1, len(rows.header) + 1)]
     lines = [rows.header]
@@ -49,7 +49,7 @@ def read_without_header(rows: Rows) -> Rows:
 
 
 def list_columns(rows: Rows) -> list[str]:
-    """All keys of all rows, in the order in which they come."""
+    """All keys of all rows, in the order of their first use."""
     names: dict[str, None] = {}
     for row in rows.objects:
         names.update(dict.fromkeys(row))
@@ -57,9 +57,9 @@ def list_columns(rows: Rows) -> list[str]:
 
 
 def refuse_rows(problems: Iterable[tuple[str, str]], remedy: str) -> None:
-    """Raises a DataError that names all bad rows at once; does nothing where there are none.
+    """Raises one DataError that names all bad rows; does nothing if there are none.
 
-    problems: place and what is wrong there. Places beyond the first SHOWN_PROBLEMS are counted.
+    problems: pairs of a place and what is wrong there. Beyond SHOWN_PROBLEMS they are counted.
     """
     problems = list(problems)
     if not problems:
@@ -90,12 +90,14 @@ def show(value: object) -> str:
 
 
 def show_path(path: object) -> str:
-    """A path for a message or a print: signs that no terminal takes are replaced by "?"."""
+    """A path for a message: characters that a terminal cannot print are replaced by "?"."""
     return "".join(char if char.isprintable() else "?" for char in str(path))
 
 
 def show_text(text: str, length: int = 40) -> str:
-    """The beginning of a text, in double quotes and without line breaks and control characters."""
+    """The first `length` characters of a text in double quotes, without control characters and line
+    breaks.
+    """
     words = "".join(char for char in " ".join(text.split()) if char.isprintable())
     if len(words) > length:
         words = words[: length - 1].rstrip() + "…"
@@ -115,6 +117,6 @@ def _is_plain(name: object) -> bool:
 
 
 def show_places(places: Sequence[str], source: object = "") -> str:
-    """A few of many places: "line 3, line 8, …", without the file's name where it is `source`."""
+    """The first three places: "line 3, line 8, …", without the file's name if it is `source`."""
     shown = [place.removeprefix(f"{show_path(source)}, ") for place in places[:3]]
     return ", ".join(shown) + (", …" if len(places) > 3 else "")

@@ -1,4 +1,4 @@
-"""Names of train, validation and test, as files, folders and data sets spell them."""
+"""Names of train, validation and test in files, folders and data sets."""
 
 import re
 
@@ -17,7 +17,7 @@ SPLIT_NAMES = {
 
 
 def find_split(name: str) -> str:
-    """train, validation or test, where a name says one of them; "" where it says none, or two.
+    """The split (train, validation or test) that a name states; "" if it states none, or two.
 
     >>> find_split("train-00000-of-00001"), find_split("SST-dev"), find_split("contest")
     ('train', 'validation', '')

@@ -1,16 +1,30 @@
 """What a model knows: predictions, likelihoods, multiple choice, metrics and their intervals."""
 
+from lessons_lib.evaluation.evaluation_set import (
+    EvaluationSet,
+    Predictions,
+    answer_evaluation_set,
+    build_evaluation_set,
+    choose_texts,
+    score_predictions,
+    summarise_scores,
+)
 from lessons_lib.evaluation.inference import Embedder, classify_texts, embed, predict
 from lessons_lib.evaluation.intervals import (
-    Metric,
     PairedComparison,
     bootstrap_interval,
     bootstrap_macro_f1,
     compare_paired,
+    seed_range,
     tabulate_pairs,
     wilson_interval,
 )
-from lessons_lib.evaluation.likelihood import Answer, generate_answers, score_choices, score_texts
+from lessons_lib.evaluation.likelihood import (
+    Answer,
+    generate_answers,
+    measure_text_losses,
+    score_choices,
+)
 from lessons_lib.evaluation.metrics import (
     ClassificationMetrics,
     calibrate,
@@ -21,18 +35,18 @@ from lessons_lib.evaluation.metrics import (
 )
 from lessons_lib.evaluation.multiple_choice import (
     ChoiceQuestion,
-    Exam,
-    Sitting,
     build_choices,
-    build_exam,
-    choose_texts,
-    drop_giveaways,
+    drop_lexical_overlap,
     embed_answers,
-    mark_sitting,
-    report_marks,
     score_questions,
-    sit_exam,
     split_terms,
+)
+from lessons_lib.evaluation.records import (
+    Metric,
+    MetricError,
+    MetricName,
+    Metrics,
+    measured_once,
 )
 
 __all__ = [
@@ -40,33 +54,38 @@ __all__ = [
     "ChoiceQuestion",
     "ClassificationMetrics",
     "Embedder",
-    "Exam",
+    "EvaluationSet",
     "Metric",
+    "MetricError",
+    "MetricName",
+    "Metrics",
     "PairedComparison",
-    "Sitting",
+    "Predictions",
+    "answer_evaluation_set",
     "bootstrap_interval",
     "bootstrap_macro_f1",
     "build_choices",
-    "build_exam",
+    "build_evaluation_set",
     "calibrate",
     "choose_texts",
     "classify_texts",
     "compare_paired",
-    "drop_giveaways",
+    "drop_lexical_overlap",
     "embed",
     "embed_answers",
     "generate_answers",
-    "mark_sitting",
+    "measure_text_losses",
+    "measured_once",
     "normalize_answer",
     "predict",
-    "report_marks",
     "score_choices",
     "score_classifier",
+    "score_predictions",
     "score_questions",
-    "score_texts",
     "score_token_f1",
-    "sit_exam",
+    "seed_range",
     "split_terms",
+    "summarise_scores",
     "tabulate_confusion",
     "tabulate_pairs",
     "wilson_interval",

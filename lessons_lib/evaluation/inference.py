@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lessons_lib.hardware import choose_precision
 from lessons_lib.models.classifier import load_classifier
+from lessons_lib.models.pooling import average_tokens
 from lessons_lib.training.batches import find_pad_id, pad_batch
 
 
@@ -41,8 +42,7 @@ def embed(encoder: nn.Module, rows: Dataset, *, batch_size: int = 64) -> np.ndar
 
     def read_mean(output: object, mask: torch.Tensor) -> torch.Tensor:
         """The mean of a batch's states over its real tokens (rows, width)."""
-        states = output.last_hidden_state.float() * mask[..., None]
-        return states.sum(1) / mask.sum(1, keepdim=True)
+        return average_tokens(output.last_hidden_state.float(), mask)
 
     return _run_model(encoder, rows, batch_size, read_mean)
 

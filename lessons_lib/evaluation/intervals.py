@@ -1,31 +1,20 @@
 """Intervals and paired tests.
 
 Contract: works on arrays of labels and predictions; every interval is 95 % and says what it
-resamples.
+resamples, but for `seed_range`, which says so.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
+from lessons_lib.evaluation.records import Metric
+
 CONFIDENCE = 0.95
 RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A measured number with its 95 % interval; `n` is the number of rows it rests on."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def __str__(self) -> str:
-        digits = 3 if abs(self.value) < 10 else 0
-        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
 
 
 @dataclass(frozen=True)
@@ -40,11 +29,16 @@ class PairedComparison:
 
 
 def wilson_interval(correct: np.ndarray) -> Metric:
-    """A share of right answers with Wilson's interval, from one True or False a row."""
+    """A share of right answers with Wilson's interval, from one True or False per row.
+
+    >>> print(wilson_interval([True] * 85 + [False] * 15))
+    0.850 [0.767, 0.907]
+    """
     correct = np.asarray(correct, dtype=bool)
     test = binomtest(int(correct.sum()), len(correct))
     interval = test.proportion_ci(CONFIDENCE, method="wilson")
-    return Metric(float(correct.mean()), interval.low, interval.high, len(correct))
+    share = float(correct.mean())
+    return Metric(share, interval.low, interval.high, len(correct), "wilson")
 
 
 def bootstrap_interval(values: np.ndarray, groups: np.ndarray | None = None) -> Metric:
@@ -89,7 +83,15 @@ def _resample(shape: tuple[int, int], groups: np.ndarray | None) -> tuple[np.nda
 
 def _find_interval(value: float, draws: np.ndarray, rows: int) -> Metric:
     low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Metric(float(value), float(low), float(high), rows)
+    return Metric(float(value), float(low), float(high), rows, "bootstrap")
+
+
+def seed_range(values: Sequence[float], n: int) -> Metric:
+    """Mean, smallest and largest of one value per seed; `n` is the number of rows behind each."""
+    low = min(values)
+    high = max(values)
+    mean = float(np.clip(np.mean(values), low, high))  # rounding may leave the range
+    return Metric(mean, low, high, n, "range over seeds")
 
 
 def compare_paired(
@@ -110,7 +112,7 @@ def compare_paired(
 
 
 def tabulate_pairs(ours: str, pairs: dict[str, PairedComparison]) -> pd.DataFrame:
-    """One row a rival of system `ours`: the difference in points with its interval, the rows that
+    """One row per rival of system `ours`: the difference in points with its interval, the rows that
     one alone gets right, McNemar's p (each comparison of one seed)."""
     rows = {
         f"{ours} − {rival}": {

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lessons_lib.hardware import choose_precision
 from lessons_lib.progress import progress_bar
-from lessons_lib.training.packing import flatten_rows
+from lessons_lib.training.packing import pack_rows
 
 
 def score_choices(
@@ -36,7 +36,7 @@ def score_choices(
     return score_tokens(model, pairs, **options).reshape(len(prompts), -1)
 
 
-def score_texts(
+def measure_text_losses(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: object
 ) -> np.ndarray:
     """Mean negative log-likelihood a token (texts) of running text after its first token, which is
@@ -56,7 +56,7 @@ def score_tokens(
 ) -> np.ndarray:
     """Log-probability (pairs) of the second tokens of each pair after its first ones, summed.
 
-    Inputs of a batch are laid out as a tree (`flatten_rows`): what they begin with is read once,
+    Inputs of a batch are laid out as a tree (`pack_rows`): what they begin with is read once,
     and so are equal inputs.
     """
     answers_by_input: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
@@ -72,7 +72,7 @@ def score_tokens(
     bar = progress_bar(len(inputs), "score", "row", disable=not progress)
     for start in range(0, len(inputs), batch_size):
         some = inputs[start : start + batch_size]
-        packed = flatten_rows(some)
+        packed = pack_rows(some)
         batch = {name: tensor.to(core.device) for name, tensor in packed.inputs().items()}
         with torch.autocast(core.device.type, precision.torch_dtype, enabled=is_mixed):
             states = core.get_decoder()(**batch, use_cache=False).last_hidden_state[0]
@@ -80,7 +80,7 @@ def score_tokens(
         lengths = []
         positions = []
         targets = []
-        for path, input_ids in zip(packed.paths, some, strict=True):
+        for path, input_ids in zip(packed.row_indices, some, strict=True):
             for number, answer in answers_by_input[input_ids]:
                 numbers.append(number)
                 lengths.append(len(answer))
@@ -128,7 +128,7 @@ def generate_answers(
     """
     answers = []
     end = tokenizer.eos_token_id
-    # within `compute_in` the output layer is in bf16, and the states it reads are in fp32
+    # within `mixed_precision_lora` the output layer is in bf16, and the states it reads are in fp32
     mixed = model.get_output_embeddings().weight.dtype == torch.bfloat16
     bar = progress_bar(len(prompts), "answer", "prompt", disable=not progress)
     tokenizer.padding_side = "left"  # so that every row's answer begins at the same place

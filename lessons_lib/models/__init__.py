@@ -10,21 +10,30 @@ from lessons_lib.models.baselines import (
     fit_vader,
 )
 from lessons_lib.models.classifier import check_class_names, load_classifier
-from lessons_lib.models.decoder import choose_decoder, load_decoder, render_chat
+from lessons_lib.models.decoder import load_decoder, render_chat, resolve_decoder
 from lessons_lib.models.distilbert import convert_bert_weights, distilbert_config
 from lessons_lib.models.load import ModelError, load_tokenizer, quiet_libraries
 from lessons_lib.models.lora import add_lora
-from lessons_lib.models.memory import HEAD, ParameterCount, count_parameters, estimate_memory
+from lessons_lib.models.memory import (
+    HEAD,
+    ParameterCount,
+    count_bytes,
+    count_parameters,
+    estimate_memory,
+)
+from lessons_lib.models.pooling import MeanPooledClassifier, average_tokens
 
 __all__ = [
     "HEAD",
+    "MeanPooledClassifier",
     "ModelError",
     "NaiveBayesWeights",
     "ParameterCount",
     "add_lora",
+    "average_tokens",
     "check_class_names",
-    "choose_decoder",
     "convert_bert_weights",
+    "count_bytes",
     "count_parameters",
     "distilbert_config",
     "estimate_memory",
@@ -38,4 +47,5 @@ __all__ = [
     "load_tokenizer",
     "quiet_libraries",
     "render_chat",
+    "resolve_decoder",
 ]

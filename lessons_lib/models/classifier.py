@@ -6,14 +6,16 @@ are equal. It does not train.
 
 import torch
 import transformers
-from torch import nn
 from transformers import set_seed
 
 from lessons_lib.data import CLASS_NAMES
 from lessons_lib.errors import SettingError
 from lessons_lib.hardware import pick_device
 from lessons_lib.models.distilbert import convert_bert_weights, distilbert_config
-from lessons_lib.models.load import PACKAGED, ModelError, load_from_hub, load_tokenizer
+from lessons_lib.models.load import PACKAGED, ModelError, load_pretrained, load_tokenizer
+from lessons_lib.models.pooling import MeanPooledConfig
+
+POOLINGS = ("cls", "mean")
 
 
 def load_classifier(
@@ -30,58 +32,53 @@ def load_classifier(
 
     name: "tiny", "packaged:all-MiniLM-L6-v2" (the BERT encoder in DistilBERT's layout), another
     packaged model, a folder, or a name on the Hub. dropout: the encoder's and the head's; None
-    keeps what the model was published with. pooling: "cls", or "mean" (see `read_mean`).
+    keeps what the model was published with. pooling: "cls", or "mean" (see `MeanPooledClassifier`).
     quantization_config: how the weights are kept, the head's left out. Raises ModelError when a Hub
     model cannot be had.
     """
-    if pooling not in ("cls", "mean"):
+    if pooling not in POOLINGS:
         raise SettingError(f"there is no pooling {pooling!r}.", remedy='pooling="cls" or "mean".')
     config = load_config(name, class_names)
-    if pooling == "mean" and config.model_type != "distilbert":
-        raise SettingError(f"{name} reads its states in its own way.", remedy='pooling="cls".')
+    if pooling == "mean":
+        config = _mean_pooled(config, name)
     if dropout is not None:
-        config.update({name: dropout for name in vars(config) if "dropout" in name})
+        config.update({field: dropout for field in vars(config) if "dropout" in field})
     tokenizer = load_tokenizer(name)
     # a decoder's head reads the last token before padding
     config.pad_token_id = tokenizer.pad_token_id
-    if config.model_type == "distilbert" and name.startswith(PACKAGED):
-        weights = convert_bert_weights(
-            load_from_hub(transformers.BertModel, name, dtype=torch.float32).state_dict()
-        )
-        set_seed(seed)
-        model = transformers.DistilBertForSequenceClassification(config)
-        model.distilbert.load_state_dict(weights)
+    if isinstance(config, transformers.DistilBertConfig) and name.startswith(PACKAGED):
+        model = _convert_bert(name, config, seed)
     else:
         set_seed(seed)
-        options = {
-            "config": config,
-            "dtype": torch.float32,
-            "quantization_config": quantization_config,
-        }
-        model = load_from_hub(transformers.AutoModelForSequenceClassification, name, **options)
-    model = read_mean(model) if pooling == "mean" else model
+        model = load_pretrained(
+            transformers.AutoModelForSequenceClassification,
+            name,
+            config=config,
+            dtype=torch.float32,
+            quantization_config=quantization_config,
+        )
     if not quantization_config:
         model = model.to(pick_device())
     return model.eval(), tokenizer
 
 
-def read_mean(model: transformers.PreTrainedModel) -> transformers.PreTrainedModel:
-    """Lets the head read the mean of all tokens instead of the first one's state.
+def _mean_pooled(config: transformers.PretrainedConfig, name: str) -> MeanPooledConfig:
+    """The same configuration, of a model whose head reads the mean."""
+    if not isinstance(config, transformers.DistilBertConfig):
+        raise SettingError(f"{name} reads its states in its own way.", remedy='pooling="cls".')
+    values = config.to_dict()
+    del values["model_type"]
+    return MeanPooledConfig(**values)
 
-    Sentence encoders such as MiniLM are trained to be read so. A hook writes the mean of the
-    encoder's last states (batch, tokens, width), padding left out, to position 0, where the head
-    looks. It is not part of the saved weights: set it again after loading.
-    """
 
-    def write_mean(module: nn.Module, args: tuple, inputs: dict, output: object) -> object:
-        """The hook: the output with the mean state at position 0."""
-        states = output.last_hidden_state
-        mask = inputs["attention_mask"][..., None].to(states.dtype)
-        mean = (states * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
-        output.last_hidden_state = torch.cat([mean, states[:, 1:]], 1)
-        return output
-
-    model.base_model.register_forward_hook(write_mean, with_kwargs=True)
+def _convert_bert(
+    name: str, config: transformers.DistilBertConfig, seed: int
+) -> transformers.DistilBertForSequenceClassification:
+    """A packaged BERT encoder in DistilBERT's layout, under a head drawn from `seed`."""
+    bert = load_pretrained(transformers.BertModel, name, dtype=torch.float32)
+    set_seed(seed)
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
+    model.distilbert.load_state_dict(convert_bert_weights(bert.state_dict()))
     return model
 
 
@@ -92,7 +89,7 @@ def load_config(name: str, class_names: list[str] = CLASS_NAMES) -> transformers
         "label2id": {c: n for n, c in enumerate(class_names)},
     }
     # a classifier writes nothing, so it needs no cache: 1 MB a token with a head on Llama-2-7B
-    config = load_from_hub(transformers.AutoConfig, name, use_cache=False, **labels)
+    config = load_pretrained(transformers.AutoConfig, name, use_cache=False, **labels)
     if name.startswith(PACKAGED) and config.model_type == "bert":
         return distilbert_config(config, **labels)
     return config
@@ -104,6 +101,7 @@ def check_class_names(model: transformers.PreTrainedModel, class_names: list[str
     own = [str(model.config.id2label.get(number)) for number in range(model.config.num_labels)]
     if [name.lower() for name in own] != [name.lower() for name in class_names]:
         raise ModelError(
-            f"The model's classes are {own}, the data's {class_names}. Remedy: train it with "
-            "class_names=… of the data, or bring its columns into the data's order by name."
+            f"the model's classes are {own}, the data's {class_names}.",
+            remedy="train it with class_names=… of the data, or bring its columns into the data's "
+            "order by name.",
         )

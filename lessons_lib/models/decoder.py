@@ -12,7 +12,7 @@ from huggingface_hub.errors import GatedRepoError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lessons_lib.hardware import choose_precision, pick_device
-from lessons_lib.models.load import PACKAGED, TINY, ModelError, load_from_hub, load_tokenizer
+from lessons_lib.models.load import PACKAGED, TINY, ModelError, load_pretrained, load_tokenizer
 
 
 def load_decoder(name: str, **options: object) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -27,18 +27,21 @@ def load_decoder(name: str, **options: object) -> tuple[PreTrainedModel, PreTrai
     dtype = torch.float32 if pick_device() == "cpu" else choose_precision().torch_dtype
     # straight to where they are used: a GPU's machine may have less memory than 7 billion weights
     # need
-    place = {} if "quantization_config" in options else {"device_map": pick_device()}
-    model = load_from_hub(
+    is_quantized = options.get("quantization_config") is not None
+    place = {} if is_quantized else {"device_map": pick_device()}
+    model = load_pretrained(
         transformers.AutoModelForCausalLM, name, **{"dtype": dtype, **place, **options}
     )
     return model.eval(), tokenizer
 
 
-def choose_decoder(name: str, stand_in: str) -> str:
-    """`name`, or `stand_in` where `name` is a gated Hub model to which this account has no access.
+def resolve_decoder(name: str, fallback_decoder: str) -> str:
+    """`name`, or `fallback_decoder` where `name` is a gated Hub model that this account may not
+    download.
 
     Asks the Hub before anything is downloaded, and prints what was decided and both remedies; a
-    model that lies in the Hub's cache is taken as it is, without a network.
+    model that is in the Hub's cache is taken as it is, without a network. Raises ModelError where
+    there is no fallback, and where the Hub gives no answer.
     """
     if name in TINY or name.startswith(PACKAGED) or Path(name).is_dir():
         return name
@@ -50,20 +53,20 @@ def choose_decoder(name: str, stand_in: str) -> str:
             f"accept its licence on https://huggingface.co/{name}, set HF_TOKEN, and run again."
         )
         gated = f"{name} is gated, and this account has no access to it."
-        if not stand_in:
-            raise ModelError(f"{gated} Remedy: {remedy}") from error
+        if not fallback_decoder:
+            raise ModelError(gated, remedy=remedy) from error
         print(
-            f"{gated} This run takes {stand_in} instead, an open model of the same architecture; "
-            f"its"
+            f"{gated} This run takes {fallback_decoder} instead, an open model of the same "
+            "architecture; its"
         )
         print(f"numbers are its own. For {name}: {remedy}")
-        return stand_in
+        return fallback_decoder
     except Exception as error:
         # no network: the Hub's client lets its HTTP library's own errors through
         raise ModelError(
-            f"{name} could not be asked for ({type(error).__name__}). Remedy: check name, network "
-            f"and "
-            "HF_TOKEN, or use the laptop profile (LESSONS_PROFILE=laptop), which needs no Hub."
+            f"the Hub gave no answer about {name} ({type(error).__name__}).",
+            remedy="check name, network and HF_TOKEN, or use the laptop profile "
+            "(LESSONS_PROFILE=laptop), which needs no Hub.",
         ) from error
     return name
 

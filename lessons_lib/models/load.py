@@ -30,7 +30,7 @@ class ModelError(CourseError):
 
 def load_tokenizer(name: str) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer that belongs to a model's name, with a token to pad with."""
-    tokenizer = load_from_hub(transformers.AutoTokenizer, name)
+    tokenizer = load_pretrained(transformers.AutoTokenizer, name)
     if tokenizer.pad_token is None:  # Llama-2 has none; the unknown token never stands in a text
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     return tokenizer
@@ -77,7 +77,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def load_from_hub(loader: type, name: str, **arguments: object) -> object:
+def load_pretrained(loader: type, name: str, **arguments: object) -> object:
     """`loader.from_pretrained` of a packaged model, a folder or a Hub name, with an error that says
     what to do. The one place where weights are read, and so where 4-bit weights are told to stay as
     they are."""

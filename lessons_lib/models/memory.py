@@ -30,6 +30,21 @@ class ParameterCount:
         return self.lora + self.head + self.base_trainable
 
 
+def count_bytes(model: nn.Module) -> int:
+    """Bytes of a model's weights, with the scales that 4-bit and 8-bit ones need."""
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt  # only quantised models need it
+
+    total = sum(parameter.nbytes for parameter in model.parameters())
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            state = module.weight.quant_state
+            total += state.absmax.nbytes
+            total += state.state2.absmax.nbytes if state.nested else 0
+        elif isinstance(module, Linear8bitLt):
+            total += module.weight.SCB.nbytes
+    return total
+
+
 def count_parameters(model: nn.Module) -> ParameterCount:
     """Parameters in total and trainable, with LoRA's and the head's counted apart."""
     lora = head = base = total = 0

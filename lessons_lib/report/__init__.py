@@ -19,6 +19,7 @@ from lessons_lib.report.results import (
     find_results,
     read_predictions,
     read_results,
+    tabulate_differences,
     tabulate_metrics,
     write_results,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "read_predictions",
     "read_results",
     "show_figure",
+    "tabulate_differences",
     "tabulate_metrics",
     "text_playground",
     "use_course_style",

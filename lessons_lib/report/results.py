@@ -1,4 +1,4 @@
-"""One JSON a lesson: the numbers that pages, README and prose speak of.
+"""One JSON per lesson: the numbers that pages, README and prose speak of.
 
 Contract: notebooks write into `build/results/`; only `make notebooks` and `make study` publish to
 `data/results/`, so nobody's run overwrites what the README claims. It computes no metric.
@@ -6,7 +6,7 @@ Contract: notebooks write into `build/results/`; only `make notebooks` and `make
 
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,8 +15,8 @@ import pandas as pd
 import psutil
 
 from lessons_lib.errors import CourseError
-from lessons_lib.evaluation.intervals import Metric
-from lessons_lib.hardware import describe_machine, peak_memory_mb
+from lessons_lib.evaluation.records import Metric, MetricName, Metrics
+from lessons_lib.hardware import describe_machine, describe_peak_memory, peak_memory_mb
 from lessons_lib.paths import BUILT, PUBLISHED
 from lessons_lib.report.provenance import read_commit
 
@@ -29,50 +29,85 @@ class ResultsError(CourseError):
 
 @dataclass(frozen=True)
 class Results:
-    """What one lesson, or one study, measured. Metric names are `<system>.<metric>`; `seconds` is
-    wall time, `peak_rss_mb` the process's peak resident memory in 10⁶ bytes, `headline` the metric
-    before and the metric after, `commits` those at which it was measured, "+" behind one whose
-    files had been changed."""
+    """What one lesson, study or benchmark measured, and on what.
+
+    models: the models' names by role, such as {"encoder": "packaged:all-MiniLM-L6-v2"}. data: the
+    names of the data sets and files. headline: the metric before and the metric after. seconds:
+    wall time. peak_mb: peak memory in 10⁶ bytes; peak_of: of what, see `describe_peak_memory`.
+    commits: those at which it was measured, "+" behind one whose files had been changed.
+    """
 
     lesson: str
     profile: str
     seeds: list[int]
-    metrics: dict[str, Metric]
-    headline: tuple[str, str]
+    models: dict[str, str]
+    data: list[str]
+    metrics: Metrics
+    headline: tuple[MetricName, MetricName]
     seconds: float
-    peak_rss_mb: float
+    peak_mb: float
+    peak_of: str
     machine: dict[str, str | int]
     versions: dict[str, str]
     commits: list[str] = field(default_factory=list)
+
+    def find(self, system: str, metric: str, *, subset: str = "", minus: str = "") -> Metric:
+        """One of the metrics, as in `Metrics.find`."""
+        return self.metrics.find(system, metric, subset=subset, minus=minus)
+
+    def find_headline(self) -> tuple[Metric, Metric]:
+        """The metric before, and the metric after."""
+        before, after = self.headline
+        return self.metrics[before], self.metrics[after]
 
 
 def collect_results(
     lesson: str,
     profile: str,
+    *,
     seeds: list[int],
-    metrics: dict[str, Metric],
-    headline: tuple[str, str],
+    models: dict[str, str],
+    data: list[str],
+    metrics: Metrics,
+    headline: tuple[tuple[str, ...], tuple[str, ...]],
 ) -> Results:
-    """The results of this process: adds its age, peak memory, machine and versions."""
-    return Results(
-        lesson,
-        profile,
-        seeds,
-        metrics,
-        headline,
-        round(time.time() - psutil.Process().create_time(), 1),
-        round(peak_memory_mb(), 1),
-        describe_machine(),
-        {name: version(name) for name in VERSIONS},
-        [commit] if (commit := read_commit()) else [],
+    """The results of this process: adds its age, peak memory, machine, versions and commit.
+
+    headline: two names, as tuples of what `MetricName` has: (system, metric, subset, minus), of
+    which the last two may be left out. Raises KeyError where one of them was not measured.
+    """
+    commit = read_commit()
+    results = Results(
+        lesson=lesson,
+        profile=profile,
+        seeds=seeds,
+        models=models,
+        data=data,
+        metrics=metrics,
+        headline=(MetricName(*headline[0]), MetricName(*headline[1])),
+        seconds=round(time.time() - psutil.Process().create_time(), 1),
+        peak_mb=round(peak_memory_mb(), 1),
+        peak_of=describe_peak_memory(),
+        machine=describe_machine(),
+        versions={name: version(name) for name in VERSIONS},
+        commits=[commit] if commit else [],
     )
+    results.find_headline()
+    return results
 
 
 def write_results(results: Results, folder: Path = BUILT) -> Path:
-    """Writes `<folder>/<profile>/<lesson>.json` and returns its path."""
+    """Writes `<folder>/<profile>/<lesson>.json`, a line per metric, and returns its path."""
     path = folder / results.profile / f"{results.lesson}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(results), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    content = {name: getattr(results, name) for name in Results.__dataclass_fields__}
+    records = sorted(results.metrics.records(), key=lambda record: list(record.values())[:4])
+    lines = ",\n".join("  " + json.dumps(record, ensure_ascii=False) for record in records)
+    content["headline"] = [name._asdict() for name in results.headline]
+    content["metrics"] = []
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+    text = text.replace('"metrics": []', f'"metrics": [\n{lines}\n ]')
+    path.write_text(text + "\n", encoding="utf-8")
     return path
 
 
@@ -87,7 +122,8 @@ def read_results(lesson: str, profile: str, folder: Path = PUBLISHED) -> Results
             remedy=f"make {command} LESSON={lesson[:2]}",
         )
     content = json.loads(path.read_text(encoding="utf-8"))
-    content["metrics"] = {name: Metric(**metric) for name, metric in content["metrics"].items()}
+    content["metrics"] = Metrics.from_records(content["metrics"])
+    content["headline"] = tuple(MetricName(**name) for name in content["headline"])
     return Results(**content)
 
 
@@ -107,11 +143,20 @@ def read_predictions(lesson: str) -> dict[str, np.ndarray]:
         return dict(kept)
 
 
-def tabulate_metrics(results: Results, metric: str = "accuracy") -> pd.DataFrame:
-    """Every system's `metric` with its interval, best first."""
-    rows = {
-        name.removesuffix(f".{metric}"): asdict(value)
-        for name, value in results.metrics.items()
-        if name.endswith(f".{metric}")
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").sort_values("value", ascending=False)
+def tabulate_metrics(
+    results: Results, metric: str = "accuracy", *, subset: str = ""
+) -> pd.DataFrame:
+    """Every system's `metric` on `subset` with its interval, best first; one row per system."""
+    table = results.metrics.table()
+    chosen = (table["metric"] == metric) & (table["subset"] == subset) & (table["minus"] == "")
+    return table[chosen].set_index("system").sort_values("value", ascending=False)
+
+
+def tabulate_differences(
+    results: Results, metric: str = "accuracy", *, subset: str = ""
+) -> pd.DataFrame:
+    """Every paired difference in `metric` on `subset`, one row per pair, named "a − b"."""
+    table = results.metrics.table()
+    chosen = (table["metric"] == metric) & (table["subset"] == subset) & (table["minus"] != "")
+    table = table[chosen]
+    return table.set_index(table["system"] + " − " + table["minus"])

@@ -2,8 +2,10 @@
 
 Contract: an arm that has finished with the same description is never run again; predictions of
 every row are kept, and the published table is computed from them alone. A lesson's arms live in
-`study_NN.py`, as `LESSON`, `SEEDS`, `HEADLINE`, `ARMS` (name → a description that can be printed),
-`recompute(predictions)` (the metrics) and `run_arm(name, seed) -> ArmRun`.
+`study_NN.py`, as `LESSON`, `SEEDS`, `HEADLINE`, `MODELS` and `DATA` (the profile's fields that name
+what is used), `ARMS` (name → a description that can be printed), `recompute(predictions)` (the
+metrics) and `run_arm(name, seed) -> ArmRun`; where an arm's name is not its system's, also
+`name_arm(arm)` (system and subset).
 """
 
 import importlib
@@ -18,12 +20,11 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from peft import PeftModel
-from transformers import PreTrainedTokenizerBase
 
-from lessons_lib.data.facts import Dialog
-from lessons_lib.evaluation.intervals import Metric, bootstrap_interval, compare_paired
+from lessons_lib.data.facts import Conversation
+from lessons_lib.evaluation.intervals import bootstrap_interval, compare_paired, seed_range
 from lessons_lib.evaluation.metrics import score_classifier
+from lessons_lib.evaluation.records import Metrics
 from lessons_lib.hardware import peak_memory_mb
 from lessons_lib.lessons import list_lessons
 from lessons_lib.models.load import quiet_libraries
@@ -31,8 +32,8 @@ from lessons_lib.paths import BUILD, PUBLISHED
 from lessons_lib.profiles import Profile, load_profile
 from lessons_lib.report.provenance import read_commit
 from lessons_lib.report.results import collect_results, write_results
-from lessons_lib.training.conversations import encode_dialogs
-from lessons_lib.training.trainer import TrainSettings, train
+from lessons_lib.training.recipe import FineTuned, Recipe, fine_tune_decoder
+from lessons_lib.training.trainer import TrainResult
 
 WORK = BUILD / "study"
 PROFILE = "laptop"  # what the published studies run on
@@ -68,25 +69,32 @@ def keep_probabilities(
     return ArmRun({split: probabilities.astype(np.float16)}, common, cost or {})
 
 
-def teach(
-    model: PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    dialogs: list[Dialog],
-    settings: dict,
-    *,
-    max_tokens: int,
-) -> dict[str, float]:
-    """Trains a decoder's adapter in place, and says what it cost. settings: those of
-    `TrainSettings`.
-    """
-    rows = encode_dialogs(dialogs, tokenizer, max_tokens)
+def fine_tune_facts(
+    recipe: Recipe, name: str, conversations: list[Conversation], *, max_tokens: int, seed: int
+) -> tuple[FineTuned, dict[str, float]]:
+    """Fine-tunes the decoder `name` on conversations in a folder that is thrown away; the tuned
+    model, and what that cost."""
     with tempfile.TemporaryDirectory() as folder:
-        result = train(
-            model, rows, None, TrainSettings(**settings), output_dir=folder, progress=False
+        tuned = fine_tune_decoder(
+            recipe,
+            name,
+            conversations,
+            max_tokens=max_tokens,
+            seed=seed,
+            output_dir=folder,
+            progress=False,
         )
-    speed = {"seconds": result.seconds, "tokens_per_second": result.tokens_per_second}
-    loss = float(result.history["loss"].dropna().iloc[-5:].mean())
-    return {**speed, "tokens": result.tokens, "loss": loss}
+    return tuned, describe_cost(tuned.result)
+
+
+def describe_cost(result: TrainResult) -> dict[str, float]:
+    """What a decoder's training cost, and the mean loss of its last steps."""
+    return {
+        "seconds": result.seconds,
+        "tokens_per_second": result.tokens_per_second,
+        "tokens": result.tokens,
+        "loss": float(result.history["loss"].dropna().iloc[-5:].mean()),
+    }
 
 
 def run_study(number: str) -> None:
@@ -159,7 +167,7 @@ def publish_study(study: ModuleType) -> None:
         for seed in study.SEEDS
     }
     kept = {}
-    metrics = {}
+    metrics = Metrics()
     for arm in study.ARMS:
         group = [runs[arm, seed] for seed in study.SEEDS]
         for kind, _, name in (key.partition(" ") for key in group[0]):
@@ -167,59 +175,82 @@ def publish_study(study: ModuleType) -> None:
                 kept[name] = group[0][f"common {name}"]
             elif kind == "array":
                 kept[f"{name}.{arm}"] = np.stack([run[f"array {name}"] for run in group])
+        system, subset = study.name_arm(arm) if hasattr(study, "name_arm") else (arm, "")
         for name in json.loads(str(group[0]["cost"])):
             values = [json.loads(str(run["cost"]))[name] for run in group]
-            metrics[f"{arm}.{name}"] = spread_seeds(values, len(values))
+            metrics.add(system, name, seed_range(values, len(values)), subset=subset)
     folder = PUBLISHED / "study"
     folder.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(folder / f"{study.LESSON}.predictions.npz", **kept)
     metrics |= study.recompute(kept)
     costs = [json.loads(str(run["cost"])) for run in runs.values()]
+    profile = load_study_profile(study.LESSON)
     results = replace(
-        collect_results(study.LESSON, "study", list(study.SEEDS), metrics, study.HEADLINE),
-        # training, over all sittings
+        collect_results(
+            study.LESSON,
+            "study",
+            seeds=list(study.SEEDS),
+            models={field: getattr(profile, field) for field in study.MODELS},
+            data=_list_data(profile, study.DATA),
+            metrics=metrics,
+            headline=study.HEADLINE,
+        ),
+        # training alone, over all sessions
         seconds=round(sum(cost.get("seconds", 0) for cost in costs)),
-        peak_rss_mb=max(cost.get("peak_mb", 0) for cost in costs),
+        peak_mb=max(cost.get("peak_mb", 0) for cost in costs),
         commits=sorted({str(run["commit"]) for run in runs.values() if "commit" in run}),
     )
     path = write_results(results, PUBLISHED)
     print(f"{path}: {len(metrics)} metrics from {len(study.ARMS)} arms × {len(study.SEEDS)} seeds")
 
 
-def spread_seeds(values: list[float], n: int) -> Metric:
-    """Mean and range over seeds; the mean is kept within the range, which rounding may leave."""
-    return Metric(
-        float(np.clip(np.mean(values), min(values), max(values))), min(values), max(values), n
-    )
+def _list_data(profile: Profile, fields: tuple[str, ...]) -> list[str]:
+    """The names of the data sets in those fields of the profile."""
+    names = []
+    for field_name in fields:
+        value = getattr(profile, field_name)
+        names += value if isinstance(value, list) else [value]
+    return names
 
 
 def recompute_metrics(
     predictions: dict[str, np.ndarray], comparisons: list[tuple[str, str]]
-) -> dict[str, Metric]:
+) -> Metrics:
     """Every accuracy, F1, precision, recall and difference of a study, from the kept predictions
-    alone.
+    alone. A metric's subset is its split, or "" for the test rows.
 
     predictions: "labels.<split>" (rows), "<split>.<arm>" (seeds, rows, classes) and perhaps
-    "documents.<split>" (rows). Intervals resample seeds and rows, or documents, together; a
-    difference is named `<a>_minus_<b>.accuracy`.
+    "documents.<split>" (rows). Intervals resample seeds and rows, or documents, together; pairs of
+    `comparisons` are compared where both were tested on a split.
     """
-    metrics = {}
-    correct = {}
+    metrics = Metrics()
+    correct: dict[str, dict[str, np.ndarray]] = {}
     for key in predictions:
         split, arm = key.split(".", 1)
         if split in ("labels", "documents"):
             continue
+        subset = name_subset(split)
         labels = predictions[f"labels.{split}"]
         groups = predictions.get(f"documents.{split}")
         probabilities = predictions[key].astype(np.float64)
-        correct[arm] = probabilities.argmax(-1) == labels
-        metrics[f"{arm}.accuracy"] = bootstrap_interval(correct[arm], groups=groups)
+        right = probabilities.argmax(-1) == labels
+        correct.setdefault(split, {})[arm] = right
+        metrics.add(arm, "accuracy", bootstrap_interval(right, groups=groups), subset=subset)
         scores = [score_classifier(labels, p / p.sum(1, keepdims=True)) for p in probabilities]
         for name in ("precision", "recall", "f1"):
             values = [score[name] for score in scores]
-            metrics[f"{arm}.{name}"] = spread_seeds(values, len(labels))
-    for a, b in comparisons:
-        metrics[f"{a}_minus_{b}.accuracy"] = compare_paired(
-            correct[a], correct[b], groups
-        ).difference
+            metrics.add(arm, name, seed_range(values, len(labels)), subset=subset)
+    for split, by_arm in correct.items():
+        groups = predictions.get(f"documents.{split}")
+        for arm, rival in comparisons:
+            if arm in by_arm and rival in by_arm:
+                pair = compare_paired(by_arm[arm], by_arm[rival], groups)
+                metrics.add(
+                    arm, "accuracy", pair.difference, subset=name_subset(split), minus=rival
+                )
     return metrics
+
+
+def name_subset(split: str) -> str:
+    """The subset that a metric on a split is about: the test rows need no name."""
+    return "" if split == "test" else split

@@ -19,6 +19,7 @@ from lessons_lib import models
 from lessons_lib.data import CLASS_NAMES, take_rows
 from lessons_lib.errors import DataError
 from lessons_lib.evaluation.likelihood import score_choices
+from lessons_lib.evaluation.records import MetricName
 from lessons_lib.models.decoder import load_decoder, render_chat
 from lessons_lib.paths import PUBLISHED
 from lessons_lib.report.results import read_predictions, read_results
@@ -34,7 +35,9 @@ from lessons_lib.training.recipe import Recipe
 LESSON = "01_gpt_vs_bert"
 OTHER = "04_distilbert_lora_imdb"
 SEEDS = (0, 1, 2)
-HEADLINE = ("zero_shot.accuracy", "bert_lora_all.accuracy")
+HEADLINE = (("zero_shot", "accuracy"), ("bert_lora_all", "accuracy"))
+MODELS = ("encoder", "decoder")
+DATA = ("dataset",)
 QUESTION = "Is this movie review positive or negative? Answer with one word.\n\n{}"
 SHOTS = 8
 GPT_LORA = Recipe(  # set beforehand, not swept: lesson 03 does that
@@ -44,22 +47,35 @@ GPT_LORA = Recipe(  # set beforehand, not swept: lesson 03 does that
     warmup=0.06,
 )
 KEPT = PUBLISHED / "study" / f"{OTHER}.predictions.npz"
-SAME = {"bert_full_all": "full_all", "bert_lora_all": "lora_all", "bert_lora_2000": "lora_2000"}
-SAME |= {name: name for name in ("tfidf_all", "nbsvm_all", "probe_all", "majority")}
+SAME = {  # arm → lesson 04's arm
+    "bert_full_all": "full_all",
+    "bert_lora_all": "lora_all",
+    "bert_lora_2000": "lora_2000",
+    "tfidf_all": "tfidf_all",
+    "nbsvm_all": "nbsvm_all",
+    "probe_all": "probe_all",
+    "majority": "majority",
+}
 _DIGEST = hashlib.sha256(KEPT.read_bytes()).hexdigest()[:12] if KEPT.is_file() else "missing"
 
 # name → lesson 04's arm and the digest of its predictions; or a kind of its own
-ARMS: dict[str, tuple[str, ...]] = {name: (other, OTHER, _DIGEST) for name, other in SAME.items()}
-ARMS |= {"vader": ("vader",), "zero_shot": (QUESTION,), "few_shot": (QUESTION, str(SHOTS))}
-ARMS |= {"gpt_lora_2000": (str(GPT_LORA),)}
+ARMS: dict[str, tuple[str, ...]] = {
+    **{name: (other, OTHER, _DIGEST) for name, other in SAME.items()},
+    "vader": ("vader",),
+    "zero_shot": (QUESTION,),
+    "few_shot": (QUESTION, str(SHOTS)),
+    "gpt_lora_2000": (str(GPT_LORA),),
+}
 RIVALS = ("tfidf_all", "nbsvm_all", "vader", "zero_shot", "few_shot")
-COMPARISONS = [(ours, rival) for ours in ("bert_full_all", "bert_lora_all") for rival in RIVALS]
-COMPARISONS += [
+COMPARISONS = [
+    *[("bert_full_all", rival) for rival in RIVALS],
+    *[("bert_lora_all", rival) for rival in RIVALS],
     ("bert_full_all", "bert_lora_all"),
     ("few_shot", "zero_shot"),
     ("zero_shot", "vader"),
+    ("bert_lora_2000", "gpt_lora_2000"),
+    ("gpt_lora_2000", "zero_shot"),
 ]
-COMPARISONS += [("bert_lora_2000", "gpt_lora_2000"), ("gpt_lora_2000", "zero_shot")]
 
 
 recompute = functools.partial(recompute_metrics, comparisons=COMPARISONS)
@@ -115,12 +131,11 @@ def _read_arm(name: str, seed: int, labels: np.ndarray) -> ArmRun:
             remedy="make study LESSON=04, then this one again.",
         )
     probabilities = kept[f"test.{name}"][study.seeds.index(seed)].astype(np.float32)
-    names = ("seconds", "tokens_per_second", "trainable", "peak_mb", "checkpoint_mb")
-    cost = {
-        key: study.metrics[f"{name}.{key}"].value
-        for key in names
-        if f"{name}.{key}" in study.metrics
-    }
+    cost = {}
+    for metric in ("seconds", "tokens_per_second", "trainable", "peak_mb", "checkpoint_mb"):
+        measured = study.metrics.get(MetricName(name, metric))
+        if measured:
+            cost[metric] = measured.value
     return keep_probabilities(
         probabilities / probabilities.sum(1, keepdims=True), labels, cost=cost
     )

@@ -2,37 +2,39 @@
 or in three drawn from ten, with equal training tokens but for the phrasings' own.
 
 The learning rate, the batch size and the way choices are scored were settled on other terms of the
-ontology, which are neither trained nor asked here. Every arm sits the lesson's own exam.
+ontology, which are neither trained nor asked here. Every arm answers the lesson's own evaluation
+set.
 """
 
 import functools
 
 import numpy as np
 import torch
-from peft import LoraConfig, prepare_model_for_kbit_training
-from transformers import BitsAndBytesConfig
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lessons_lib import data, evaluation
 from lessons_lib.evaluation.inference import Embedder
-from lessons_lib.evaluation.intervals import Metric, compare_paired
+from lessons_lib.evaluation.intervals import compare_paired
+from lessons_lib.evaluation.records import Metrics
 from lessons_lib.hardware import choose_precision
 from lessons_lib.models.decoder import load_decoder
-from lessons_lib.models.lora import add_lora
-from lessons_lib.studies.study import ArmRun, load_study_profile, teach
-from lessons_lib.training.precision import compute_in
-from lessons_lib.training.recipe import FACTS_LORA, FACTS_SETTINGS, NF4
+from lessons_lib.studies.study import ArmRun, fine_tune_facts, load_study_profile
+from lessons_lib.training.precision import mixed_precision_lora
+from lessons_lib.training.recipe import FACTS
 
 LESSON = "02_llama2_knowledge_augmentation"
 SEEDS = (0, 1, 2)
-HEADLINE = ("base.choice_trained", "lora.choice_trained")
+HEADLINE = (("base", "choice_trained"), ("lora", "choice_trained"))
+MODELS = ("encoder", "decoder")
+DATA = ("terms", "texts")
 TERMS = 300
 UNTRAINED = 150
 TIMES = 3
 WRITTEN = 60
 TEXTS = 100
-QUANTIZE = NF4
-LORA = FACTS_LORA
-SETTINGS = FACTS_SETTINGS
+
+Model = PreTrainedModel | PeftModel
 
 # name → phrasings, how often each term is met
 ARMS: dict[str, tuple[int, int]] = {
@@ -45,18 +47,16 @@ ARMS: dict[str, tuple[int, int]] = {
 COMPARISONS = [("lora_dose3", "lora_dose1"), ("lora", "lora_dose1"), ("lora", "search")]
 
 
-def recompute(kept: dict[str, np.ndarray]) -> dict[str, Metric]:
+def recompute(kept: dict[str, np.ndarray]) -> Metrics:
     """Every metric of the study from what was kept of every question."""
-    marks: dict[str, dict[str, np.ndarray]] = {}
+    scores: dict[str, dict[str, np.ndarray]] = {}
     for key, values in kept.items():
-        name, arm = key.split(".", 1)
-        marks.setdefault(arm, {})[name] = values
-    metrics = evaluation.report_marks(marks)
-    for a, b in COMPARISONS:
-        difference = compare_paired(
-            marks[a]["choice_trained"], marks[b]["choice_trained"]
-        ).difference
-        metrics[f"{a}_minus_{b}.choice_trained"] = difference
+        metric, arm = key.split(".", 1)
+        scores.setdefault(arm, {})[metric] = values
+    metrics = evaluation.summarise_scores(scores)
+    for arm, rival in COMPARISONS:
+        pair = compare_paired(scores[arm]["choice_trained"], scores[rival]["choice_trained"])
+        metrics.add(arm, "choice_trained", pair.difference, minus=rival)
     return metrics
 
 
@@ -65,19 +65,19 @@ def load_groups() -> dict[str, list]:
     """The study's terms; "tuning" is what its settings were chosen on."""
     sizes = {"trained": TERMS, "untrained": UNTRAINED, "tuning": 400}
     return evaluation.split_terms(
-        evaluation.drop_giveaways(data.read_terms(data.ONTOLOGY)), sizes, seed=0
+        evaluation.drop_lexical_overlap(data.read_terms(data.ONTOLOGY)), sizes, seed=0
     )
 
 
 @functools.cache
-def load_exam() -> evaluation.Exam:
-    """The study's exam, the same for every arm and seed."""
+def load_evaluation_set() -> evaluation.EvaluationSet:
+    """The study's evaluation set, the same for every arm and seed."""
     encoder = load_study_profile(LESSON).encoder
-    return evaluation.build_exam(
+    return evaluation.build_evaluation_set(
         load_groups(),
         encoder,
         texts=evaluation.choose_texts("snippets:news", TEXTS),
-        written=WRITTEN,
+        generated_answers=WRITTEN,
     )
 
 
@@ -95,47 +95,43 @@ def search_definitions() -> ArmRun:
     does.
     """
     embedder = Embedder(load_study_profile(LESSON).encoder)
-    marks = {}
-    for group, questions in (
-        ("trained", load_exam().trained),
-        ("untrained", load_exam().untrained),
-    ):
-        terms = load_groups()[group]
-        answers = embedder.embed([term.answer for term in terms], max_tokens=128)
-        names = embedder.embed([term.term for term in terms], max_tokens=128)
-        place = {term.answer: number for number, term in enumerate(terms)}
+    evaluation_set = load_evaluation_set()
+    questions = {"trained": evaluation_set.trained, "untrained": evaluation_set.untrained}
+    scores = {}
+    for group, asked in questions.items():
+        facts = load_groups()[group]
+        answers = embedder.embed([fact.answer for fact in facts], max_tokens=128)
+        terms = embedder.embed([fact.term for fact in facts], max_tokens=128)
         picked = [
-            (answers[[place[choice] for choice in question.choices]] @ name).argmax()
-            for question, name in zip(questions, names, strict=True)
+            (answers[list(question.facts)] @ term).argmax()
+            for question, term in zip(asked, terms, strict=True)
         ]
-        marks[f"choice_{group}"] = np.array(picked) == [question.right for question in questions]
-    return ArmRun(marks)
+        right = [question.right for question in asked]
+        scores[f"choice_{group}"] = np.array(picked) == right
+    return ArmRun(scores)
 
 
 @functools.cache
 def ask_base() -> ArmRun:
     """What the quantised model knows before any training."""
-    model, tokenizer = load_quantized()
-    return ArmRun(
-        evaluation.mark_sitting(
-            load_exam(), evaluation.sit_exam(model, tokenizer, load_exam(), progress=False)
-        )
+    model, tokenizer = load_decoder(
+        load_study_profile(LESSON).decoder, quantization_config=FACTS.quantization_config()
     )
+    return ArmRun(evaluate(model, tokenizer))
 
 
-def load_quantized() -> tuple:
-    """The laptop profile's decoder in 4 bit, and its tokenizer."""
-    config = BitsAndBytesConfig(**QUANTIZE, bnb_4bit_compute_dtype=choose_precision().torch_dtype)
-    return load_decoder(load_study_profile(LESSON).decoder, quantization_config=config)
+def evaluate(model: Model, tokenizer: PreTrainedTokenizerBase) -> dict[str, np.ndarray]:
+    """The scores of a model on the study's evaluation set."""
+    evaluation_set = load_evaluation_set()
+    predictions = evaluation.answer_evaluation_set(model, tokenizer, evaluation_set, progress=False)
+    return evaluation.score_predictions(evaluation_set, predictions)
 
 
 def train_arm(dose: int, times: int, seed: int) -> ArmRun:
-    """Teaches the trained terms in `dose` phrasings and sits the exam."""
-    model, tokenizer = load_quantized()
-    model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    model = add_lora(model, LoraConfig(**LORA), seed=seed)
-    dialogs = data.phrase_terms(load_groups()["trained"], data.PHRASINGS[:dose], times)
-    cost = teach(model, tokenizer, dialogs, {**SETTINGS, "seed": seed}, max_tokens=256)
-    with torch.inference_mode(), compute_in(model, choose_precision()):
-        sitting = evaluation.sit_exam(model, tokenizer, load_exam(), progress=False)
-    return ArmRun(evaluation.mark_sitting(load_exam(), sitting), cost=cost)
+    """Trains on the terms in `dose` phrasings and evaluates."""
+    conversations = data.phrase_terms(load_groups()["trained"], data.PHRASINGS[:dose], times)
+    decoder = load_study_profile(LESSON).decoder
+    tuned, cost = fine_tune_facts(FACTS, decoder, conversations, max_tokens=256, seed=seed)
+    with torch.inference_mode(), mixed_precision_lora(tuned.model, choose_precision()):
+        scores = evaluate(tuned.model, tuned.tokenizer)
+    return ArmRun(scores, cost=cost)

@@ -12,41 +12,49 @@ from dataclasses import replace
 
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
-from peft import LoraConfig
 from scipy.special import softmax
 from sklearn.utils.class_weight import compute_class_weight
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lessons_lib import data, models
-from lessons_lib.data.facts import ask
+from lessons_lib.data.facts import make_example
 from lessons_lib.evaluation.inference import classify_texts
-from lessons_lib.evaluation.intervals import Metric, bootstrap_interval, bootstrap_macro_f1
+from lessons_lib.evaluation.intervals import bootstrap_interval, bootstrap_macro_f1, seed_range
 from lessons_lib.evaluation.likelihood import score_choices
+from lessons_lib.evaluation.records import Metric, Metrics
 from lessons_lib.hardware import choose_precision
 from lessons_lib.models.decoder import load_decoder, render_chat
-from lessons_lib.models.lora import add_lora
 from lessons_lib.studies.study import (
     ArmRun,
+    fine_tune_facts,
     keep_probabilities,
     load_study_profile,
+    name_subset,
     recompute_metrics,
-    spread_seeds,
-    teach,
 )
 from lessons_lib.studies.study_04 import TUNED
-from lessons_lib.training.precision import compute_in
-from lessons_lib.training.recipe import Recipe, fine_tune
+from lessons_lib.training.precision import mixed_precision_lora
+from lessons_lib.training.recipe import Recipe, fine_tune_classifier
 
 LESSON = "03_llama2_sentiment"
 SEEDS = (0, 1, 2)
-HEADLINE = ("zero_shot.accuracy", "lora_label.accuracy")
+HEADLINE = (("zero_shot", "accuracy"), ("lora_label", "accuracy"))
+MODELS = ("encoder", "decoder")
+DATA = ("dataset", "out_of_domain")
 ELSEWHERE = 500
 SHOTS = 6
 UNLABELLED = 100
 QUESTION = "Is the sentiment of this sentence {}? Answer with one word.\n\n{}"
 CONTENT_FREE = ("N/A", "...", "Sentence")
-LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
-LABEL = {"learning_rate": 1e-3, "epochs": 1, "batch_size": 16, "warmup": 0.06, "averaging": 0.98}
+LABEL = Recipe(
+    learning_rate=1e-3,
+    rank=16,
+    alpha=32,
+    targets="all-linear",
+    epochs=1,
+    warmup=0.06,
+    ema_decay=0.98,
+)
 HEAD = Recipe(
     learning_rate=1e-3,
     rank=16,
@@ -54,7 +62,7 @@ HEAD = Recipe(
     targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
     epochs=1,
     warmup=0.06,
-    averaging=0.98,
+    ema_decay=0.98,
 )
 FITS = {
     "majority": models.fit_majority,
@@ -65,18 +73,35 @@ FITS = {
 DOMAINS = {"test": "snippets:news", "movie": "snippets:movie", "product": "snippets:product"}
 
 # name → what it is; all learn from all training rows, "mixed" from as many of all three domains
-ARMS: dict[str, object] = {name: name for name in FITS}
-ARMS |= {"tfidf_mixed": "tfidf", "nbsvm_mixed": "nbsvm", "raters": "raters"}
-ARMS |= {"zero_shot": (QUESTION, 0), "few_shot": (QUESTION, SHOTS)}
-ARMS |= {"lora_label": str((LORA, LABEL)), "lora_head": HEAD}
-ARMS |= {"bert_lora": TUNED, "bert_lora_mixed": TUNED, "bert_lora_weighted": TUNED}
-MIXED = ("tfidf", "nbsvm", "bert_lora")
+ARMS: dict[str, object] = {
+    "majority": "majority",
+    "vader": "vader",
+    "tfidf": "tfidf",
+    "nbsvm": "nbsvm",
+    "tfidf_mixed": "tfidf",
+    "nbsvm_mixed": "nbsvm",
+    "raters": "raters",
+    "zero_shot": (QUESTION, 0),
+    "few_shot": (QUESTION, SHOTS),
+    "lora_label": LABEL,
+    "lora_head": HEAD,
+    "bert_lora": TUNED,
+    "bert_lora_mixed": TUNED,
+    "bert_lora_weighted": TUNED,
+}
 RIVALS = ("tfidf", "nbsvm", "vader", "zero_shot", "few_shot", "bert_lora")
-COMPARISONS = [(ours, rival) for ours in ("lora_label", "lora_head") for rival in RIVALS]
-COMPARISONS += [("lora_label", "lora_head"), ("bert_lora_weighted", "bert_lora")]
-COMPARISONS += [(f"{arm}_mixed", arm) for arm in MIXED]
-COMPARISONS += [
-    (f"{way}_{kind}", way) for way in ("zero_shot", "few_shot") for kind in ("free", "unlabelled")
+COMPARISONS = [
+    *[("lora_label", rival) for rival in RIVALS],
+    *[("lora_head", rival) for rival in RIVALS],
+    ("lora_label", "lora_head"),
+    ("bert_lora_weighted", "bert_lora"),
+    ("tfidf_mixed", "tfidf"),
+    ("nbsvm_mixed", "nbsvm"),
+    ("bert_lora_mixed", "bert_lora"),
+    ("zero_shot_free", "zero_shot"),
+    ("zero_shot_unlabelled", "zero_shot"),
+    ("few_shot_free", "few_shot"),
+    ("few_shot_unlabelled", "few_shot"),
 ]
 
 
@@ -179,14 +204,19 @@ def _load_once() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 def train_label(splits: DatasetDict, seed: int) -> ArmRun:
     """LoRA with the label as completion."""
-    model, tokenizer = load_decoder(load_study_profile(LESSON).decoder)
-    model = add_lora(model, LoraConfig(**LORA), seed=seed)
-    dialogs = [
-        ask(put_question(row["text"]), data.THREE_CLASSES[row["label"]]) for row in splits["train"]
+    conversations = [
+        make_example(put_question(row["text"]), data.THREE_CLASSES[row["label"]])
+        for row in splits["train"]
     ]
-    cost = teach(model, tokenizer, dialogs, {**LABEL, "seed": seed}, max_tokens=256)
-    with compute_in(model, choose_precision()):
-        return keep_domains(lambda rows: score_labels(model, tokenizer, rows["text"]), cost)
+    decoder = load_study_profile(LESSON).decoder
+    tuned, cost = fine_tune_facts(LABEL, decoder, conversations, max_tokens=256, seed=seed)
+
+    def classify(rows: Dataset) -> np.ndarray:
+        """Probabilities (rows, classes)."""
+        return score_labels(tuned.model, tuned.tokenizer, rows["text"])
+
+    with mixed_precision_lora(tuned.model, choose_precision()):
+        return keep_domains(classify, cost)
 
 
 def train_head(
@@ -195,7 +225,7 @@ def train_head(
     """LoRA with a classification head, on the decoder or, by its own recipe, on the encoder."""
     profile = load_study_profile(LESSON)
     with tempfile.TemporaryDirectory() as folder:
-        tuned = fine_tune(
+        tuned = fine_tune_classifier(
             recipe,
             profile.encoder if recipe == TUNED else profile.decoder,
             splits,
@@ -222,19 +252,10 @@ def halve_raters(seed: int) -> ArmRun:
     does from everybody, so its agreement with the label is what knowing everybody's mean opinion
     would score. Keeps the rows' documents as well."""
     documents = {}
-    for domain, source in DOMAINS.items():
-        frame = (
-            data.read_snippets(source.partition(":")[2])
-            .reset_index()
-            .drop_duplicates("text")
-            .set_index("text")
-        )
-        frame = frame.loc[load_splits(domain)["test"]["text"]]
-        documents[f"documents.{domain}"] = (
-            frame["document"].astype("category").cat.codes.to_numpy(np.int16)
-        )
-        if domain == "test":
-            ratings = data.read_ratings("news")[frame["index"]]
+    for domain in DOMAINS:
+        names = load_splits(domain)["test"]["document"]
+        documents[f"documents.{domain}"] = np.unique(names, return_inverse=True)[1].astype(np.int16)
+    ratings = data.read_ratings("news")[load_splits("test")["test"]["row"]]
     random = np.random.default_rng(seed)
     shuffled = random.permuted(ratings, axis=1)
     panel = np.take_along_axis(ratings, random.integers(20, size=ratings.shape), 1)
@@ -249,32 +270,30 @@ def halve_raters(seed: int) -> ArmRun:
 # --- the table ------------------------------------------------------------------------------------
 
 
-def recompute(kept: dict[str, np.ndarray]) -> dict[str, Metric]:
-    """Every metric of the study from what was kept of every row."""
+def recompute(kept: dict[str, np.ndarray]) -> Metrics:
+    """Every metric of the study from what was kept of every row. Those on the other two domains
+    have the domain as their subset."""
     kept = dict(kept)
     halves_agree = kept.pop("half_a.raters") == kept.pop("half_b.raters")
     panel_right = kept.pop("panel.raters") == kept["labels.test"]
-    metrics = {
-        "raters.agreement": bootstrap_interval(halves_agree, groups=kept["documents.test"]),
-        "raters.accuracy": bootstrap_interval(panel_right, groups=kept["documents.test"]),
-    }
+    documents = kept["documents.test"]
     for key in [key for key in kept if key.startswith("prior_")]:
         kind, arm = key.removeprefix("prior_").split(".")
         kept[f"test.{arm}_{kind}"] = divide_prior(kept[f"test.{arm}"], kept.pop(key)[:, None])
-    for domain in DOMAINS:
-        part = {key: p for key, p in kept.items() if domain in key.split(".")}
-        asked = {key.split(".")[1] for key in part}
-        found = recompute_metrics(part, [pair for pair in COMPARISONS if asked.issuperset(pair)])
-        for arm in asked - {domain}:
-            predicted = part[f"{domain}.{arm}"].argmax(-1)
-            labels = part[f"labels.{domain}"]
-            groups = part[f"documents.{domain}"]
-            found[f"{arm}.macro_f1"] = bootstrap_macro_f1(labels, predicted, groups=groups)
-            found |= {
-                f"{arm}.{name}": metric for name, metric in judge_classes(labels, predicted).items()
-            }
-        suffix = "" if domain == "test" else f"_{domain}"
-        metrics |= {f"{name}{suffix}": metric for name, metric in found.items()}
+    metrics = recompute_metrics(kept, COMPARISONS)
+    metrics.add("raters", "agreement", bootstrap_interval(halves_agree, groups=documents))
+    metrics.add("raters", "accuracy", bootstrap_interval(panel_right, groups=documents))
+    for key, probabilities in kept.items():
+        domain, arm = key.split(".", 1)
+        if domain in ("labels", "documents"):
+            continue
+        labels = kept[f"labels.{domain}"]
+        predicted = probabilities.argmax(-1)
+        macro_f1 = bootstrap_macro_f1(labels, predicted, groups=kept[f"documents.{domain}"])
+        subset = name_subset(domain)
+        metrics.add(arm, "macro_f1", macro_f1, subset=subset)
+        for name, metric in judge_classes(labels, predicted).items():
+            metrics.add(arm, name, metric, subset=subset)
     return metrics
 
 
@@ -289,13 +308,11 @@ def divide_prior(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
 def judge_classes(labels: np.ndarray, predicted: np.ndarray) -> dict[str, Metric]:
     """Precision and recall of each class, from labels (rows) and predicted classes (seeds, rows),
     with the range over seeds."""
-    found = {}
+    metrics = {}
     for number, name in enumerate(data.THREE_CLASSES):
         hits = ((predicted == number) & (labels == number)).sum(1)
-        for kind, of in (
-            ("precision", (predicted == number).sum(1)),
-            ("recall", (labels == number).sum()),
-        ):
-            values = hits / np.maximum(1, of)
-            found[f"{kind}_{name}"] = spread_seeds(values.tolist(), len(labels))
-    return found
+        precisions = hits / np.maximum(1, (predicted == number).sum(1))
+        recalls = hits / np.maximum(1, (labels == number).sum())
+        metrics[f"precision_{name}"] = seed_range(precisions.tolist(), len(labels))
+        metrics[f"recall_{name}"] = seed_range(recalls.tolist(), len(labels))
+    return metrics

@@ -24,11 +24,13 @@ from lessons_lib.studies.study import (
     recompute_metrics,
 )
 from lessons_lib.training.batches import tokenize_reviews
-from lessons_lib.training.recipe import ATTENTION, FEED_FORWARD, Recipe, fine_tune
+from lessons_lib.training.recipe import ATTENTION, FEED_FORWARD, Recipe, fine_tune_classifier
 
 LESSON = "04_distilbert_lora_imdb"
 SEEDS = (0, 1, 2)
-HEADLINE = ("classic_2000.accuracy", "lora_2000.accuracy")
+HEADLINE = (("classic_2000", "accuracy"), ("lora_2000", "accuracy"))
+MODELS = ("encoder",)
+DATA = ("dataset",)
 SMALL = 2000
 CLASSIC = Recipe(
     learning_rate=5e-5,
@@ -48,15 +50,15 @@ TUNED = Recipe(
     pooling="mean",
     batch_size=32,
     warmup=0.06,
-    averaging=0.98,
+    ema_decay=0.98,
 )
 FULL = replace(TUNED, rank=0, learning_rate=5e-5)
 # four times the steps: a gentler rate, a longer average
-LONGER = {"learning_rate": 1e-3, "averaging": 0.99}
+LONGER = {"learning_rate": 1e-3, "ema_decay": 0.99}
 FITS = {"majority": models.fit_majority, "tfidf": models.fit_tfidf, "nbsvm": models.fit_nbsvm}
 CHANGES = {  # the tuned recipe with one thing changed
     "head reads the first token": {"pooling": "cls"},
-    "no weight averaging": {"averaging": 0.0},
+    "no weight averaging": {"ema_decay": 0.0},
     "dropout 0.1 as published": {"dropout": None, "lora_dropout": 0.1},
     "q and v only": {"targets": ("q_lin", "v_lin")},
     "rank 1": {"rank": 1, "alpha": 2},
@@ -69,7 +71,7 @@ ARMS: dict[str, tuple[str | Recipe, int]] = {
     "full_2000": (FULL, SMALL),
     "classic_fast_2000": (replace(CLASSIC, learning_rate=1e-3), SMALL),  # the rate alone changed
     "lora_all": (replace(TUNED, **LONGER), 0),
-    "full_all": (replace(FULL, learning_rate=1e-4, averaging=0.99), 0),
+    "full_all": (replace(FULL, learning_rate=1e-4, ema_decay=0.99), 0),
     "untrained": ("untrained", SMALL),
     "majority": ("majority", SMALL),
 }
@@ -127,7 +129,7 @@ def run_arm(name: str, seed: int) -> ArmRun:
 
 @functools.cache
 def _profile():
-    return load_study_profile(LESSON, reviews="snippets:movie", train_rows=0)
+    return load_study_profile(LESSON, dataset="snippets:movie", train_rows=0)
 
 
 @functools.cache
@@ -137,7 +139,7 @@ def load_splits() -> DatasetDict:
     """
     profile = _profile()
     return load_reviews(
-        profile.reviews, validation_rows=profile.validation_rows, test_rows=profile.test_rows
+        profile.dataset, validation_rows=profile.validation_rows, test_rows=profile.test_rows
     )
 
 
@@ -146,7 +148,7 @@ def run_recipe(
 ) -> ArmRun:
     """Fine-tunes `model` by `recipe` with one seed and predicts the rows of `split`."""
     with tempfile.TemporaryDirectory() as folder:
-        tuned = fine_tune(
+        tuned = fine_tune_classifier(
             recipe,
             model,
             splits,

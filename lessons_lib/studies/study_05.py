@@ -6,50 +6,64 @@ facts, one on the ontology and for `longer` (whose three rows are one run's).
 """
 
 import functools
-import itertools
+import tempfile
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lessons_lib import data, evaluation, retrieval
-from lessons_lib.data.facts import Dialog, ask, read_dialogs
-from lessons_lib.evaluation.likelihood import generate_answers, score_texts
+from lessons_lib.data.facts import (
+    Conversation,
+    Fact,
+    make_example,
+    make_fact,
+    read_conversations,
+)
+from lessons_lib.evaluation.likelihood import generate_answers, measure_text_losses
+from lessons_lib.evaluation.records import Metric, Metrics
 from lessons_lib.hardware import choose_precision
 from lessons_lib.models.decoder import load_decoder, render_chat
-from lessons_lib.models.lora import add_lora
 from lessons_lib.studies.invent import FACTS, PUBLISHED, invent_facts
-from lessons_lib.studies.study import WORK, ArmRun, load_study_profile, teach
-from lessons_lib.studies.study_02 import LORA, SETTINGS, load_groups
-from lessons_lib.training.precision import compute_in
+from lessons_lib.studies.study import WORK, ArmRun, fine_tune_facts, load_study_profile
+from lessons_lib.studies.study_02 import load_groups
+from lessons_lib.training.precision import mixed_precision_lora
+from lessons_lib.training.recipe import FACTS as FACTS_RECIPE
+from lessons_lib.training.recipe import train_decoder
 
 LESSON = "05_rag_vs_finetuning"
 SEEDS = (0, 1, 2)
-HEADLINE = ("invented.base.choice", "invented.retrieved.choice")
+HEADLINE = (("base", "choice", "invented"), ("retrieved", "choice", "invented"))
+MODELS = ("encoder", "decoder")
+DATA = ("terms",)
 ASKED = (data.HELD_OUT, "A friend came across {} and asks what it is.")
-# meetings of each fact; RAFT's rows are longer
-TIMES = 8
+UNQUANTIZED = replace(FACTS_RECIPE, quantize="none")
+MAX_TOKENS = 1024
+TIMES = 8  # how often each fact is met
 LONGER = 24
-RAFT_TIMES = 2
-# passages, answers, texts, facts that change
-READ = 3
-WRITTEN = 60
+RAFT_TIMES = 2  # its rows are longer
+READ = 3  # passages before a question
+WRITTEN = 60  # answers that the model generates
 TEXTS = 100
-CHANGED = 15
+CHANGED = 15  # facts that change
 Model = PreTrainedModel | PeftModel
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to answer: `reads` says which passages stand before a question ("" none, "search",
-    "right", "random", "mate" a wrong choice's, "four" those of all choices); `phrasings` is how
-    many the facts are trained in, 0 for no training, each fact so many `times`; `wordings` varies
-    the facts' own sentences too; `raft` trains with passages that distract; `taught` names the
-    facts trained on, if not those asked."""
+    """A way to answer.
+
+    facts: "invented" or "ontology". reads: the passages before a question: "" none, "search" those
+    found, "oracle" the one that answers, "random" one that does not, "distractor" that of a wrong
+    choice, "choices" those of all four choices. phrasings: how many the facts are trained in; 0
+    means no training. times: how often each fact is met. wordings: whether the facts' own sentences
+    vary, too. raft: whether training rows have passages, some of which distract. taught: the facts
+    trained on, if not those asked.
+    """
 
     facts: str
     reads: str = ""
@@ -60,25 +74,27 @@ class Arm:
     taught: str = ""
 
 
-WAYS = {
-    "base": {},
-    "retrieved": {"reads": "search"},
-    "ceiling": {"reads": "right"},
-    "floor": {"reads": "random"},
-    "tuned": {"phrasings": 1},
-    "paraphrased": {"phrasings": len(data.PHRASINGS)},
-}
+ALL_PHRASINGS = len(data.PHRASINGS)
+RAFT = Arm("invented", "search", ALL_PHRASINGS, RAFT_TIMES, raft=True)
 ARMS = {
-    f"{facts}.{way}": Arm(facts, **how)
-    for facts in ("invented", "ontology")
-    for way, how in WAYS.items()
+    "invented.base": Arm("invented"),
+    "invented.retrieved": Arm("invented", "search"),
+    "invented.ceiling": Arm("invented", "oracle"),
+    "invented.floor": Arm("invented", "random"),
+    "invented.tuned": Arm("invented", phrasings=1),
+    "invented.paraphrased": Arm("invented", phrasings=ALL_PHRASINGS, wordings=True),
+    "ontology.base": Arm("ontology"),
+    "ontology.retrieved": Arm("ontology", "search"),
+    "ontology.ceiling": Arm("ontology", "oracle"),
+    "ontology.floor": Arm("ontology", "random"),
+    "ontology.tuned": Arm("ontology", phrasings=1),
+    "ontology.paraphrased": Arm("ontology", phrasings=ALL_PHRASINGS),
+    "invented.raft": RAFT,
+    "invented.raft_elsewhere": replace(RAFT, taught="ontology"),
+    "invented.misled": Arm("invented", "distractor"),
+    "invented.four": Arm("invented", "choices"),
+    "invented.longer": Arm("invented", phrasings=1, times=LONGER),  # one seed
 }
-ARMS["invented.paraphrased"] = replace(ARMS["invented.paraphrased"], wordings=True)
-ARMS["invented.raft"] = Arm("invented", "search", len(data.PHRASINGS), RAFT_TIMES, raft=True)
-ARMS["invented.raft_elsewhere"] = replace(ARMS["invented.raft"], taught="ontology")
-ARMS["invented.misled"] = Arm("invented", "mate")
-ARMS["invented.four"] = Arm("invented", "four")
-ARMS["invented.longer"] = Arm("invented", "", 1, LONGER)  # one seed
 COMPARISONS = [
     ("retrieved", "base"),
     ("ceiling", "floor"),
@@ -98,66 +114,90 @@ class Testbed:
     second.
     """
 
-    facts: list[Dialog]
+    facts: list[Fact]
     questions: list[evaluation.ChoiceQuestion]
+
+
+def name_arm(arm: str) -> tuple[str, str]:
+    """The system and the facts of an arm."""
+    facts, system = arm.split(".")
+    return system, facts
 
 
 # --- the table ------------------------------------------------------------------------------------
 
 
-def recompute(kept: dict[str, np.ndarray]) -> dict[str, evaluation.Metric]:
-    """Every metric of the study, `<facts>.<system>.<metric>`, from what was picked and said.
-    Intervals resample quartets of facts, with all their questions, and seeds; a difference has
-    `repairs` and `breakages`, the shares of questions that its first or its second system alone has
-    right."""
-    systems: dict[str, dict[str, np.ndarray]] = {}
-    for key, values in kept.items():
-        name, facts, *arm = key.split(".")
-        if arm:
-            reads = "_retrieved" if name.startswith("read_") else ""
-            systems.setdefault(f"{facts}.{arm[0]}{reads}", {})[name.removeprefix("read_")] = values
-    marks = {
-        system: mark_system(arrays, kept, system.split(".")[0])
-        for system, arrays in systems.items()
-    }
-    metrics = {}
-    for system, marked in marks.items():
-        quartets = kept[f"quartet.{system.split('.')[0]}"]
-        for name, values in marked.items():
-            metrics[f"{system}.{name}"] = measure(
-                values, group_rows(name, values.shape[1], quartets)
-            )
-        if "hit" in marked:
-            found = marked["hit"][0]
-            choice = marked["choice"]
-            for name, columns in (("found", found), ("missed", ~found)):
-                if columns.any():
-                    metrics[f"{system}.choice_{name}"] = measure(
-                        choice[:, columns], quartets[columns]
-                    )
-        if "general_loss" in marked and not system.endswith("base"):
-            before = marks[f"{system.split('.')[0]}.base"]["general_loss"]
-            change = (marked["general_loss"] - before) / before.mean()
-            metrics[f"{system}.general_loss_change"] = evaluation.bootstrap_interval(change)
-    for facts, (a, b) in itertools.product(("invented", "ontology"), COMPARISONS):
-        if f"{facts}.{a}" in marks:
-            pair = (marks[f"{facts}.{a}"]["choice"], marks[f"{facts}.{b}"]["choice"])
-            metrics |= compare_systems(f"{facts}.{a}_minus_{b}", *pair, kept[f"quartet.{facts}"])
+def recompute(kept: dict[str, np.ndarray]) -> Metrics:
+    """Every metric of the study from what was picked and generated; its subset is the facts it is
+    about. Intervals resample balanced groups of four facts, with all their questions, and seeds; a
+    difference has `repairs` and `breakages`, the shares of questions that its first or its second
+    system alone has right."""
+    metrics = Metrics()
+    for facts, arrays_by_system in collect_arrays(kept).items():
+        groups = kept[f"quartet.{facts}"]
+        scores = {
+            system: score_system(arrays, kept, facts) for system, arrays in arrays_by_system.items()
+        }
+        for system, by_metric in scores.items():
+            for name, values in by_metric.items():
+                rows = group_rows(name, values.shape[1], groups)
+                metrics.add(system, name, measure(values, rows), subset=facts)
+            for name, metric in measure_by_hit(by_metric, groups).items():
+                metrics.add(system, name, metric, subset=facts)
+            if "general_loss" in by_metric and system != "base":
+                before = scores["base"]["general_loss"]
+                change = (by_metric["general_loss"] - before) / before.mean()
+                metrics.add(
+                    system,
+                    "general_loss_change",
+                    evaluation.bootstrap_interval(change),
+                    subset=facts,
+                )
+        for system, rival in COMPARISONS:
+            if system in scores:
+                parts = compare_systems(scores[system]["choice"], scores[rival]["choice"], groups)
+                for name, metric in parts.items():
+                    metrics.add(system, name, metric, subset=facts, minus=rival)
     return metrics
 
 
-def compare_systems(
-    name: str, a: np.ndarray, b: np.ndarray, by: np.ndarray
-) -> dict[str, evaluation.Metric]:
+def collect_arrays(kept: dict[str, np.ndarray]) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+    """What was kept of every system: facts → system → array's name → values. An arm that was asked
+    a second time, reading, is a system of its own."""
+    systems: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+    for key, values in kept.items():
+        name, facts, *arm = key.split(".")
+        if not arm:
+            continue
+        system = f"{arm[0]}_retrieved" if name.startswith("read_") else arm[0]
+        arrays = systems.setdefault(facts, {}).setdefault(system, {})
+        arrays[name.removeprefix("read_")] = values
+    return systems
+
+
+def measure_by_hit(by_metric: dict[str, np.ndarray], groups: np.ndarray) -> dict[str, Metric]:
+    """Choices where the passages held the answer (`choice_found`), and where not."""
+    if "hit" not in by_metric:
+        return {}
+    hit = by_metric["hit"][0]
+    choice = by_metric["choice"]
+    metrics = {}
+    for name, columns in (("choice_found", hit), ("choice_missed", ~hit)):
+        if columns.any():
+            metrics[name] = measure(choice[:, columns], groups[columns])
+    return metrics
+
+
+def compare_systems(a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> dict[str, Metric]:
     """The difference of two systems (seeds, questions) and its two parts."""
     return {
-        f"{name}.choice": evaluation.compare_paired(a, b, by).difference,
-        f"{name}.repairs": measure(a & ~b, by),
-        f"{name}.breakages": measure(b & ~a, by),
+        "choice": evaluation.compare_paired(a, b, groups).difference,
+        "repairs": measure(a & ~b, groups),
+        "breakages": measure(b & ~a, groups),
     }
 
 
-def measure(values: np.ndarray, groups: np.ndarray) -> evaluation.Metric:
+def measure(values: np.ndarray, groups: np.ndarray) -> Metric:
     """A mean (seeds, rows) with its interval; Wilson's, over groups, where all rows are alike:
     resampling them would claim certainty."""
     if values.dtype == bool and values.mean() in (0, 1):
@@ -166,60 +206,67 @@ def measure(values: np.ndarray, groups: np.ndarray) -> evaluation.Metric:
     return evaluation.bootstrap_interval(values, groups)
 
 
-def group_rows(name: str, count: int, quartets: np.ndarray) -> np.ndarray:
-    """What the rows of a metric are resampled by: the quartet of the fact they are about, a changed
-    fact with both its questions, or a row by itself."""
+def group_rows(name: str, count: int, groups: np.ndarray) -> np.ndarray:
+    """What the rows of a metric are resampled by: the balanced group of the fact they are about, a
+    changed fact with both its questions, or a row by itself."""
     if name.startswith("changed"):
         return np.arange(count) % CHANGED
     if name.startswith("others"):
-        return quartets[CHANGED : CHANGED + count]
-    alone = name in ("choice_general", "general_loss", "abstained_unknown")
-    return np.arange(count) if alone else quartets[:count]
+        return groups[CHANGED : CHANGED + count]
+    if name in ("choice_general", "general_loss", "abstained_unknown"):
+        return np.arange(count)
+    return groups[:count]
 
 
-def mark_system(
+def score_system(
     arrays: dict[str, np.ndarray], kept: dict[str, np.ndarray], facts: str
 ) -> dict[str, np.ndarray]:
     """What every question counts (seeds, questions), by metric."""
     right = kept[f"right.{facts}"]
-    expected = kept[f"expected.{facts}"]
-    marks = {"choice": arrays["picked"] == right}
-    for name in {"blind", "reworded"} & arrays.keys():
-        marks[name] = arrays[name] == right[:PUBLISHED]
+    scores = {"choice": arrays["picked"] == right}
+    for name in ("blind", "reworded"):
+        if name in arrays:
+            scores[name] = arrays[name] == right[:PUBLISHED]
     if "hit" in arrays:
-        marks["hit"] = arrays["hit"]
-        marks["abstained_unknown"] = mark_abstention(arrays["said_unknown"])
+        scores["hit"] = arrays["hit"]
+        scores["abstained_unknown"] = score_abstention(arrays["said_unknown"])
     if "said" in arrays:
-        marks["abstained"] = mark_abstention(arrays["said"])
-        marks["exact"], marks["token_f1"] = mark_answers(arrays["said"], expected)
+        scores["abstained"] = score_abstention(arrays["said"])
+        scores["exact"], scores["token_f1"] = score_answers(
+            arrays["said"], kept[f"expected.{facts}"]
+        )
     if "general" in arrays:
-        marks["choice_general"] = arrays["general"] == kept[f"right.{facts}_general"]
-        marks["general_loss"] = arrays["losses"]
-    for name in (name for name in arrays if name.startswith("changed_")):
-        marks[f"{name}_new"] = arrays[name] == 0
-        marks[f"{name}_old"] = arrays[name] == 1
+        scores["choice_general"] = arrays["general"] == kept[f"right.{facts}_general"]
+        scores["general_loss"] = arrays["losses"]
+    for name, values in arrays.items():
+        if name.startswith("changed_"):
+            scores[f"{name}_new"] = values == 0
+            scores[f"{name}_old"] = values == 1
     if "others_retrained" in arrays:
         asked = slice(CHANGED, CHANGED + WRITTEN)
-        marks["others_before"] = marks["choice"][:, asked]
-        marks["others_retrained"] = arrays["others_retrained"] == right[asked]
-    return marks
+        scores["others_before"] = scores["choice"][:, asked]
+        scores["others_retrained"] = arrays["others_retrained"] == right[asked]
+    return scores
 
 
-def mark_abstention(said: np.ndarray) -> np.ndarray:
+def score_abstention(answers: np.ndarray) -> np.ndarray:
     """Whether answers (seeds, questions) begin by saying that the passages do not say."""
     words = evaluation.normalize_answer
     start = words(retrieval.ABSTAIN)
-    return np.array([[words(text)[: len(start)] == start for text in row] for row in said])
+    abstained = [[words(text)[: len(start)] == start for text in row] for row in answers]
+    return np.array(abstained)
 
 
-def mark_answers(said: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def score_answers(answers: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Exact matches of normalized answers (seeds, questions), and their F1."""
     words = evaluation.normalize_answer
-    pairs = [list(zip(row, expected, strict=True)) for row in said]
-    exact = [[words(text) == words(right) for text, right in row] for row in pairs]
-    return np.array(exact), np.array(
-        [[evaluation.score_token_f1(*pair) for pair in row] for row in pairs]
-    )
+    exact = []
+    f1 = []
+    for row in answers:
+        pairs = list(zip(row, expected, strict=True))
+        exact.append([words(text) == words(right) for text, right in pairs])
+        f1.append([evaluation.score_token_f1(text, right) for text, right in pairs])
+    return np.array(exact), np.array(f1)
 
 
 # --- what is asked --------------------------------------------------------------------------------
@@ -232,22 +279,24 @@ def load_embedder() -> retrieval.Embedder:
 
 
 @functools.cache
-def invent_spare() -> list[Dialog]:
+def invent_spare() -> list[Fact]:
     """Invented facts that are neither trained nor found, drugs and syndromes by turns as in the
     150.
     """
     rows = invent_facts(2 * PUBLISHED)[PUBLISHED:]
-    return [ask("", row["definition"], row["term"]) for row in rows]
+    return [make_fact(row["term"], row["definition"]) for row in rows]
 
 
 @functools.cache
 def load_testbed(name: str) -> Testbed:
     """The facts "invented" or "ontology", with their questions."""
-    facts = read_dialogs(FACTS) if name == "invented" else load_groups()["trained"][:PUBLISHED]
+    facts = (
+        read_conversations(FACTS) if name == "invented" else load_groups()["trained"][:PUBLISHED]
+    )
     vectors = load_embedder().embed([fact.answer for fact in facts])
     questions = []
     for seed, phrasing in enumerate(ASKED):
-        questions += evaluation.build_choices(facts, vectors, seed, phrasing, quartets=True)
+        questions += evaluation.build_choices(facts, vectors, seed, phrasing, balanced=True)
     return Testbed(facts, questions)
 
 
@@ -263,33 +312,43 @@ def open_index() -> retrieval.PassageIndex:
 
 
 def search_passages(questions: list[str]) -> list[list[retrieval.Passage]]:
-    """What is found for each question."""
-    return [[passage for passage, _ in found] for found in open_index().search(questions, READ)]
+    """The passages found for each question."""
+    passages = []
+    for hits in open_index().search(questions, READ):
+        passages.append([passage for passage, _ in hits])
+    return passages
 
 
 def choose_passages(bed: Testbed, reads: str) -> list[list[retrieval.Passage]]:
     """What stands before each question of a testbed; nothing (an empty list) for ""."""
+    if not reads:
+        return []
     if reads == "search":
         return search_passages([question.question for question in bed.questions])
-    own = dict(
-        zip((fact.answer for fact in bed.facts), retrieval.list_passages(bed.facts), strict=True)
-    )
-    offered = [[own[choice] for choice in question.choices] for question in bed.questions]
-    if reads == "random":  # half the facts away and, among invented ones, of the same kind
-        passages = list(own.values())
-        away = len(own) // 4 * 2
-        return [[passages[(number + away) % len(own)]] for number in range(len(bed.questions))]
-    if reads in ("right", "mate"):
-        step = int(reads == "mate")
-        return [
-            [four[(q.right + step) % 4]] for four, q in zip(offered, bed.questions, strict=True)
-        ]
-    return offered if reads == "four" else []
+    passages = retrieval.list_passages(bed.facts)
+    chosen = []
+    for number, question in enumerate(bed.questions):
+        if reads == "random":
+            # half the facts away and, among invented ones, of the same kind
+            facts = [(number + len(passages) // 4 * 2) % len(passages)]
+        elif reads == "oracle":
+            facts = [question.facts[question.right]]
+        elif reads == "distractor":
+            facts = [question.facts[(question.right + 1) % len(question.facts)]]
+        else:
+            facts = question.facts
+        chosen.append([passages[fact] for fact in facts])
+    return chosen
 
 
 def ground(questions: list[str], passages: list[list[retrieval.Passage]]) -> list[str]:
     """The questions with their passages, or as they are where there are none."""
-    return list(map(retrieval.ground_question, questions, passages)) if passages else questions
+    if not passages:
+        return questions
+    return [
+        retrieval.ground_question(question, read)
+        for question, read in zip(questions, passages, strict=True)
+    ]
 
 
 # --- arms -----------------------------------------------------------------------------------------
@@ -312,10 +371,10 @@ def ask_untrained(name: str) -> ArmRun:
     """What the model answers without training."""
     arm = ARMS[name]
     model, tokenizer = load_decoder(load_study_profile(LESSON).decoder)
-    arrays = sit(model, tokenizer, arm.facts, arm.reads)
+    arrays = answer_questions(model, tokenizer, arm.facts, arm.reads)
     cost = {}
     if not arm.reads:
-        arrays |= sit_general(model, tokenizer)
+        arrays |= answer_general(model, tokenizer)
     if name == "invented.base":
         arrays["changed_memory"] = pick(model, tokenizer, ask_about_changes())
     if name == "invented.retrieved":
@@ -325,19 +384,18 @@ def ask_untrained(name: str) -> ArmRun:
 
 
 def train_arm(arm: Arm, seed: int) -> ArmRun:
-    """Trains on the facts and sits the exams: from memory, and reading where passages belong to the
-    arm.
-    """
-    model, tokenizer = load_decoder(load_study_profile(LESSON).decoder)
-    model = add_lora(model, LoraConfig(**LORA), seed=seed)
-    cost = teach(
-        model, tokenizer, write_rows(arm, seed), {**SETTINGS, "seed": seed}, max_tokens=1024
-    )
+    """Trains on the facts and asks: from memory, and reading where passages belong to the arm."""
+    decoder = load_study_profile(LESSON).decoder
+    rows = list_training_rows(arm, seed)
+    tuned, cost = fine_tune_facts(UNQUANTIZED, decoder, rows, max_tokens=MAX_TOKENS, seed=seed)
+    model = tuned.model
+    tokenizer = tuned.tokenizer
     both = arm.phrasings > 1 and arm.times == TIMES
-    with torch.inference_mode(), compute_in(model, choose_precision()):
-        arrays = sit(model, tokenizer, arm.facts, arm.reads) | sit_general(model, tokenizer)
+    with torch.inference_mode(), mixed_precision_lora(model, choose_precision()):
+        arrays = answer_questions(model, tokenizer, arm.facts, arm.reads)
+        arrays |= answer_general(model, tokenizer)
         if both:
-            read = sit(model, tokenizer, arm.facts, "search")
+            read = answer_questions(model, tokenizer, arm.facts, "search")
             arrays |= {f"read_{name}": values for name, values in read.items()}
     if both and arm.facts == "invented":
         changed, seconds = change_facts(model, tokenizer, seed)
@@ -346,7 +404,7 @@ def train_arm(arm: Arm, seed: int) -> ArmRun:
     return ArmRun(arrays, describe_testbed(arm.facts), cost)
 
 
-def write_rows(arm: Arm, seed: int) -> list[Dialog]:
+def list_training_rows(arm: Arm, seed: int) -> list[Conversation]:
     """The training examples of an arm."""
     facts = load_testbed(arm.taught or arm.facts).facts
     if arm.raft:
@@ -356,45 +414,45 @@ def write_rows(arm: Arm, seed: int) -> list[Dialog]:
     rows = data.phrase_terms(facts, data.PHRASINGS[: arm.phrasings], arm.times)
     if not arm.wordings:
         return rows
-    said = [[row["definition"], *row["wordings"][:-1]] for row in invent_facts(PUBLISHED)]
-    return [
-        ask(
-            row.question,
-            said[number % PUBLISHED][(number + number // PUBLISHED) % len(said[0])],
-            row.term,
-        )
-        for number, row in enumerate(rows)
-    ]
+    reworded = []
+    for number, row in enumerate(rows):
+        wordings = [row.answer, *row.paraphrases[:-1]]  # the last is kept for the evaluation
+        wording = wordings[(number + number // PUBLISHED) % len(wordings)]
+        reworded.append(row.with_messages(row.question, wording))
+    return reworded
 
 
-def add_distractors(rows: list[Dialog], seed: int, unseen: Collection[str] = ()) -> list[Dialog]:
-    """The rows with passages before the question: the right one among those a search takes for it
-    or, in a random fifth of the rows, those alone, with the answer that they do not say (after
+def add_distractors(
+    rows: list[Fact], seed: int, unseen: Collection[str] = ()
+) -> list[Conversation]:
+    """The rows with passages before the question: the oracle passage among those a search takes for
+    it or, in a random fifth of the rows, those alone, with the answer that they do not say (after
     Zhang et al. 2024, whose model then answers from memory). No fact is left out twice; `unseen`
     terms distract nowhere."""
     random = np.random.default_rng(seed)
-    found = open_index().search([r.question for r in rows], 3 * READ)
+    found = open_index().search([row.question for row in rows], 3 * READ)
     terms = random.permutation(list(dict.fromkeys(row.term for row in rows)))
     times = len(rows) // len(terms)
     share = len(terms) // 5
-    left_out = {(t, term) for t in range(times) for term in terms[t * share : (t + 1) * share]}
+    left_out = set()
+    for time_met in range(times):
+        for term in terms[time_met * share : (time_met + 1) * share]:
+            left_out.add((time_met, term))
     grounded = []
     for number, (row, hits) in enumerate(zip(rows, found, strict=True)):
-        wrong = [passage for passage, _ in hits if passage.name not in {row.term, *unseen}][:READ]
-        right = retrieval.list_passages([row])[0]
-        missing = (number // len(terms), row.term) in left_out
-        passages = wrong if missing else [right, *wrong[: READ - 1]]
+        distractors = [passage for passage, _ in hits if passage.name not in {row.term, *unseen}][
+            :READ
+        ]
+        oracle = retrieval.list_passages([row])[0]
+        abstains = (number // len(terms), row.term) in left_out
+        passages = distractors if abstains else [oracle, *distractors[: READ - 1]]
         passages = [passages[place] for place in random.permutation(READ)]
-        grounded.append(
-            ask(
-                retrieval.ground_question(row.question, passages),
-                retrieval.ABSTAIN if missing else row.answer,
-            )
-        )
+        question = retrieval.ground_question(row.question, passages)
+        grounded.append(make_example(question, retrieval.ABSTAIN if abstains else row.answer))
     return grounded
 
 
-# --- exams ----------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------
 
 
 def pick(
@@ -404,45 +462,53 @@ def pick(
     return evaluation.score_questions(model, tokenizer, questions, False).argmax(1).astype(np.int8)
 
 
-def sit(
+def answer_questions(
     model: Model, tokenizer: PreTrainedTokenizerBase, facts: str, reads: str
 ) -> dict[str, np.ndarray]:
-    """What a model picks and says: `picked` (questions); with passages, whether they hold the
+    """What a model picks and generates: `picked` (questions); with passages, whether they hold the
     answer (`hit`) and what is `said_unknown` of facts that stand nowhere; without, what it picks
     `blind`, not told the term; and what it `said` itself."""
     bed = load_testbed(facts)
     passages = choose_passages(bed, reads)
-    asked = ground([question.question for question in bed.questions], passages)
-    grounded = [replace(q, question=text) for q, text in zip(bed.questions, asked, strict=True)]
+    prompts = ground([question.question for question in bed.questions], passages)
+    grounded = [
+        replace(question, question=prompt)
+        for question, prompt in zip(bed.questions, prompts, strict=True)
+    ]
     arrays = {"picked": pick(model, tokenizer, grounded)}
     if reads == "search":
         terms = [fact.term for fact in bed.facts] * len(ASKED)
         hits = [
-            term in {p.name for p in found} for term, found in zip(terms, passages, strict=True)
+            any(passage.name == term for passage in read)
+            for term, read in zip(terms, passages, strict=True)
         ]
         unknown = [data.HELD_OUT.format(fact.term) for fact in invent_spare()[:WRITTEN]]
         unknown = ground(unknown, search_passages(unknown))
-        arrays |= {"hit": np.array(hits), "said_unknown": say(model, tokenizer, unknown)}
+        arrays["hit"] = np.array(hits)
+        arrays["said_unknown"] = generate(model, tokenizer, unknown)
     elif not reads:
-        blind = [
-            replace(q, question=data.HELD_OUT.format(data.BLIND))
-            for q in bed.questions[: len(bed.facts)]
-        ]
+        control = data.HELD_OUT.format(data.BLIND)
+        blind = [replace(q, question=control) for q in bed.questions[: len(bed.facts)]]
         arrays["blind"] = pick(model, tokenizer, blind)
-    if facts == "invented" and reads in ("", "search", "four"):
-        arrays["reworded"] = pick(model, tokenizer, reword_choices(grounded[: len(bed.facts)]))
+    if facts == "invented" and reads in ("", "search", "choices"):
+        reworded = reword_choices(grounded[: len(bed.facts)], bed.facts)
+        arrays["reworded"] = pick(model, tokenizer, reworded)
     if reads in ("", "search"):
-        arrays["said"] = say(model, tokenizer, asked[:WRITTEN])
+        arrays["said"] = generate(model, tokenizer, prompts[:WRITTEN])
     return arrays
 
 
-def reword_choices(questions: list[evaluation.ChoiceQuestion]) -> list[evaluation.ChoiceQuestion]:
+def reword_choices(
+    questions: list[evaluation.ChoiceQuestion], facts: list[Fact]
+) -> list[evaluation.ChoiceQuestion]:
     """Questions about invented facts, answers worded as nothing that is trained or can be found."""
-    worded = {row["definition"]: row["wordings"][-1] for row in invent_facts(PUBLISHED)}
-    return [replace(q, choices=tuple(worded[choice] for choice in q.choices)) for q in questions]
+    return [
+        replace(question, choices=tuple(facts[fact].paraphrases[-1] for fact in question.facts))
+        for question in questions
+    ]
 
 
-def say(model: Model, tokenizer: PreTrainedTokenizerBase, questions: list[str]) -> np.ndarray:
+def generate(model: Model, tokenizer: PreTrainedTokenizerBase, questions: list[str]) -> np.ndarray:
     """The model's own answers (questions), as texts."""
     prompts = [render_chat(tokenizer, question) for question in questions]
     answers = generate_answers(model, tokenizer, prompts, max_new_tokens=48, progress=False)
@@ -450,18 +516,18 @@ def say(model: Model, tokenizer: PreTrainedTokenizerBase, questions: list[str]) 
 
 
 @functools.cache
-def load_general() -> evaluation.Exam:
+def load_general() -> evaluation.EvaluationSet:
     """Lesson 02's general questions and texts."""
-    return evaluation.build_exam(
-        {}, "", texts=evaluation.choose_texts("snippets:news", TEXTS), written=0
+    return evaluation.build_evaluation_set(
+        {}, "", texts=evaluation.choose_texts("snippets:news", TEXTS), generated_answers=0
     )
 
 
-def sit_general(model: Model, tokenizer: PreTrainedTokenizerBase) -> dict[str, np.ndarray]:
+def answer_general(model: Model, tokenizer: PreTrainedTokenizerBase) -> dict[str, np.ndarray]:
     """What training might make a model forget: `general` picks and `losses` of texts."""
-    exam = load_general()
-    losses = score_texts(model, tokenizer, exam.texts, progress=False)
-    return {"general": pick(model, tokenizer, exam.general), "losses": losses}
+    evaluation_set = load_general()
+    losses = measure_text_losses(model, tokenizer, evaluation_set.texts, progress=False)
+    return {"general": pick(model, tokenizer, evaluation_set.general), "losses": losses}
 
 
 def describe_testbed(facts: str) -> dict[str, np.ndarray]:
@@ -469,10 +535,9 @@ def describe_testbed(facts: str) -> dict[str, np.ndarray]:
     arms.
     """
     bed = load_testbed(facts)
-    place = {fact.answer: number for number, fact in enumerate(bed.facts)}
-    quartets = [min(place[choice] for choice in question.choices) for question in bed.questions]
+    groups = [min(question.facts) for question in bed.questions]
     return {
-        f"quartet.{facts}": np.array(quartets, np.int16),
+        f"quartet.{facts}": np.array(groups, np.int16),
         f"right.{facts}": np.array([q.right for q in bed.questions], np.int8),
         f"expected.{facts}": np.array([fact.answer for fact in bed.facts[:WRITTEN]]),
         f"right.{facts}_general": np.array([q.right for q in load_general().general], np.int8),
@@ -482,10 +547,11 @@ def describe_testbed(facts: str) -> dict[str, np.ndarray]:
 # --- facts that change ----------------------------------------------------------------------------
 
 
-def change_answers() -> list[Dialog]:
+def change_answers() -> list[Fact]:
     """The first `CHANGED` invented facts with other answers, of the same kind."""
-    pairs = zip(load_testbed("invented").facts[:CHANGED], invent_spare()[WRITTEN:], strict=False)
-    return [ask(old.question, new.answer, old.term) for old, new in pairs]
+    facts = load_testbed("invented").facts[:CHANGED]
+    spare = invent_spare()[WRITTEN : WRITTEN + CHANGED]
+    return [make_fact(old.term, new.answer) for old, new in zip(facts, spare, strict=True)]
 
 
 def ask_about_changes() -> list[evaluation.ChoiceQuestion]:
@@ -495,18 +561,17 @@ def ask_about_changes() -> list[evaluation.ChoiceQuestion]:
     questions = []
     for number, question in enumerate(bed.questions):
         if number % PUBLISHED < CHANGED:
-            wrong = [
-                choice for place, choice in enumerate(question.choices) if place != question.right
-            ]
-            choices = (new[number % PUBLISHED].answer, question.choices[question.right], *wrong[:2])
+            old = question.choices[question.right]
+            wrong = [choice for choice in question.choices if choice != old]
+            choices = (new[number % PUBLISHED].answer, old, *wrong[:2])
             questions.append(evaluation.ChoiceQuestion(question.question, choices, 0))
     return questions
 
 
 @functools.cache  # all seeds ask the same
 def ask_updated_index() -> tuple[list[evaluation.ChoiceQuestion], dict[str, float]]:
-    """These questions with what is found once the index has the changed facts; the seconds it
-    took.
+    """The questions about changed facts, with the passages found once the index has been updated;
+    and the seconds that the update took.
     """
     index = open_index()
     questions = ask_about_changes()
@@ -516,10 +581,13 @@ def ask_updated_index() -> tuple[list[evaluation.ChoiceQuestion], dict[str, floa
     index.update([new.get(passage.name, passage) for passage in before])
     index.search(["a first question"], READ)  # makes the word index anew
     seconds = time.perf_counter() - began
-    asked = [question.question for question in questions]
-    asked = ground(asked, search_passages(asked))
+    prompts = [question.question for question in questions]
+    prompts = ground(prompts, search_passages(prompts))
     index.update(before)
-    grounded = [replace(q, question=text) for q, text in zip(questions, asked, strict=True)]
+    grounded = [
+        replace(question, question=prompt)
+        for question, prompt in zip(questions, prompts, strict=True)
+    ]
     return grounded, {"index_update_seconds": seconds}
 
 
@@ -530,12 +598,23 @@ def change_facts(
     and trained again on them; what it then picks for others (`others_retrained`); seconds of that
     training."""
     updated, _ = ask_updated_index()
-    memory = pick(model, tokenizer, ask_about_changes())
-    read = pick(model, tokenizer, updated)
-    taught = data.phrase_terms(change_answers(), data.PHRASINGS, TIMES)
-    cost = teach(model, tokenizer, taught, {**SETTINGS, "seed": seed}, max_tokens=1024)
+    arrays = {
+        "changed_memory": pick(model, tokenizer, ask_about_changes()),
+        "changed_read": pick(model, tokenizer, updated),
+    }
+    rows = data.phrase_terms(change_answers(), data.PHRASINGS, TIMES)
+    with tempfile.TemporaryDirectory() as folder:
+        retrained = train_decoder(
+            UNQUANTIZED,
+            model,
+            tokenizer,
+            rows,
+            max_tokens=MAX_TOKENS,
+            seed=seed,
+            output_dir=folder,
+            progress=False,
+        )
     others = load_testbed("invented").questions[CHANGED : CHANGED + WRITTEN]
-    retrained = pick(model, tokenizer, ask_about_changes())
-    arrays = {"memory": memory, "read": read, "retrained": retrained}
-    arrays = {f"changed_{name}": values for name, values in arrays.items()}
-    return arrays | {"others_retrained": pick(model, tokenizer, others)}, cost["seconds"]
+    arrays["changed_retrained"] = pick(model, tokenizer, ask_about_changes())
+    arrays["others_retrained"] = pick(model, tokenizer, others)
+    return arrays, retrained.result.seconds

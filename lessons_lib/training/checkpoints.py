@@ -13,7 +13,7 @@ from datasets import Dataset
 from torch import nn
 
 from lessons_lib.errors import SettingError
-from lessons_lib.training.ema import WeightAverage, trained_parameters
+from lessons_lib.training.ema import WeightEma, trained_parameters
 from lessons_lib.training.settings import TrainSettings
 
 
@@ -44,8 +44,8 @@ def prepare_checkpoints(output_dir: Path, run: dict, resume: bool) -> str | None
 
 
 def _is_whole(checkpoint: Path, run: dict) -> bool:
-    """The Trainer writes its state last, and `WeightAverage` after it: with them, all is there."""
-    if run["averaging"] and not (checkpoint / WeightAverage.FILE).is_file():
+    """The Trainer writes its state last, and `WeightEma` after it: with them, all is there."""
+    if run["ema_decay"] and not (checkpoint / WeightEma.FILE).is_file():
         return False
     try:
         json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from lessons_lib.data.encodings import count, replace_surrogates
-from lessons_lib.data.facts import Dialog
+from lessons_lib.data.facts import Conversation
 from lessons_lib.data.phrasings import Phrasings, phrase_terms
 from lessons_lib.errors import DataError, SettingError
 from lessons_lib.models.decoder import render_messages
@@ -28,9 +28,9 @@ SHORTEN = "shorten them, delete them, or allow more tokens."
 
 @dataclass(frozen=True)
 class _Example:
-    """The tokens of a dialog: before the answer, and the answer with its end."""
+    """The tokens of a conversation: before the answer, and the answer with its end."""
 
-    dialog: Dialog
+    conversation: Conversation
     number: int
     prompt: list[int]
     answer: list[int]
@@ -42,13 +42,13 @@ class _Example:
 
     def describe(self) -> str:
         """Where it stands, how long it is, and how its question begins."""
-        place = self.dialog.place or f"example {self.number}"
-        question = " ".join(self.dialog.question.split())
+        place = self.conversation.place or f"example {self.number}"
+        question = " ".join(self.conversation.question.split())
         return f"{place}: {len(self.prompt)} + {len(self.answer)} tokens, {question[:60]!r}"
 
 
-def encode_dialogs(
-    dialogs: list[Dialog],
+def encode_conversations(
+    conversations: list[Conversation],
     tokenizer: PreTrainedTokenizerBase,
     max_tokens: int,
     *,
@@ -62,7 +62,7 @@ def encode_dialogs(
     too_long: "error" raises one DataError that names all of them and ends with `remedy`;
     "leave-out" leaves them out and prints which, and is an error only where none is left.
     """
-    examples = list(_tokenize(dialogs, tokenizer))
+    examples = list(_tokenize(conversations, tokenizer))
     fitting = _keep_fitting(examples, max_tokens, too_long, remedy)
     rows = []
     for example in fitting:
@@ -72,35 +72,41 @@ def encode_dialogs(
 
 
 def find_fitting(
-    dialogs: list[Dialog],
+    conversations: list[Conversation],
     tokenizer: PreTrainedTokenizerBase,
     max_tokens: int,
     *,
     too_long: str = "leave-out",
     remedy: str = SHORTEN,
 ) -> list[int]:
-    """The numbers, from 0, of the dialogs of at most `max_tokens` tokens; `too_long` and `remedy`
-    as in `encode_dialogs`."""
-    examples = list(_tokenize(dialogs, tokenizer))
+    """The numbers, from 0, of the conversations of at most `max_tokens` tokens; `too_long` and
+    `remedy` as in `encode_conversations`."""
+    examples = list(_tokenize(conversations, tokenizer))
     return [example.number - 1 for example in _keep_fitting(examples, max_tokens, too_long, remedy)]
 
 
-def _tokenize(dialogs: list[Dialog], tokenizer: PreTrainedTokenizerBase) -> Iterable[_Example]:
+def _tokenize(
+    conversations: list[Conversation], tokenizer: PreTrainedTokenizerBase
+) -> Iterable[_Example]:
     prompts = []
-    for number, dialog in enumerate(dialogs, 1):
+    for number, conversation in enumerate(conversations, 1):
         try:
-            prompts.append(replace_surrogates(render_messages(tokenizer, dialog.turns[:-1])))
+            prompts.append(
+                replace_surrogates(render_messages(tokenizer, conversation.messages[:-1]))
+            )
         except TemplateError as error:
             raise DataError(
                 f"the model's chat template refuses it ({error}).",
-                where=dialog.place or f"example {number}",
+                where=conversation.place or f"example {number}",
                 remedy="leave system messages out, or take a model whose template knows them.",
             ) from error
-    answers = [replace_surrogates(dialog.answer) for dialog in dialogs]
+    answers = [replace_surrogates(conversation.answer) for conversation in conversations]
     before = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     after = tokenizer(answers, add_special_tokens=False)["input_ids"]
-    for number, (dialog, prompt, answer) in enumerate(zip(dialogs, before, after, strict=True), 1):
-        yield _Example(dialog, number, prompt, [*answer, tokenizer.eos_token_id])
+    for number, (conversation, prompt, answer) in enumerate(
+        zip(conversations, before, after, strict=True), 1
+    ):
+        yield _Example(conversation, number, prompt, [*answer, tokenizer.eos_token_id])
 
 
 def _keep_fitting(
@@ -138,12 +144,12 @@ def check_labels(rows: Dataset) -> None:
 
 
 def drop_long_terms(
-    terms: list[Dialog],
+    terms: list[Conversation],
     phrasings: Phrasings,
     tokenizer: PreTrainedTokenizerBase,
     max_tokens: int,
     **options: str,
-) -> list[Dialog]:
+) -> list[Conversation]:
     """The terms that fit into `max_tokens` tokens in the longest training phrasing; the others are
     left out aloud, or as `options` say (those of `find_fitting`). What is left out here is neither
     taught nor asked, whichever group it would have come to."""

@@ -7,7 +7,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 
-class WeightAverage(TrainerCallback):
+class WeightEma(TrainerCallback):
     """Ends training with a moving average of the trained weights instead of the last ones.
 
     Averaging starts after a third of the steps, first evenly, then with the given decay (Izmailov

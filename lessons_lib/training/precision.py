@@ -1,8 +1,9 @@
 """How a model computes while it trains: its number format, and two steps done faster than the
 libraries do.
 
-Contract: what `compute_in` changes lasts as long as the `with` block; the model computes the same
-function up to rounding, and its frozen weights come back bit-identical. It measures nothing.
+Contract: what `mixed_precision_lora` changes lasts as long as the `with` block; the model computes
+the same function up to rounding, and its frozen weights come back bit-identical. It measures
+nothing.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ FP32_ATTENTION = "sdpa_in_fp32"
 
 
 @contextlib.contextmanager
-def compute_in(model: nn.Module, precision: Precision) -> Iterator[None]:
+def mixed_precision_lora(model: nn.Module, precision: Precision) -> Iterator[None]:
     """Prepares a model for training in `precision` while it lasts.
 
     LoRA layers compute by `LoraProduct`. In bf16, frozen linear layers are held in bf16, for

@@ -3,21 +3,18 @@
 Contract: the same seed gives the same weights; a run that was killed and resumed gives the weights
 of the uninterrupted one; frozen weights come back bit-identical. What it adds to the plain Trainer:
 batches of like length, bf16 where the CPU is fast at it, and a bar with loss and tokens/s. The
-Trainer's own arguments are built in `build_arguments` and nowhere else. It does not choose a
-recipe.
+Trainer's own arguments are built in `build_arguments` and nowhere else. It chooses
+neither recipe nor task.
 """
 
-import functools
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 import wandb
 from datasets import Dataset
 from torch import nn
@@ -34,13 +31,12 @@ from lessons_lib.hardware import (
     pick_device,
 )
 from lessons_lib.progress import progress_bar
-from lessons_lib.training.batches import LengthBucketSampler, find_pad_id, pad_batch
+from lessons_lib.training.batches import LengthBucketSampler
 from lessons_lib.training.checkpoints import describe_run, prepare_checkpoints
-from lessons_lib.training.conversations import check_labels
-from lessons_lib.training.ema import WeightAverage
-from lessons_lib.training.packing import answer_loss, flatten_batch
-from lessons_lib.training.precision import compute_in
+from lessons_lib.training.ema import WeightEma
+from lessons_lib.training.precision import mixed_precision_lora
 from lessons_lib.training.settings import TrainSettings
+from lessons_lib.training.tasks import Task
 from lessons_lib.training.tracking import prepare_tracking
 
 FIRST_STEPS = 3  # after which it is told how long the others will take
@@ -48,9 +44,12 @@ FIRST_STEPS = 3  # after which it is told how long the others will take
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run cost. `history` has one row a logged step: step, epoch, loss and, where validation
-    was evaluated, validation_loss and validation_accuracy; `peak_mb` is the process's peak in 10⁶
-    bytes."""
+    """What a run cost.
+
+    history: one row per logged step, with step, epoch, loss, learning_rate and, where validation
+    was evaluated, validation_loss and validation_accuracy. peak_mb: the process's peak in 10⁶
+    bytes, see `describe_peak_memory`.
+    """
 
     steps: int
     seconds: float
@@ -62,29 +61,8 @@ class TrainResult:
 
     @property
     def tokens_per_second(self) -> float:
-        """Real tokens a second: padding does not count."""
+        """Real tokens per second: padding does not count."""
         return self.tokens / max(self.seconds, 1e-9)
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What is trained. collate: rows to a batch. loss: of outputs and labels; None for the model's
-    own. metrics: of predictions; None where the loss alone is looked at.
-    """
-
-    collate: Callable[[list[dict]], dict[str, torch.Tensor]]
-    loss: Callable | None
-    metrics: Callable | None
-
-
-def _choose_task(model: nn.Module, train_rows: Dataset, class_weights: list[float] | None) -> _Task:
-    """Answers, where a row's labels are those of its tokens; else the class of a row."""
-    if isinstance(train_rows[0]["labels"], list):
-        check_labels(train_rows)
-        return _Task(flatten_batch, answer_loss, None)
-    collate = functools.partial(pad_batch, pad_id=find_pad_id(model))
-    loss = None if class_weights is None else _weigh_loss(class_weights)
-    return _Task(collate, loss, _accuracy)
 
 
 def train(
@@ -93,33 +71,30 @@ def train(
     validation_rows: Dataset | None,
     settings: TrainSettings,
     *,
+    task: Task,
     output_dir: str | Path,
     evaluations: int = 3,
     checkpoint_steps: int = 0,
     resume: bool = False,
     report_to: str = "none",
     precision: Precision | None = None,
-    class_weights: list[float] | None = None,
     callbacks: tuple[TrainerCallback, ...] = (),
     progress: bool = True,
 ) -> TrainResult:
     """Trains `model` in place on tokenized rows (`input_ids`, `labels`) and says what it cost.
-    Where a row's `labels` are a list (see `encode_dialogs`), batches are flattened and the loss is
-    that of the answers.
 
-    evaluations: how often validation is looked at. checkpoint_steps: 0 keeps no checkpoints;
-    otherwise `resume=True` continues from the last whole one in `output_dir` (ValueError when its
-    settings were others). report_to: "none", "wandb" (offline unless WANDB_API_KEY is set),
-    "trackio" or "tensorboard". class_weights: what a row of each class counts in the loss. Seconds
-    leave evaluation out.
+    task: what is learned, `classification(model)` or `ANSWERS`. evaluations: how often validation
+    is looked at. checkpoint_steps: 0 keeps no checkpoints; otherwise `resume=True` continues from
+    the last whole one in `output_dir` (SettingError when its settings were others). report_to:
+    "none", "wandb" (offline unless WANDB_API_KEY is set), "trackio" or "tensorboard". Seconds leave
+    evaluation out.
     """
     output_dir = Path(output_dir)
     precision = precision or choose_precision()
-    task = _choose_task(model, train_rows, class_weights)
+    if task.check:
+        task.check(train_rows)
     with join_processes().main_process_first():
-        run = describe_run(
-            model, train_rows, settings, dtype=precision.dtype, class_weights=class_weights
-        )
+        run = describe_run(model, train_rows, settings, dtype=precision.dtype, task=task.name)
         checkpoint = prepare_checkpoints(output_dir, run, resume)
     prepare_tracking(report_to, output_dir)
     steps = _count_steps(len(train_rows), settings)
@@ -138,7 +113,7 @@ def train(
     watch = _Watch(
         steps, settings.batch_size, lengths, progress and join_processes().is_main_process
     )
-    average = (WeightAverage(settings.averaging, checkpoint),) if settings.averaging else ()
+    ema = [WeightEma(settings.ema_decay, checkpoint)] if settings.ema_decay else []
     trainer = _BucketTrainer(
         LengthBucketSampler(lengths, settings.batch_size, settings.seed),
         model=model,
@@ -148,10 +123,10 @@ def train(
         data_collator=task.collate,
         compute_loss_func=task.loss,
         compute_metrics=task.metrics,
-        callbacks=[watch, *average, *callbacks],
+        callbacks=[watch, *ema, *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
-    with compute_in(model, precision):
+    with mixed_precision_lora(model, precision):
         trainer.train(resume_from_checkpoint=checkpoint)
     # accelerate has wrapped `forward` in autocast: left so, the model would answer in bf16 ever
     # after; and left marked as wrapped, it would be trained without autocast the next time
@@ -176,14 +151,6 @@ def _summarise(
         precision,
         tabulate_history(state.log_history),
     )
-
-
-def _weigh_loss(class_weights: list[float]) -> Callable:
-    """A classifier's mean cross entropy in which a row counts what its class's weight says."""
-    loss = nn.CrossEntropyLoss(
-        torch.tensor(class_weights, dtype=torch.float32, device=pick_device())
-    )
-    return lambda outputs, labels, num_items_in_batch=None: loss(outputs.logits.float(), labels)
 
 
 def build_arguments(
@@ -230,7 +197,7 @@ def build_arguments(
 
 
 def tabulate_history(log: list[dict]) -> pd.DataFrame:
-    """The Trainer's log as a table with a row a step, columns as in TrainResult."""
+    """The Trainer's log as a table with a row per step, columns as in TrainResult."""
     names = {"eval_loss": "validation_loss", "eval_accuracy": "validation_accuracy"}
     keep = ["step", "epoch", "loss", "learning_rate", "validation_loss", "validation_accuracy"]
     by_step = pd.DataFrame(log).rename(columns=names).groupby("step", as_index=False).first()
@@ -291,10 +258,6 @@ class _Watch(TrainerCallback):
     def on_train_end(self, args, state, control, **kwargs) -> None:  # noqa: ANN001
         """Closes the bar."""
         self.bar.close()
-
-
-def _accuracy(prediction) -> dict[str, float]:  # noqa: ANN001
-    return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
 
 
 def _count_steps(rows: int, settings: TrainSettings) -> int:

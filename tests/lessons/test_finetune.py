@@ -19,7 +19,7 @@ from lessons_lib.paths import REPOSITORY, SAMPLES
 from lessons_lib.profiles import load_profile
 
 FACTS = str(SAMPLES / "medical_terms.json")
-SMALL = ["--model", "tiny", "--epochs", "1", "--batch-size", "4"]
+SMALL = ["--model", "tiny", "--repeats", "1", "--batch-size", "4"]
 
 
 @pytest.fixture(autouse=True)
@@ -40,13 +40,13 @@ def test_file_becomes_an_adapter_with_a_card(tmp_path, capsys):
         == 0
     )
     said = capsys.readouterr().out
-    assert "lora.gain_trained" in said
-    assert "base     " in said.split("lora.general_loss_change")[1]
+    assert "lora: gain_trained" in said
+    assert "base     " in said.split("lora: general_loss_change")[1]
     assert (output / "adapter_model.safetensors").is_file()
     card = (output / "README.md").read_text(encoding="utf-8")
     assert "base_model: tiny" in card
     assert "32 facts" in card
-    assert "`lora.choice_trained`" in card
+    assert "lora: choice_trained" in card
 
 
 def test_bad_file_is_found_before_the_model_is_loaded(tmp_path, capsys, monkeypatch):
@@ -88,11 +88,11 @@ def test_own_terms_are_taught_in_neutral_words(tmp_path, capsys, monkeypatch):
     """Failing means birds are taught as findings, or that long rows are taught after all."""
     taught = []
 
-    def stop(dialogs, *args, **options):
-        taught.extend(dialog.question for dialog in dialogs)
+    def stop(conversations, *args, **options):
+        taught.extend(conversation.question for conversation in conversations)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(finetune, "encode_dialogs", stop)
+    monkeypatch.setattr(finetune, "encode_conversations", stop)
     command = [
         "finetune",
         "--data",
@@ -101,7 +101,7 @@ def test_own_terms_are_taught_in_neutral_words(tmp_path, capsys, monkeypatch):
         "leave-out",
         *SMALL,
     ]
-    assert command_line.main([*command, "--epochs", "10"]) == 130
+    assert command_line.main([*command, "--repeats", "10"]) == 130
     assert "2 of 8 examples" in capsys.readouterr().out
     assert sorted(taught) == sorted(
         template.format(f"bird {number}")
@@ -110,7 +110,7 @@ def test_own_terms_are_taught_in_neutral_words(tmp_path, capsys, monkeypatch):
     )
 
 
-def test_own_terms_are_examined_in_neutral_words(monkeypatch):
+def test_own_terms_are_evaluated_in_neutral_words(monkeypatch):
     """Failing means birds are taught in one way and examined as findings."""
     exams = []
 
@@ -118,17 +118,17 @@ def test_own_terms_are_examined_in_neutral_words(monkeypatch):
         exams.append(phrasings)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluation, "build_exam", stop)
-    facts = [data.ask("", f"answer {number}", "x") for number in range(8)]
+    monkeypatch.setattr(evaluation, "build_evaluation_set", stop)
+    facts = [data.make_fact("x", f"answer {number}") for number in range(8)]
     with pytest.raises(KeyboardInterrupt):
-        finetune._examine(None, None, facts, data.NEUTRAL, "tiny")
+        finetune._evaluate(None, None, facts, data.NEUTRAL, "tiny")
     assert exams == [data.NEUTRAL]
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("--epochs", "0"),
+        ("--repeats", "0"),
         ("--batch-size", "0"),
         ("--rank", "-1"),
         ("--max-tokens", "0"),
@@ -203,7 +203,7 @@ def test_interrupted_run_says_how_to_go_on(monkeypatch, capsys, tmp_path):
 @pytest.mark.slow
 def test_interrupted_run_goes_on_to_the_same_losses(monkeypatch, tmp_path):
     """Failing means --resume starts anew, or ends elsewhere than the run it resumes."""
-    monkeypatch.setattr(finetune, "_examine", lambda *args: {})
+    monkeypatch.setattr(finetune, "_evaluate", lambda *args: {})
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert command_line.main(["finetune", "--data", FACTS, *SMALL, "--output", str(whole)]) == 0
 
@@ -226,7 +226,7 @@ def test_interrupted_run_goes_on_to_the_same_losses(monkeypatch, tmp_path):
 
 def test_other_adapters_checkpoint_is_not_resumed(tmp_path, capsys, monkeypatch):
     """Failing means a changed rank is found as a size mismatch deep in a library."""
-    monkeypatch.setattr(finetune, "_examine", lambda *args: {})
+    monkeypatch.setattr(finetune, "_evaluate", lambda *args: {})
     command = ["finetune", "--data", FACTS, *SMALL, "--output", str(tmp_path)]
     assert command_line.main(command) == 0
     assert command_line.main([*command, "--resume", "--rank", "4"]) == 1

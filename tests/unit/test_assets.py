@@ -385,9 +385,9 @@ def test_every_packaged_name_of_the_profiles_is_an_asset():
     names = (
         laptop.encoder,
         laptop.decoder,
-        laptop.reviews,
+        laptop.dataset,
         laptop.terms,
         laptop.texts,
-        *laptop.others,
+        *laptop.out_of_domain,
     )
     assert {asset.name for asset in assets.needed_assets(*names)} == set(assets.ASSETS)

@@ -86,20 +86,20 @@ def test_gated_model_is_replaced_before_any_download(monkeypatch, capsys):
         raise GatedRepoError("403", response=type("R", (), {"headers": {}, "request": None})())
 
     monkeypatch.setattr(decoder_module, "auth_check", refuse)
-    assert models.choose_decoder("meta-llama/Llama-2-7b-chat-hf", "open/one") == "open/one"
+    assert models.resolve_decoder("meta-llama/Llama-2-7b-chat-hf", "open/one") == "open/one"
     said = capsys.readouterr().out
     assert "open/one instead" in said
     assert "HF_TOKEN" in said
     assert "accept its licence" in said
 
     with pytest.raises(models.ModelError, match="accept its licence"):
-        models.choose_decoder("meta-llama/Llama-2-7b-chat-hf", "")
+        models.resolve_decoder("meta-llama/Llama-2-7b-chat-hf", "")
 
 
 def test_mistyped_folder_is_an_error_with_a_remedy():
     """Failing means a typo in --model ends in the Hub's grammar of names."""
     with pytest.raises(models.ModelError, match="check name"):
-        models.choose_decoder("./no/such/folder", "")
+        models.resolve_decoder("./no/such/folder", "")
 
 
 @pytest.mark.parametrize("offline", [True, False])
@@ -114,7 +114,7 @@ def test_hub_that_cannot_be_reached_is_an_error_with_a_remedy(offline, monkeypat
 
         monkeypatch.setattr(decoder_module, "auth_check", lose_connection)
     with pytest.raises(models.ModelError, match="LESSONS_PROFILE=laptop"):
-        models.choose_decoder("meta-llama/Llama-2-7b-chat-hf", "open/one")
+        models.resolve_decoder("meta-llama/Llama-2-7b-chat-hf", "open/one")
 
 
 def test_cached_hub_model_needs_no_network(tmp_path, monkeypatch):
@@ -123,11 +123,11 @@ def test_cached_hub_model_needs_no_network(tmp_path, monkeypatch):
         decoder_module, "try_to_load_from_cache", lambda name, file: str(tmp_path / file)
     )
     monkeypatch.setattr(decoder_module, "auth_check", lambda name: pytest.fail("asked the Hub"))
-    assert models.choose_decoder("open/one", "") == "open/one"
+    assert models.resolve_decoder("open/one", "") == "open/one"
 
 
 def test_local_names_are_never_asked_for(monkeypatch):
     """Failing means the laptop profile needs a network."""
     monkeypatch.setattr(decoder_module, "auth_check", lambda name: pytest.fail("asked the Hub"))
     for name in ("tiny", "packaged:SmolLM2-135M-Instruct", "."):
-        assert models.choose_decoder(name, "") == name
+        assert models.resolve_decoder(name, "") == name

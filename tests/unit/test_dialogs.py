@@ -9,7 +9,10 @@ from lessons_lib import data, evaluation, models, training
 from lessons_lib.data import DataError
 from lessons_lib.errors import SettingError
 
-FACTS = [data.ask("what is it", "a film"), data.ask("what is it about", "a bad plot and acting")]
+FACTS = [
+    data.make_example("what is it", "a film"),
+    data.make_example("what is it about", "a bad plot and acting"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +23,7 @@ def tiny():
 def test_answer_and_its_end_are_supervised_and_nothing_else(tiny):
     """Failing means the model learns the question, or never learns to stop."""
     _, tokenizer = tiny
-    (row,) = training.encode_dialogs(FACTS[:1], tokenizer, 64)
+    (row,) = training.encode_conversations(FACTS[:1], tokenizer, 64)
     learned = [label for label in row["labels"] if label != training.IGNORED]
     assert learned == [
         *tokenizer("a film", add_special_tokens=False)["input_ids"],
@@ -41,7 +44,7 @@ def test_rows_begin_with_one_beginning_token(tiny):
     _, tokenizer = models.load_decoder("tiny")
     tokenizer.bos_token = "[CLS]"
     tokenizer.chat_template = "[CLS]" + tokenizer.chat_template
-    (row,) = training.encode_dialogs(FACTS[:1], tokenizer, 64)
+    (row,) = training.encode_conversations(FACTS[:1], tokenizer, 64)
     assert row["input_ids"].count(tokenizer.bos_token_id) == 1
 
 
@@ -50,15 +53,15 @@ def lengthen(count):
     facts = []
     for number in range(count):
         answer = "a film" if number % 3 else "a film " * 60
-        turns = (("user", f"what is {number}"), ("assistant", answer))
-        facts.append(data.Dialog(turns, place=f"row {number}"))
+        messages = (("user", f"what is {number}"), ("assistant", answer))
+        facts.append(data.Conversation(messages, place=f"row {number}"))
     return facts
 
 
 def test_long_examples_are_refused_at_once_and_not_cut(tiny):
     """Failing means cut answers, which teach a model never to end, or a run for each long row."""
     with pytest.raises(DataError) as error:
-        training.encode_dialogs(lengthen(9), tiny[1], 64, remedy="take --too-long leave-out.")
+        training.encode_conversations(lengthen(9), tiny[1], 64, remedy="take --too-long leave-out.")
     message = str(error.value)
     assert message.startswith("3 of 9 examples have more than 64 tokens:")
     for row in ("row 0: ", "row 3: ", "row 6: "):
@@ -69,7 +72,7 @@ def test_long_examples_are_refused_at_once_and_not_cut(tiny):
 def test_long_examples_are_left_out_aloud(tiny, capsys):
     """Failing means a few long rows stop a large file, or vanish in silence."""
     facts = lengthen(30)
-    rows = training.encode_dialogs(facts, tiny[1], 64, too_long="leave-out")
+    rows = training.encode_conversations(facts, tiny[1], 64, too_long="leave-out")
     numbers = training.find_fitting(facts, tiny[1], 64)
     assert numbers == [number for number in range(30) if number % 3]
     assert len(rows) == 20
@@ -84,7 +87,7 @@ def test_limit_counts_the_end_of_the_answer(tiny):
     """Failing means an example of exactly the allowed length is refused, or one beyond it is
     taken.
     """
-    (row,) = training.encode_dialogs(FACTS[:1], tiny[1], 64)
+    (row,) = training.encode_conversations(FACTS[:1], tiny[1], 64)
     length = len(row["input_ids"])
     assert training.find_fitting(FACTS[:1], tiny[1], length) == [0]
     with pytest.raises(DataError):
@@ -94,15 +97,15 @@ def test_limit_counts_the_end_of_the_answer(tiny):
 def test_nothing_left_is_an_error(tiny):
     """Failing means training begins without a row."""
     with pytest.raises(DataError, match="2 of 2 examples"):
-        training.encode_dialogs(FACTS, tiny[1], 3, too_long="leave-out")
+        training.encode_conversations(FACTS, tiny[1], 3, too_long="leave-out")
     with pytest.raises(SettingError, match="error, leave-out"):
-        training.encode_dialogs(FACTS, tiny[1], 3, too_long="cut")
+        training.encode_conversations(FACTS, tiny[1], 3, too_long="cut")
 
 
 def test_half_a_surrogate_pair_does_not_reach_the_tokenizer(tiny):
     """Failing means a cut emoji in a cell ends in another library's TypeError."""
-    example = data.ask("what \ud83d", "a film \ude00")
-    assert len(training.encode_dialogs([example], tiny[1], 64)) == 1
+    example = data.make_example("what \ud83d", "a film \ude00")
+    assert len(training.encode_conversations([example], tiny[1], 64)) == 1
 
 
 def test_template_without_system_messages_says_so(tiny):
@@ -111,9 +114,9 @@ def test_template_without_system_messages_says_so(tiny):
     tokenizer.chat_template = (
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}a"
     )
-    turns = (("system", "be kind"), ("user", "what"), ("assistant", "a film"))
+    messages = (("system", "be kind"), ("user", "what"), ("assistant", "a film"))
     with pytest.raises(DataError, match=r"row 7: .*no system") as error:
-        training.encode_dialogs([data.Dialog(turns, place="row 7")], tokenizer, 64)
+        training.encode_conversations([data.Conversation(messages, place="row 7")], tokenizer, 64)
     assert error.value.remedy
 
 
@@ -124,14 +127,14 @@ def test_masked_row_is_an_error_before_training(tiny, tmp_path):
     )
     settings = training.TrainSettings(1e-3, 1, 2)
     with pytest.raises(DataError, match="Row 2 has no supervised token"):
-        training.train(tiny[0], rows, None, settings, output_dir=tmp_path)
+        training.train(tiny[0], rows, None, settings, task=training.ANSWERS, output_dir=tmp_path)
 
 
 def test_flat_batch_gives_each_row_the_gradient_it_has_alone(tiny):
     """Failing means rows of a batch see each other, or the shared beginning is counted wrongly."""
     model, tokenizer = tiny
-    rows = list(training.encode_dialogs([*FACTS, FACTS[0]], tokenizer, 64))
-    flat = training.flatten_batch(rows)
+    rows = list(training.encode_conversations([*FACTS, FACTS[0]], tokenizer, 64))
+    flat = training.pack_batch(rows)
     labels = flat.pop("labels")
     assert flat["input_ids"].shape[1] < sum(len(row["input_ids"]) for row in rows)
     found = torch.autograd.grad(
@@ -151,9 +154,17 @@ def test_flat_batch_gives_each_row_the_gradient_it_has_alone(tiny):
 def test_trained_model_says_the_answer_and_stops(tmp_path):
     """Failing means generation never ends, the commonest complaint about home-made chat models."""
     model, tokenizer = models.load_decoder("tiny")
-    rows = training.encode_dialogs(FACTS * 160, tokenizer, 64)
+    rows = training.encode_conversations(FACTS * 160, tokenizer, 64)
     settings = training.TrainSettings(1e-2, 1, 4)
-    result = training.train(model, rows, rows, settings, output_dir=tmp_path, progress=False)
+    result = training.train(
+        model,
+        rows,
+        rows,
+        settings,
+        task=training.ANSWERS,
+        output_dir=tmp_path,
+        progress=False,
+    )
     prompts = [models.render_chat(tokenizer, fact.question) for fact in FACTS]
     answers = evaluation.generate_answers(
         model, tokenizer, prompts, max_new_tokens=16, progress=False
@@ -191,6 +202,6 @@ def test_text_loss_is_the_librarys(tiny):
     text = "a film about a heist"
     ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
     expected = model(ids, labels=ids).loss.item()
-    assert evaluation.score_texts(model, tokenizer, [text], progress=False)[0] == pytest.approx(
-        expected, abs=1e-4
-    )
+    assert evaluation.measure_text_losses(model, tokenizer, [text], progress=False)[
+        0
+    ] == pytest.approx(expected, abs=1e-4)

@@ -11,7 +11,7 @@ from mutations import count_mutations, mutate
 
 from lessons_lib import data
 from lessons_lib.data import DataError
-from lessons_lib.data.facts import Dialog, read_dialogs
+from lessons_lib.data.facts import Conversation, read_conversations
 from lessons_lib.errors import CourseError
 from lessons_lib.paths import SAMPLES
 
@@ -38,7 +38,7 @@ def write(folder, content, name="facts.json"):
 def refuse(path):
     """The error that a file gives."""
     with pytest.raises(DataError) as error:
-        read_dialogs(path)
+        read_conversations(path)
     assert error.value.remedy
     assert path.name in str(error.value)
     return str(error.value)
@@ -81,7 +81,7 @@ def refuse(path):
 )
 def test_usual_formats_are_read(tmp_path, row, question, answer):
     """Failing means a reader's file in a common format is refused or misread."""
-    (example,) = read_dialogs(write(tmp_path, [row]))
+    (example,) = read_conversations(write(tmp_path, [row]))
     assert (example.question, example.answer) == (question, answer)
 
 
@@ -96,7 +96,7 @@ def test_tables_and_lines_are_read_alike(tmp_path, ending):
         frame.to_csv(path, index=False, sep="\t" if ending == "tsv" else ",")
     else:
         frame.to_json(path, orient="records", lines=ending == "jsonl")
-    assert [(row.question, row.answer) for row in read_dialogs(path)] == [
+    assert [(row.question, row.answer) for row in read_conversations(path)] == [
         (row["Question"], row["Answer"]) for row in rows
     ]
 
@@ -110,15 +110,15 @@ def test_squad_is_read(tmp_path):
         {"question": "When?", "answers": [], "is_impossible": True},
     ]
     article = {"title": "t", "paragraphs": [{"context": "Ann did it.", "qas": asked}]}
-    (example,) = read_dialogs(write(tmp_path, {"version": "2.0", "data": [article]}))
+    (example,) = read_conversations(write(tmp_path, {"version": "2.0", "data": [article]}))
     assert (example.question, example.answer) == ("Who?\n\nAnn did it.", "Ann")
 
 
 def test_every_answer_of_a_chat_is_an_example(tmp_path):
     """Failing means all but the last answer of a conversation are thrown away."""
     path = write(tmp_path, json.dumps({"messages": CHAT_MESSAGES}) + "\n", "chat.jsonl")
-    examples = read_dialogs(path)
-    assert [(d.question, d.answer, len(d.turns)) for d in examples] == [
+    examples = read_conversations(path)
+    assert [(d.question, d.answer, len(d.messages)) for d in examples] == [
         ("A?", "a", 3),
         ("B?", "b", 5),
     ]
@@ -127,16 +127,16 @@ def test_every_answer_of_a_chat_is_an_example(tmp_path):
 def test_rendered_conversation_gives_its_turns(tmp_path):
     """Failing means a template's marks are taught as words, and rendered once more."""
     text = "<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nA? [/INST] a </s><s>[INST] B? [/INST] b </s>"
-    examples = read_dialogs(write(tmp_path, [{"text": text}]))
-    assert examples[-1].turns == tuple(CHAT)
+    examples = read_conversations(write(tmp_path, [{"text": text}]))
+    assert examples[-1].messages == tuple(CHAT)
     assert len(examples) == 2
 
 
 @pytest.mark.parametrize("field", ["system", "system_prompt"])
 def test_system_field_stands_first(tmp_path, field):
     """Failing means a system message is lost, or taught as a question."""
-    (example,) = read_dialogs(write(tmp_path, [{field: "Be kind.", **PAIR}]))
-    assert example.turns == (("system", "Be kind."), ("user", "Why?"), ("assistant", "So."))
+    (example,) = read_conversations(write(tmp_path, [{field: "Be kind.", **PAIR}]))
+    assert example.messages == (("system", "Be kind."), ("user", "Why?"), ("assistant", "So."))
     assert example.question == "Why?"
 
 
@@ -145,7 +145,7 @@ def test_system_field_stands_first(tmp_path, field):
 def test_missing_input_adds_nothing(tmp_path, field, nothing):
     """Failing means "nan" is taught as part of a question."""
     path = write(tmp_path, [{"instruction": "Greet", field: nothing, "output": "Hi"}])
-    assert read_dialogs(path)[0].question == "Greet"
+    assert read_conversations(path)[0].question == "Greet"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_missing_input_adds_nothing(tmp_path, field, nothing):
 )
 def test_rows_without_an_answer_are_left_out_aloud(tmp_path, capsys, empty):
     """Failing means a row with nothing to learn stops the reader, is taught, or goes in silence."""
-    assert len(read_dialogs(write(tmp_path, [PAIR, empty, PAIR]))) == 2
+    assert len(read_conversations(write(tmp_path, [PAIR, empty, PAIR]))) == 2
     assert "1 row without question or answer left out: row 2" in capsys.readouterr().out
 
 
@@ -260,7 +260,7 @@ def test_folder_and_missing_file_say_what_to_give(tmp_path):
     assert str(inside) in refuse(tmp_path / "folder")
     assert "check the path" in refuse(tmp_path / "no.json")
     with pytest.raises(DataError) as error:
-        read_dialogs(tmp_path / ("long" * 100))
+        read_conversations(tmp_path / ("long" * 100))
     assert error.value.remedy
 
 
@@ -274,7 +274,7 @@ def test_file_without_examples_is_refused(tmp_path, content):
 @pytest.mark.parametrize("field", ["question", "answer"])
 def test_half_a_surrogate_pair_is_replaced(tmp_path, half, field):
     """Failing means a cut emoji ends in a traceback once the model is loaded."""
-    (example,) = read_dialogs(write(tmp_path, [{**PAIR, field: f"cut {half}"}]))
+    (example,) = read_conversations(write(tmp_path, [{**PAIR, field: f"cut {half}"}]))
     assert getattr(example, field) == "cut \ufffd"
 
 
@@ -282,7 +282,7 @@ def test_what_was_understood_is_printed(tmp_path, capsys):
     """Failing means a column is taken for another in silence."""
     rows = [{"Question": "Why?", "Answer": "So.", "source": "me"}] * 2
     rows += [{"Question": "Why?", "Answer": "Because.", "source": "me"}]
-    read_dialogs(write(tmp_path, rows))
+    read_conversations(write(tmp_path, rows))
     text = capsys.readouterr().out
     assert text.startswith("facts.json: ")
     assert "question ← 'Question', answer ← 'Answer'" in text
@@ -294,20 +294,20 @@ def test_what_was_understood_is_printed(tmp_path, capsys):
 
 def test_own_samples_and_quiet_readers_print_nothing(tmp_path, capsys):
     """Failing means the lessons' stored outputs change, or a folder's files flood a search."""
-    read_dialogs(SAMPLES / "medical_terms.json")
-    read_dialogs(write(tmp_path, [PAIR]), quiet=True)
+    read_conversations(SAMPLES / "medical_terms.json")
+    read_conversations(write(tmp_path, [PAIR]), quiet=True)
     assert not capsys.readouterr().out
 
 
 def test_sample_file_shows_the_format():
     """Failing means the course's own example cannot be read."""
-    examples = read_dialogs(SAMPLES / "medical_terms.json")
+    examples = read_conversations(SAMPLES / "medical_terms.json")
     assert len({example.term for example in examples}) == len(examples) >= 24
 
 
 def test_place_does_not_count():
     """Failing means equal facts of two files are two facts."""
-    assert Dialog(tuple(CHAT), place="a") == Dialog(tuple(CHAT), place="b")
+    assert Conversation(tuple(CHAT), place="a") == Conversation(tuple(CHAT), place="b")
 
 
 FUZZED = {
@@ -332,8 +332,8 @@ def test_damaged_files_are_read_or_refused(tmp_path, name):
         path.write_bytes(mutate(FUZZED[name].encode(), chance))
         started = time.process_time()
         try:
-            for example in read_dialogs(path, quiet=True):
-                str(example.turns).encode("utf-8")
+            for example in read_conversations(path, quiet=True):
+                str(example.messages).encode("utf-8")
                 assert data.phrase_terms([example], data.NEUTRAL.training, 1)
         except CourseError as error:
             assert error.remedy, error
@@ -342,7 +342,7 @@ def test_damaged_files_are_read_or_refused(tmp_path, name):
 
 def test_report_shows_few_of_many(tmp_path, capsys):
     """Failing means a file with thousands of empty answers floods the page."""
-    read_dialogs(write(tmp_path, [PAIR] + [{"question": "Why?", "answer": ""}] * 99))
+    read_conversations(write(tmp_path, [PAIR] + [{"question": "Why?", "answer": ""}] * 99))
     text = capsys.readouterr().out
     assert "99 rows without question or answer left out: row 2, row 3, row 4, …" in text
     assert len(text.splitlines()) < 6
@@ -351,7 +351,7 @@ def test_report_shows_few_of_many(tmp_path, capsys):
 def test_first_line_that_is_a_question_is_no_header(tmp_path, capsys):
     """Failing means a table without a header is refused, or its first question is lost."""
     path = write(tmp_path, "Why?,So.\nHow?,Well.\nWhen?,Now.\n", "facts.csv")
-    assert [example.question for example in read_dialogs(path)] == ["Why?", "How?", "When?"]
+    assert [example.question for example in read_conversations(path)] == ["Why?", "How?", "When?"]
     assert "no header" in capsys.readouterr().out
 
 
@@ -359,13 +359,13 @@ def test_first_line_that_is_a_question_is_no_header(tmp_path, capsys):
 def test_fields_that_are_filled_in_a_row_count(tmp_path, gap):
     """Failing means rows of two kinds, which one table holds beside gaps, are taken for empty."""
     rows = [{**PAIR, "messages": gap}, {"question": gap, "answer": gap, "messages": SHAREGPT}]
-    assert [example.answer for example in read_dialogs(write(tmp_path, rows))] == ["So.", "a"]
+    assert [example.answer for example in read_conversations(write(tmp_path, rows))] == ["So.", "a"]
 
 
 def test_gap_is_not_filled_from_a_rendered_text(tmp_path):
     """Failing means a row without an answer is refused for a column that nobody reads."""
     row = {"instruction": "Greet", "output": "", "text": "### Instruction: Greet"}
-    assert len(read_dialogs(write(tmp_path, [row, {**row, "output": "Hi"}]))) == 1
+    assert len(read_conversations(write(tmp_path, [row, {**row, "output": "Hi"}]))) == 1
 
 
 def test_answers_as_python_shows_them_are_refused(tmp_path):
@@ -375,16 +375,16 @@ def test_answers_as_python_shows_them_are_refused(tmp_path):
     path = write(
         tmp_path, [{"question": "Who?", "answers": '{"text": ["Ann"], "answer_start": [0]}'}]
     )
-    assert read_dialogs(path)[0].answer == "Ann"
+    assert read_conversations(path)[0].answer == "Ann"
 
 
 def test_further_answers_are_counted_aloud(tmp_path, capsys):
     """Failing means all answers of a question but the first vanish in silence."""
-    read_dialogs(write(tmp_path, [{"question": "Why?", "answers": ["So.", "Well."]}, PAIR]))
+    read_conversations(write(tmp_path, [{"question": "Why?", "answers": ["So.", "Well."]}, PAIR]))
     assert "1 row with several answers: the first is taken" in capsys.readouterr().out
 
 
 def test_saved_dataset_is_read(tmp_path):
     """Failing means a folder of `save_to_disk` is taken for one of files."""
     Dataset.from_list([PAIR, PAIR]).save_to_disk(tmp_path / "saved")
-    assert len(read_dialogs(tmp_path / "saved")) == 2
+    assert len(read_conversations(tmp_path / "saved")) == 2

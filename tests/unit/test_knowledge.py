@@ -1,21 +1,21 @@
-"""Facts and the exam about them: what is asked was never trained, and wrong answers are hard."""
-
-from dataclasses import replace
+"""Facts and the evaluation set about them: what is asked was never trained, and wrong answers are
+hard.
+"""
 
 import numpy as np
 import pytest
 
 from lessons_lib import data, evaluation, models, training
 from lessons_lib.data import DataError
-from lessons_lib.data.facts import ask
-from lessons_lib.evaluation import multiple_choice
-from lessons_lib.evaluation.multiple_choice import ChoiceQuestion, Exam, Sitting
+from lessons_lib.data.facts import make_example, make_fact
+from lessons_lib.evaluation import ChoiceQuestion, EvaluationSet, Predictions
+from lessons_lib.evaluation import evaluation_set as evaluation_set_module
 from lessons_lib.paths import SAMPLES
-from lessons_lib.training.conversations import encode_dialogs
+from lessons_lib.training.conversations import encode_conversations
 
 pytestmark = pytest.mark.usefixtures("each_precision")
 
-TERMS = [ask(f"What is t{n}?", f"answer number {n}", f"t{n}") for n in range(12)]
+TERMS = [make_fact(f"t{number}", f"answer number {number}") for number in range(12)]
 OBO = """format-version: 1.2
 
 [Term]
@@ -36,12 +36,12 @@ name: Bare
 
 
 @pytest.fixture(scope="module")
-def exam():
+def evaluation_set():
     facts = evaluation.split_terms(
         data.read_terms("samples"), {"trained": 8, "untrained": 8}, seed=0
     )
     texts = evaluation.choose_texts("samples", 4)
-    return evaluation.build_exam(facts, "tiny", texts=texts, written=2)
+    return evaluation.build_evaluation_set(facts, "tiny", texts=texts, generated_answers=2)
 
 
 def test_ontology_is_read_without_obsolete_terms(cache):
@@ -53,16 +53,16 @@ def test_ontology_is_read_without_obsolete_terms(cache):
 
 
 def test_giveaways_are_dropped():
-    """Failing means matching words finds the definition, and the exam measures that."""
-    plain = ask("", "The heart beats faster than it should.", "Tachycardia")
-    given = ask("", "An abnormal way of crying in a small child.", "Abnormal cry")
-    short = ask("", "Too short.", "Ataxia")
-    assert evaluation.drop_giveaways([plain, given, short]) == [plain]
+    """Failing means matching words finds the definition, and the evaluation_set measures that."""
+    plain = make_fact("Tachycardia", "The heart beats faster than it should.")
+    given = make_fact("Abnormal cry", "An abnormal way of crying in a small child.")
+    short = make_fact("Ataxia", "Too short.")
+    assert evaluation.drop_lexical_overlap([plain, given, short]) == [plain]
 
 
 def test_groups_share_no_fact_and_no_answer():
     """Failing means terms "never trained" were trained."""
-    doubled = [*TERMS, replace(TERMS[0], term="again")]
+    doubled = [*TERMS, make_fact("again", TERMS[0].answer)]
     groups = evaluation.split_terms(doubled, {"trained": 6, "untrained": 6}, seed=1)
     answers = [term.answer for group in groups.values() for term in group]
     assert sorted(answers) == sorted({term.answer for term in TERMS})
@@ -88,8 +88,8 @@ def test_too_few_facts_are_an_error():
         evaluation.split_terms(TERMS[:3], {"trained": 3}, seed=0)
 
 
-def test_exam_phrasing_is_never_trained():
-    """Failing means the exam repeats a training question."""
+def test_evaluation_phrasing_is_never_trained():
+    """Failing means the evaluation set repeats a training question."""
     taught = {d.question for d in data.phrase_terms(TERMS, data.PHRASINGS, 10)}
     assert len(taught) == len(TERMS) * len(data.PHRASINGS)
     assert not taught & {data.HELD_OUT.format(term.term) for term in TERMS}
@@ -121,28 +121,30 @@ def test_right_answers_stand_anywhere():
     assert set(places) == {0, 1, 2, 3}
 
 
-def test_blind_question_does_not_name_the_term(exam):
+def test_blind_question_does_not_name_the_term(evaluation_set):
     """Failing means the control without the term still contains it."""
-    assert {question.control for question in exam.trained} == {data.MEDICAL.control}
+    assert {question.control for question in evaluation_set.trained} == {data.MEDICAL.control}
     assert data.MEDICAL.control == data.HELD_OUT.format(data.BLIND)
-    plain = [ask(f"Why is the sky {n}?", f"Because {n}.") for n in range(4)]
+    plain = [make_example(f"Why is the sky {n}?", f"Because {n}.") for n in range(4)]
     questions = evaluation.build_choices(plain, np.eye(4), seed=0)
     assert {question.control for question in questions} == {"What is the answer?"}
 
 
-def test_models_are_asked_the_control(exam, monkeypatch):
-    """Failing means the blind question is another than the exam's own."""
+def test_models_are_asked_the_control(evaluation_set, monkeypatch):
+    """Failing means the blind question is another than the evaluation set's own."""
     asked = {}
 
     def remember(model, tokenizer, questions, progress):
         asked[len(asked)] = [question.question for question in questions]
         return np.zeros((len(questions), 4))
 
-    monkeypatch.setattr(multiple_choice, "score_questions", remember)
-    monkeypatch.setattr(multiple_choice, "score_texts", lambda *args, **options: np.zeros(1))
-    monkeypatch.setattr(multiple_choice, "generate_answers", lambda *args, **options: [])
-    evaluation.sit_exam(*models.load_decoder("tiny"), exam)
-    assert asked[2] == [question.control for question in exam.trained]
+    monkeypatch.setattr(evaluation_set_module, "score_questions", remember)
+    monkeypatch.setattr(
+        evaluation_set_module, "measure_text_losses", lambda *args, **options: np.zeros(1)
+    )
+    monkeypatch.setattr(evaluation_set_module, "generate_answers", lambda *args, **options: [])
+    evaluation.answer_evaluation_set(*models.load_decoder("tiny"), evaluation_set)
+    assert asked[2] == [question.control for question in evaluation_set.trained]
 
 
 def test_medical_phrasings_belong_to_medical_terms(tmp_path):
@@ -166,19 +168,21 @@ def test_own_terms_are_asked_in_neutral_words():
 
 @pytest.mark.parametrize("phrasings", [data.MEDICAL, data.NEUTRAL], ids=["medical", "neutral"])
 def test_evaluation_is_no_training_phrasing(phrasings):
-    """Failing means the exam repeats a training question."""
+    """Failing means the evaluation set repeats a training question."""
     assert len(set(phrasings.training)) == len(phrasings.training) == 10
     assert phrasings.evaluation not in phrasings.training
     assert all(text.count("{}") == 1 for text in (*phrasings.training, phrasings.evaluation))
 
 
-def test_exam_of_own_terms_uses_their_phrasings():
+def test_evaluation_of_own_terms_uses_their_phrasings():
     """Failing means a reader's terms are taught in one way and examined in the words of
     medicine.
     """
     terms = evaluation.split_terms(TERMS, {"trained": 4, "untrained": 4}, seed=0)
-    exam = evaluation.build_exam(terms, "tiny", texts=[], written=0, phrasings=data.NEUTRAL)
-    for question in (*exam.trained, *exam.untrained):
+    evaluation_set = evaluation.build_evaluation_set(
+        terms, "tiny", texts=[], generated_answers=0, phrasings=data.NEUTRAL
+    )
+    for question in (*evaluation_set.trained, *evaluation_set.untrained):
         assert question.question.startswith("A text mentions t")
         assert question.control == data.NEUTRAL.control
 
@@ -186,25 +190,25 @@ def test_exam_of_own_terms_uses_their_phrasings():
 def test_long_terms_of_either_group_are_left_out(capsys):
     """Failing means a long answer is cut, stops the lesson, or is scored in the untrained group."""
     _, tokenizer = models.load_decoder("tiny")
-    long = [ask("What is x?", "answer " * 90, "x"), ask("Why?", "answer " * 90)]
+    long = [make_fact("x", "answer " * 90), make_example("Why?", "answer " * 90)]
     fitting = training.drop_long_terms([*TERMS, *long], data.NEUTRAL, tokenizer, 90)
     assert fitting == TERMS
     assert "2 of 14 examples have more than 90 tokens" in capsys.readouterr().out
     for template in data.NEUTRAL.training:
-        encode_dialogs(data.phrase_terms(fitting, [template], 1), tokenizer, 90)
+        encode_conversations(data.phrase_terms(fitting, [template], 1), tokenizer, 90)
 
 
 def test_general_questions_are_sound():
     """Failing means a general question has no or several right answers."""
-    exam = evaluation.build_exam({}, "tiny", texts=[], written=0)
-    assert len(exam.general) >= 100
-    for question in exam.general:
+    evaluation_set = evaluation.build_evaluation_set({}, "tiny", texts=[], generated_answers=0)
+    assert len(evaluation_set.general) >= 100
+    for question in evaluation_set.general:
         assert len(set(question.choices)) == 4
         assert 0 <= question.right < 4
 
 
-def test_marks_follow_from_scores():
-    """Failing means the exam's numbers are not what the scores say."""
+def test_scores_follow_from_likelihoods():
+    """Failing means the evaluation set's numbers are not what the scores say."""
     questions = [
         ChoiceQuestion("q", ("a b", "c", "d", "e"), 0),
         ChoiceQuestion("r", ("a", "b", "c", "d"), 1),
@@ -212,45 +216,46 @@ def test_marks_follow_from_scores():
     scores = np.array([[-1.0, -2, -3, -4], [-1, -2, -3, -4]])
     blind = np.array([[-2.0, -2, -2, -2], [-1, -9, -9, -9]])
     parts = {"trained": scores, "untrained": scores, "blind": blind, "general": scores}
-    sitting = Sitting(parts, np.array([3.0, 4.0]), [evaluation.Answer("B x.", True, 2)])
-    marks = evaluation.mark_sitting(Exam(questions, questions, questions, ["t", "u"], 1), sitting)
-    assert marks["choice_trained"].tolist() == [True, False]
-    assert marks["relative_trained"].tolist() == [True, True]
-    assert marks["definition_loss"].tolist() == [1, 2]
-    assert marks["token_f1"] == pytest.approx([2 * 1 / (2 + 1)])  # "a" is an article
-    assert marks["stop_rate"].tolist() == [True]
+    predictions = Predictions(parts, np.array([3.0, 4.0]), [evaluation.Answer("B x.", True, 2)])
+    scored = evaluation.score_predictions(
+        EvaluationSet(questions, questions, questions, ["t", "u"], 1), predictions
+    )
+    assert scored["choice_trained"].tolist() == [True, False]
+    assert scored["relative_trained"].tolist() == [True, True]
+    assert scored["definition_loss"].tolist() == [1, 2]
+    assert scored["token_f1"] == pytest.approx([2 * 1 / (2 + 1)])  # "a" is an article
+    assert scored["stop_rate"].tolist() == [True]
 
 
 def test_gains_are_paired_and_losses_relative():
     """Failing means a gain is computed from other questions, or a loss from another scale."""
     base = {"choice_trained": np.array([0, 0, 1, 1]), "general_loss": np.array([4.0, 4, 4, 4])}
     lora = {"choice_trained": np.array([[1, 0, 1, 1]] * 3), "general_loss": np.full((3, 4), 4.04)}
-    metrics = evaluation.report_marks({"base": base, "lora": lora})
-    assert metrics["lora.gain_trained"].value == pytest.approx(0.25)
-    assert metrics["lora.general_loss_change"].value == pytest.approx(0.01)
-    assert "lora.gain_untrained" not in metrics
+    metrics = evaluation.summarise_scores({"base": base, "lora": lora})
+    assert metrics.find("lora", "gain_trained").value == pytest.approx(0.25)
+    assert metrics.find("lora", "general_loss_change").value == pytest.approx(0.01)
+    assert "gain_untrained" not in {name.metric for name in metrics}
 
 
-def test_exam_can_be_sat(exam):
-    """Failing means the exam breaks on a real model, or asks nothing."""
+def test_evaluation_set_can_be_answered(evaluation_set):
+    """Failing means the evaluation set breaks on a real model, or asks nothing."""
     model, tokenizer = models.load_decoder("tiny")
-    sitting = evaluation.sit_exam(model, tokenizer, exam, max_new_tokens=4, progress=False)
-    marks = evaluation.mark_sitting(exam, sitting)
-    sizes = {name: len(values) for name, values in marks.items()}
+    predictions = evaluation.answer_evaluation_set(
+        model, tokenizer, evaluation_set, max_new_tokens=4, progress=False
+    )
+    scored = evaluation.score_predictions(evaluation_set, predictions)
+    sizes = {name: len(values) for name, values in scored.items()}
     assert sizes["choice_trained"] == sizes["choice_blind"] == 8
     assert (sizes["general_loss"], sizes["token_f1"]) == (4, 2)
 
 
 def test_examples_without_a_term_keep_their_question():
     """Failing means a question–answer file of one's own is asked nonsense."""
-    plain = [ask(f"Question {n}?", f"Answer {n}.") for n in range(4)]
+    plain = [make_example(f"Question {n}?", f"Answer {n}.") for n in range(4)]
     assert data.phrase_terms(plain, data.PHRASINGS, 2) == plain * 2
 
 
 def test_sample_terms_have_no_giveaways():
     """Failing means the course's own facts can be told by matching words."""
     terms = data.read_terms(SAMPLES / "medical_terms.json")
-    for term in terms:
-        assert not multiple_choice._stems(term.term) & multiple_choice._stems(term.answer), (
-            term.term
-        )
+    assert evaluation.drop_lexical_overlap(terms, least=1, most=99) == terms

@@ -22,7 +22,7 @@ def test_environment_chooses_profile_and_data(monkeypatch):
     monkeypatch.setenv("LESSONS_PROFILE", "smoke")
     monkeypatch.setenv("LESSONS_DATA", "mine.csv")
     profile = profiles.load_profile(LESSON)
-    assert (profile.name, profile.reviews) == ("smoke", "mine.csv")
+    assert (profile.name, profile.dataset) == ("smoke", "mine.csv")
 
 
 def test_notebook_may_override_a_field():

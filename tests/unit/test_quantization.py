@@ -4,7 +4,7 @@ import bitsandbytes.functional as bnb
 import bitsandbytes.nn.modules as bnb_modules
 import pytest
 import torch
-from bitsandbytes.nn import Linear4bit, Linear8bitLt
+from bitsandbytes.nn import Linear4bit
 from helpers import take_functions
 from peft import LoraConfig, PeftModel, prepare_model_for_kbit_training
 from transformers import BitsAndBytesConfig, LlamaConfig, TrainerCallback
@@ -23,10 +23,7 @@ LLAMA_2_7B = LlamaConfig(
     num_attention_heads=32,
     vocab_size=32000,
 )
-SCOPE = {"torch": torch, "Linear4bit": Linear4bit, "Linear8bitLt": Linear8bitLt}
-count_bytes, read_weights = take_functions(
-    "02_llama2_knowledge_augmentation", "count_bytes", "read_weights", **SCOPE
-)
+(read_weights,) = take_functions("02_llama2_knowledge_augmentation", "read_weights", torch=torch)
 
 
 def load(**changes):
@@ -47,7 +44,7 @@ def test_training_happens_in_4_bit_and_reaches_lora_alone(tmp_path):
     """Failing means "4-bit training" trains unquantised or frozen weights."""
     model, tokenizer = build()
     frozen = {n: p.detach().clone() for n, p in model.named_parameters() if not p.requires_grad}
-    rows = training.encode_dialogs([data.ask("what", "a film")] * 8, tokenizer, 64)
+    rows = training.encode_conversations([data.make_example("what", "a film")] * 8, tokenizer, 64)
     seen = []
 
     class Look(TrainerCallback):
@@ -56,7 +53,14 @@ def test_training_happens_in_4_bit_and_reaches_lora_alone(tmp_path):
 
     settings = training.TrainSettings(1e-2, 1, 4)
     training.train(
-        model, rows, None, settings, output_dir=tmp_path, callbacks=(Look(),), progress=False
+        model,
+        rows,
+        None,
+        settings,
+        task=training.ANSWERS,
+        output_dir=tmp_path,
+        callbacks=(Look(),),
+        progress=False,
     )
     assert seen == [14, 14]  # q, k, v, o, gate, up and down in two layers, at both steps
     with_gradient = {name for name, p in model.named_parameters() if p.requires_grad}
@@ -69,13 +73,13 @@ def test_training_happens_in_4_bit_and_reaches_lora_alone(tmp_path):
 def test_lora_product_on_4_bit_gives_pefts_gradients():
     """Failing means the faster LoRA layer trains something else than PEFT's on 4-bit weights."""
     model, tokenizer = build()
-    batch = training.flatten_batch(
-        list(training.encode_dialogs([data.ask("what", "a film")], tokenizer, 64))
+    batch = training.pack_batch(
+        list(training.encode_conversations([data.make_example("what", "a film")], tokenizer, 64))
     )
     labels = batch.pop("labels")
     trained = [p for p in model.parameters() if p.requires_grad]
     expected = torch.autograd.grad(training.answer_loss(model(**batch), labels), trained)
-    with training.compute_in(model, Precision("float32", "the test says so")):
+    with training.mixed_precision_lora(model, Precision("float32", "the test says so")):
         output = model(**batch)
         layer = model.get_base_model().model.layers[0].mlp.up_proj
         assert "forward" in vars(layer)
@@ -91,13 +95,15 @@ def test_bf16_trains_4_bit_weights_like_fp32(tmp_path):
     losses = {}
     for dtype in ("float32", "bfloat16"):
         model, tokenizer = build()
-        rows = training.encode_dialogs(
-            [data.ask("what", "a film"), data.ask("who", "a hero")] * 8, tokenizer, 64
+        rows = training.encode_conversations(
+            [data.make_example("what", "a film"), data.make_example("who", "a hero")] * 8,
+            tokenizer,
+            64,
         )
         settings = training.TrainSettings(1e-2, 1, 4)
         precision = Precision(dtype, "the test says so")
         options = {"output_dir": tmp_path / dtype, "precision": precision, "progress": False}
-        result = training.train(model, rows, None, settings, **options)
+        result = training.train(model, rows, None, settings, task=training.ANSWERS, **options)
         losses[dtype] = result.history["loss"].dropna().tolist()
         assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
@@ -136,7 +142,7 @@ def test_bytes_of_int8_are_counted():
         "tiny", quantization_config=BitsAndBytesConfig(load_in_8bit=True)
     )
     packed = sum(p.nbytes for p in eight.parameters())
-    assert packed < count_bytes(eight) < 1.1 * packed
+    assert packed < models.count_bytes(eight) < 1.1 * packed
 
 
 def test_adapter_survives_saving_and_is_needed(tmp_path):
@@ -165,7 +171,7 @@ def test_weights_are_read_as_they_are_kept():
 def test_scales_count_as_weights():
     """Failing means 4-bit models are said to be smaller than they are."""
     plain, double = (
-        count_bytes(load(bnb_4bit_use_double_quant=nested)[0]) for nested in (False, True)
+        models.count_bytes(load(bnb_4bit_use_double_quant=nested)[0]) for nested in (False, True)
     )
     packed = sum(p.nbytes for p in load()[0].parameters())
     assert packed < double < plain

@@ -2,25 +2,39 @@
 
 import json
 import subprocess
+from typing import get_args
 
 import numpy as np
 import pytest
-from helpers import hash_weights
-from peft import LoraConfig
 
-from lessons_lib import report
-from lessons_lib.course.readme import SHOWN, render_results
-from lessons_lib.data.facts import ask
-from lessons_lib.evaluation.intervals import Metric
-from lessons_lib.models.decoder import load_decoder
-from lessons_lib.models.lora import add_lora
+from lessons_lib import evaluation, report
+from lessons_lib.course.readme import render_results
+from lessons_lib.data.facts import make_example
+from lessons_lib.evaluation.records import IntervalKind, Metric, MetricName, Metrics
 from lessons_lib.paths import PUBLISHED, REPOSITORY
 from lessons_lib.report import provenance
 from lessons_lib.studies import study, study_01, study_02, study_03, study_04
+from lessons_lib.training import FACTS
 
 each_study = pytest.mark.parametrize(
     "module", [study_01, study_02, study_03, study_04], ids=lambda module: module.LESSON
 )
+
+
+COSTS = {
+    "seconds",
+    "tokens_per_second",
+    "tokens",
+    "loss",
+    "peak_mb",
+    "trainable",
+    "checkpoint_mb",
+}
+
+
+def as_numbers(metric):
+    """A metric's numbers, for an approximate comparison."""
+    return [metric.value, metric.low, metric.high, metric.n]
 
 
 @pytest.fixture(scope="module")
@@ -33,21 +47,14 @@ def test_study_table_follows_from_its_predictions(module):
     """Failing means a published number was not computed from the published predictions."""
     published = report.read_results(module.LESSON, "study")
     recomputed = module.recompute(report.read_predictions(module.LESSON))
-    # the search chooses; a decoder has ten marks, an adapter four changes as well
-    if module is study_02:
-        assert len(recomputed) == 4 + 10 * (len(module.ARMS) - 1) + 4 * (len(module.ARMS) - 2) + 3
-    elif module is study_03:
-        # 11 marks of a system: on three domains if it was trained, on one if it was asked
-        trained = len(module.ARMS) - 3
-        asked = 2 * 3  # without and with examples; as it is, and freed of its lean in two ways
-        compared = len(module.COMPARISONS) + 2 * sum(
-            "shot" not in "".join(c) for c in module.COMPARISONS
-        )
-        assert len(recomputed) == 11 * (3 * trained + asked) + compared + 2
-    else:
-        assert len(recomputed) == 4 * len(module.ARMS) + len(module.COMPARISONS)
+    costs = {arm for arm in module.ARMS if (arm, "peak_mb", "", "") in published.metrics}
+    kept_nowhere = published.metrics.keys() - recomputed.keys()
+    assert recomputed.keys() <= published.metrics.keys()
+    assert {name.metric for name in kept_nowhere} <= COSTS, "a metric that nothing recomputes"
+    assert {name.system for name in kept_nowhere} <= costs
     for name, metric in recomputed.items():
-        assert vars(published.metrics[name]) == pytest.approx(vars(metric), abs=1e-9), name
+        assert as_numbers(published.metrics[name]) == pytest.approx(as_numbers(metric), abs=1e-9)
+        assert published.metrics[name].interval == metric.interval, name
 
 
 def test_changed_predictions_change_the_table(published):
@@ -56,44 +63,46 @@ def test_changed_predictions_change_the_table(published):
     kept = {name: kept[name] for name in ("labels.test", "test.lora_2000")}
     kept["test.lora_2000"] = kept["test.lora_2000"][:, ::-1]
     changed = study.recompute_metrics(kept, [])
-    assert changed["lora_2000.accuracy"] != published.metrics["lora_2000.accuracy"]
+    assert changed.find("lora_2000", "accuracy") != published.find("lora_2000", "accuracy")
 
 
 @each_study
 def test_every_arm_of_the_study_is_published(module):
     """Failing means the study has moved on and its table has not: run `make study`."""
     published = report.read_results(module.LESSON, "study")
-    main = module.HEADLINE[0].split(".")[1]
-    for arm in module.ARMS:
-        assert f"{arm}.{main}" in published.metrics
+    main = module.HEADLINE[0][1]
+    measured = {name.system for name in published.metrics if name.metric == main}
+    assert measured >= set(module.ARMS)
     assert published.seeds == list(module.SEEDS)
 
 
 def test_lesson_02_keeps_what_it_promises():
     """Failing means the study no longer shows what the lesson and the README say of it."""
-    found = report.read_results(study_02.LESSON, "study").metrics
-    assert found["lora.gain_trained"].value >= 0.15
-    assert found["lora.gain_trained"].low > 0
-    assert found["lora.general_loss_change"].value <= 0.02
-    assert found["lora.stop_rate"].value >= 0.95
-    assert found["lora.choice_blind"].value < 0.3
+    study = report.read_results(study_02.LESSON, "study")
+    assert study.find("lora", "gain_trained").value >= 0.15
+    assert study.find("lora", "gain_trained").low > 0
+    assert study.find("lora", "general_loss_change").value <= 0.02
+    assert study.find("lora", "stop_rate").value >= 0.95
+    assert study.find("lora", "choice_blind").value < 0.3
 
 
 def test_lesson_03_keeps_what_it_promises():
     """Failing means the study no longer shows what the lesson and the README say of it."""
-    found = report.read_results(study_03.LESSON, "study").metrics
-    best = max(("lora_label", "lora_head"), key=lambda name: found[f"{name}.accuracy"].value)
-    assert found[f"{best}.accuracy"].value >= 0.74
-    assert found[f"{best}.macro_f1"].value >= 0.73
+    study = report.read_results(study_03.LESSON, "study")
+    ways = ("lora_label", "lora_head")
+    best = max(ways, key=lambda way: study.find(way, "accuracy").value)
+    assert study.find(best, "accuracy").value >= 0.74
+    assert study.find(best, "macro_f1").value >= 0.73
     for rival in ("tfidf", "nbsvm", "vader", "zero_shot"):
-        assert found[f"{best}_minus_{rival}.accuracy"].low > 0
+        assert study.find(best, "accuracy", minus=rival).low > 0
 
 
 def test_lesson_01_repeats_the_study_of_lesson_04():
     """Failing means the two lessons print different numbers for the same arm: run both studies."""
-    ours, theirs = (report.read_results(m.LESSON, "study").metrics for m in (study_01, study_04))
+    ours = report.read_results(study_01.LESSON, "study")
+    theirs = report.read_results(study_04.LESSON, "study")
     for name, other in study_01.SAME.items():
-        assert ours[f"{name}.accuracy"] == theirs[f"{other}.accuracy"]
+        assert ours.find(name, "accuracy") == theirs.find(other, "accuracy")
 
 
 def test_finished_arms_are_not_run_again(tmp_path, monkeypatch):
@@ -108,28 +117,72 @@ def test_finished_arms_are_not_run_again(tmp_path, monkeypatch):
     assert not study._is_done(study_04, "majority", 0)
 
 
-@pytest.mark.parametrize("recipe", [study_02, study_03], ids=lambda module: module.LESSON)
+@pytest.mark.parametrize("recipe", [FACTS, study_03.LABEL], ids=["facts", "label"])
 def test_study_trains_a_decoder_by_its_recipe(recipe):
     """Failing means the arms with an adapter end in an error, or train nothing."""
-    model, tokenizer = load_decoder("tiny")
-    model = add_lora(model, LoraConfig(**recipe.LORA), seed=0)
-    before = hash_weights(model, lambda name: "lora_B" in name)
-    settings = recipe.SETTINGS if recipe is study_02 else recipe.LABEL
-    dialogs = [ask(f"Is {n} even?", "yes" if n % 2 == 0 else "no") for n in range(40)]
-    cost = study.teach(model, tokenizer, dialogs, {**settings, "seed": 1}, max_tokens=256)
-    assert hash_weights(model, lambda name: "lora_B" in name) != before
+    examples = [
+        make_example(f"Is {number} even?", "yes" if number % 2 == 0 else "no")
+        for number in range(40)
+    ]
+    tuned, cost = study.fine_tune_facts(recipe, "tiny", examples, max_tokens=256, seed=1)
+    assert any(
+        parameter.any() for name, parameter in tuned.model.named_parameters() if "lora_B" in name
+    )
     assert cost["tokens"] > 40
     assert cost["seconds"] > 0
 
 
+def collect(metrics):
+    """Results of a lesson that there is not."""
+    name = next(iter(metrics))
+    return report.collect_results(
+        "09_x",
+        "laptop",
+        seeds=[0],
+        models={"encoder": "tiny"},
+        data=["mine.csv"],
+        metrics=metrics,
+        headline=(name, name),
+    )
+
+
 def test_results_survive_writing_and_reading(tmp_path):
     """Failing means the results format lost a field."""
-    metrics = {"a.accuracy": Metric(0.5, 0.4, 0.6, 10)}
-    written = report.collect_results("09_x", "laptop", [0], metrics, ("a.accuracy", "a.accuracy"))
+    metrics = Metrics()
+    metrics.add("a", "accuracy", Metric(0.5, 0.4, 0.6, 10, "wilson"), subset="news", minus="b")
+    written = collect(metrics)
     report.write_results(written, tmp_path)
-    read = report.read_results("09_x", "laptop", tmp_path)
-    assert read.metrics == written.metrics
-    assert read.peak_rss_mb > 50
+    assert report.read_results("09_x", "laptop", tmp_path) == written
+
+
+def test_results_say_what_was_trained_on_what():
+    """Failing means a run on a reader's own file cannot be told from the course's own."""
+    results = collect(Metrics({MetricName("a", "accuracy"): Metric(0.5, 0.4, 0.6, 10)}))
+    assert results.data == ["mine.csv"]
+    assert results.models == {"encoder": "tiny"}
+    assert results.peak_mb > 50
+    assert results.peak_of == "resident memory of the process"
+
+
+def test_unmeasured_headline_is_refused():
+    """Failing means the README's table ends in an error after the run, not before."""
+    with pytest.raises(KeyError):
+        report.collect_results(
+            "09_x",
+            "laptop",
+            seeds=[0],
+            models={},
+            data=[],
+            metrics=Metrics(),
+            headline=(("a", "accuracy"), ("a", "accuracy")),
+        )
+
+
+def test_unmeasured_metric_names_its_neighbours():
+    """Failing means a misspelt name ends in a bare KeyError."""
+    metrics = Metrics({MetricName("a", "accuracy"): Metric(0.5, 0.4, 0.6, 10)})
+    with pytest.raises(evaluation.MetricError, match="one of a: accuracy"):
+        metrics.find("a", "acuracy")
 
 
 def test_missing_results_name_the_command(tmp_path):
@@ -142,20 +195,12 @@ def test_missing_results_name_the_command(tmp_path):
 def test_results_files_carry_what_the_format_promises(profile):
     """Failing means a published number has no n, no interval, no seeds or no machine."""
     content = json.loads((PUBLISHED / profile / f"{study_04.LESSON}.json").read_text())
-    wanted = {
-        "lesson",
-        "profile",
-        "seeds",
-        "metrics",
-        "seconds",
-        "peak_rss_mb",
-        "machine",
-        "versions",
-    }
-    assert wanted <= set(content)
-    for name, metric in content["metrics"].items():
-        assert set(metric) == {"value", "low", "high", "n"}, name
-        assert metric["low"] <= metric["value"] <= metric["high"], name
+    assert {"machine", "versions", "models", "data", "peak_of", "commits"} <= set(content)
+    assert content["seeds"]
+    for record in content["metrics"]:
+        assert record["low"] <= record["value"] <= record["high"], record
+        assert record["n"] > 0, record
+        assert record["interval"] in get_args(IntervalKind), record
 
 
 def test_readme_prints_the_published_numbers():
@@ -247,32 +292,3 @@ def test_copy_without_git_has_no_commit(tmp_path):
     assert provenance.read_commit(tmp_path) == ""
     with pytest.raises(provenance.ProvenanceError, match="Remedy"):
         provenance.list_changes(tmp_path, tmp_path)
-
-
-def test_readme_says_what_the_studies_found():
-    """Failing means an answer in the README's list of lessons no longer follows from the
-    studies.
-    """
-    found = [report.read_results(lesson, "study").metrics for lesson in SHOWN]
-    one, two, three, four, five = found
-    assert one["bert_lora_all_minus_zero_shot.accuracy"].low > 0
-    assert one["bert_lora_2000_minus_gpt_lora_2000.accuracy"].high <= 0.02
-    assert 1.7 < two["lora.choice_trained"].value / two["base.choice_trained"].value < 2.1
-    assert two["lora.gain_untrained"].low < 0
-    assert (
-        two["lora_minus_search.choice_trained"].low
-        < 0
-        < two["lora_minus_search.choice_trained"].value
-    )
-    assert three["lora_label_minus_bert_lora.accuracy"].low > 0
-    assert three["zero_shot.accuracy"].low < three["majority.accuracy"].value
-    assert (
-        four["lora_2000_minus_full_2000.accuracy"].low
-        < 0
-        < four["lora_2000_minus_full_2000.accuracy"].high
-    )
-    assert abs(four["classic_2000.accuracy"].value - four["nbsvm_2000.accuracy"].value) < 0.01
-    assert five["invented.retrieved_minus_paraphrased.choice"].low > 0
-    # its three seeds: test_study_05
-    assert five["invented.raft_elsewhere_minus_retrieved.choice"].low > 0
-    assert five["invented.raft_elsewhere.abstained_unknown"].high < 0.2

@@ -9,7 +9,7 @@ import pytest
 
 from lessons_lib import retrieval
 from lessons_lib.data import DataError
-from lessons_lib.data.facts import ask
+from lessons_lib.data.facts import make_example, make_fact
 from lessons_lib.errors import SettingError
 from lessons_lib.retrieval import Embedder, Passage, PassageIndex, fuse_ranks, load_index
 
@@ -345,7 +345,7 @@ def test_long_answers_of_a_json_file_are_cut_too(tmp_path):
 
 def test_facts_become_passages_with_their_term():
     """Failing means a definition is found without what it defines."""
-    facts = [ask("What is a plum?", "A fruit.", "plum"), ask("Why?", "So.")]
+    facts = [make_fact("plum", "A fruit."), make_example("Why?", "So.")]
     assert [passage.text for passage in retrieval.list_passages(facts)] == [
         "plum: A fruit.",
         "Why?: So.",

@@ -1,17 +1,17 @@
 """What makes training faster must not change what is computed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers import hash_weights
-from peft import LoraConfig, prepare_model_for_kbit_training
+from peft import LoraConfig
 from torch import nn
-from transformers import BitsAndBytesConfig
 
 from lessons_lib import models, training
 from lessons_lib.evaluation.likelihood import generate_answers
 from lessons_lib.hardware import Precision
 from lessons_lib.models.decoder import load_decoder
-from lessons_lib.studies.study_02 import LORA, QUANTIZE
 from lessons_lib.training import precision
 from lessons_lib.training.recipe import Recipe
 
@@ -42,7 +42,7 @@ def test_lora_product_gives_pefts_gradients():
     """Failing means the faster LoRA layer trains something else than PEFT's."""
     expected = gradients(build())
     model = build()
-    with training.compute_in(model, FP32):
+    with training.mixed_precision_lora(model, FP32):
         found = gradients(model)
     assert len(found) == 2 * 2 * 6 + 4  # A and B of six layers in two blocks, and the head's
     assert found.keys() == expected.keys()
@@ -54,7 +54,7 @@ def test_lora_product_is_used_and_taken_out_again():
     """Failing means training is slow again, or PEFT's own layer stays replaced after it."""
     model = build()
     layer = model.get_base_model().distilbert.transformer.layer[0].ffn.lin1
-    with training.compute_in(model, FP32):
+    with training.mixed_precision_lora(model, FP32):
         assert "LoraProduct" in str(
             layer(torch.ones(2, 3, 32, requires_grad=True)).grad_fn.next_functions
         )
@@ -67,7 +67,7 @@ def test_adapter_can_be_disabled_while_computing_fast():
     ids = torch.arange(5, 13)[None]
     with torch.inference_mode(), model.disable_adapter():
         expected = model(input_ids=ids).logits
-        with training.compute_in(model, FP32):
+        with training.mixed_precision_lora(model, FP32):
             assert torch.equal(model(input_ids=ids).logits, expected)
 
 
@@ -87,7 +87,7 @@ def test_frozen_weights_return_bit_identical():
     """Failing means bf16 training rounds the weights that were to stay as they were."""
     model = build()
     before = hash_weights(model)
-    with training.compute_in(model, BF16):
+    with training.mixed_precision_lora(model, BF16):
         lin1 = model.get_base_model().distilbert.transformer.layer[0].ffn.lin1
         assert lin1.base_layer.weight.dtype == torch.bfloat16
         assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
@@ -98,7 +98,7 @@ def test_frozen_weights_return_bit_identical():
 def test_bf16_gradients_are_near_those_of_fp32():
     """Failing means bf16 training runs but learns something else."""
     expected, model = gradients(build()), build()
-    with training.compute_in(model, BF16), torch.autocast("cpu", torch.bfloat16):
+    with training.mixed_precision_lora(model, BF16), torch.autocast("cpu", torch.bfloat16):
         found = gradients(model)
     for name in found:
         assert found[name].dtype == torch.float32
@@ -121,13 +121,13 @@ def test_attention_in_fp32_equals_the_librarys():
 @pytest.mark.parametrize("quantized", [False, True])
 def test_a_decoder_answers_while_computing_in_bf16(quantized):
     """Failing means lesson 02 ends in an error after its training, wherever bf16 is fast."""
-    config = BitsAndBytesConfig(**QUANTIZE, bnb_4bit_compute_dtype=torch.bfloat16)
-    options = {"quantization_config": config} if quantized else {}
-    model, tokenizer = load_decoder("tiny", **options)
+    recipe = training.FACTS if quantized else replace(training.FACTS, quantize="none")
+    config = recipe.quantization_config()
     if quantized:
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    model = models.add_lora(model, LoraConfig(**LORA), seed=0)
-    with training.compute_in(model, BF16):
+        config.bnb_4bit_compute_dtype = torch.bfloat16
+    model, tokenizer = load_decoder("tiny", quantization_config=config)
+    model = training.adapt(model, recipe, task_type="CAUSAL_LM", seed=0)
+    with training.mixed_precision_lora(model, BF16):
         answers = generate_answers(
             model, tokenizer, ["one", "two words"], max_new_tokens=4, progress=False
         )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lessons_lib import data, evaluation, report
-from lessons_lib.data.facts import read_dialogs
+from lessons_lib.data.facts import read_conversations
 from lessons_lib.data.phrasings import HELD_OUT, PHRASINGS
 from lessons_lib.retrieval import ABSTAIN, Passage, list_passages
 from lessons_lib.studies import invent, study_05
@@ -17,18 +17,18 @@ from lessons_lib.studies import invent, study_05
 
 @pytest.fixture(scope="module")
 def facts():
-    return read_dialogs(invent.FACTS)
+    return read_conversations(invent.FACTS)
 
 
 @pytest.fixture(scope="module")
-def found():
-    return report.read_results(study_05.LESSON, "study").metrics
+def published():
+    return report.read_results(study_05.LESSON, "study")
 
 
 @pytest.fixture(scope="module")
 def questions(facts):
     vectors = np.random.default_rng(0).normal(size=(len(facts), 8))
-    return evaluation.build_choices(facts, vectors, seed=0, quartets=True)
+    return evaluation.build_choices(facts, vectors, seed=0, balanced=True)
 
 
 def test_published_facts_are_what_the_generator_writes():
@@ -99,7 +99,8 @@ def test_reworded_choices_were_never_trained(monkeypatch, facts):
     """Failing means rewording tests the memory of a sentence."""
     bed = study_05.Testbed(facts, [])
     monkeypatch.setattr(study_05, "load_testbed", lambda name: bed)
-    trained = {row.answer for row in study_05.write_rows(study_05.ARMS["invented.paraphrased"], 0)}
+    arm = study_05.ARMS["invented.paraphrased"]
+    trained = {row.answer for row in study_05.list_training_rows(arm, 0)}
     assert len(trained) == 3 * len(facts)
     assert not trained & {row["wordings"][-1] for row in invent.invent_facts(len(facts))}
 
@@ -108,7 +109,7 @@ def test_every_arm_meets_every_fact_equally_often(monkeypatch, facts):
     """Failing means the arms differ in how much they were trained."""
     monkeypatch.setattr(study_05, "load_testbed", lambda name: study_05.Testbed(facts, []))
     for arm in ("invented.tuned", "invented.paraphrased"):
-        met = Counter(row.term for row in study_05.write_rows(study_05.ARMS[arm], 0))
+        met = Counter(row.term for row in study_05.list_training_rows(study_05.ARMS[arm], 0))
         assert set(met.values()) == {study_05.TIMES}
 
 
@@ -148,7 +149,7 @@ def test_raft_elsewhere_never_meets_the_facts_it_is_asked(monkeypatch, facts):
 
     monkeypatch.setattr(study_05, "load_testbed", beds.__getitem__)
     monkeypatch.setattr(study_05, "open_index", Index)
-    rows = study_05.write_rows(study_05.ARMS["invented.raft_elsewhere"], 0)
+    rows = study_05.list_training_rows(study_05.ARMS["invented.raft_elsewhere"], 0)
     assert len(rows) == study_05.RAFT_TIMES * len(taught)
     assert not any(
         fact.term in row.question or fact.answer == row.answer for row in rows for fact in asked
@@ -156,20 +157,20 @@ def test_raft_elsewhere_never_meets_the_facts_it_is_asked(monkeypatch, facts):
 
 
 @pytest.mark.parametrize(
-    ("reads", "terms"), [("right", 0), ("mate", 1), ("four", None), ("random", None)]
+    ("reads", "terms"), [("oracle", 0), ("distractor", 1), ("choices", None), ("random", None)]
 )
 def test_passages_are_those_the_arm_names(facts, reads, terms):
     """Failing means ceiling, floor or a control read something else than they say."""
     vectors = np.random.default_rng(0).normal(size=(len(facts), 8))
-    asked = evaluation.build_choices(facts, vectors, seed=0, quartets=True)
+    asked = evaluation.build_choices(facts, vectors, seed=0, balanced=True)
     bed = study_05.Testbed(facts, asked)
     kinds = {fact.term: fact.term.endswith("syndrome") for fact in facts}
     for fact, question, read in zip(
         facts, asked, study_05.choose_passages(bed, reads), strict=True
     ):
         names, answers = {p.name for p in read}, {p.text.partition(": ")[2] for p in read}
-        assert (fact.term in names) == (reads in ("right", "four"))
-        if reads == "four":
+        assert (fact.term in names) == (reads in ("oracle", "choices"))
+        if reads == "choices":
             assert answers == set(question.choices)
         elif reads == "random":
             assert kinds[read[0].name] == kinds[fact.term]
@@ -182,12 +183,12 @@ def test_abstaining_is_recognised():
     said = np.array(
         [["The passages do not say.", "the passages do not say anything", "It is a drug."]]
     )
-    assert study_05.mark_abstention(said).tolist() == [[True, True, False]]
+    assert study_05.score_abstention(said).tolist() == [[True, True, False]]
 
 
 def test_answers_are_marked_exactly_and_by_words():
     """Failing means a right answer counts as wrong for its full stop, or a wrong one as right."""
-    exact, f1 = study_05.mark_answers(
+    exact, f1 = study_05.score_answers(
         np.array([["a drug!", "drug now"]]), np.array(["The drug", "drug"])
     )
     assert exact.tolist() == [[True, False]]
@@ -216,64 +217,39 @@ def test_all_right_is_not_called_certain():
     assert metric.n == 40
 
 
-def test_table_follows_from_the_logged_answers(found):
+def test_table_follows_from_the_logged_answers(published):
     """Failing means a published number was not computed from the published answers."""
     recomputed = study_05.recompute(report.read_predictions(study_05.LESSON))
     assert len(recomputed) > 100
     for name, metric in recomputed.items():
-        assert vars(found[name]) == pytest.approx(vars(metric), abs=1e-9), name
+        expected = published.metrics[name]
+        numbers = [metric.value, metric.low, metric.high, metric.n]
+        assert numbers == pytest.approx(
+            [expected.value, expected.low, expected.high, expected.n], abs=1e-9
+        ), name
+        assert metric.interval == expected.interval, name
 
 
-def test_changed_answers_change_the_table(found):
+def test_changed_answers_change_the_table(published):
     """Failing means the recomputation above cannot fail."""
     kept = report.read_predictions(study_05.LESSON)
     kept["picked.invented.retrieved"] = (kept["picked.invented.retrieved"] + 1) % 4
-    assert (
-        study_05.recompute(kept)["invented.retrieved.choice"] != found["invented.retrieved.choice"]
-    )
+    changed = study_05.recompute(kept).find("retrieved", "choice", subset="invented")
+    assert changed != published.find("retrieved", "choice", subset="invented")
 
 
-def test_lesson_05_keeps_what_it_promises(found):
+def test_lesson_05_keeps_what_it_promises(published):
     """Failing means the study no longer shows what the lesson says of it."""
-    assert found["invented.base.choice"].low <= 0.25 <= found["invented.base.choice"].high
-    assert found["invented.ceiling_minus_floor.choice"].value >= 0.20
+    base = published.find("base", "choice", subset="invented")
+    assert base.low <= 0.25 <= base.high
+    gained = published.find("ceiling", "choice", subset="invented", minus="floor")
+    assert gained.value >= 0.20
     for system in ("base", "tuned", "paraphrased", "longer"):
-        blind = found[f"invented.{system}.blind"]
+        blind = published.find(system, "blind", subset="invented")
         assert blind.low <= 0.25 <= blind.high, system
-    for name, arm in study_05.ARMS.items():
-        assert found[f"{name}.choice"].n == 2 * study_05.PUBLISHED, arm
-
-
-def test_prose_of_lesson_05_follows_from_the_table(found):
-    """Failing means the lesson says of reading, training or forgetting what its numbers do not."""
-    of = {name.removeprefix("invented."): metric for name, metric in found.items()}
-    trained = ("tuned", "paraphrased")
-    # about twice chance
-    assert all(1.5 < of[f"{way}.choice"].value / 0.25 < 2.5 for way in trained)
-    assert all(of[f"{way}.reworded"].value < 0.35 for way in trained)  # near chance once reworded
-    assert of["longer.choice"].value > 0.95 and 0.3 < of["longer.reworded"].value < 0.5
-    assert of["retrieved.reworded"].low > 0.8  # survives the rewording
-    assert of["retrieved.choice"].low > 0.9 and of["retrieved.exact"].value < 0.05
-    assert of["retrieved.token_f1"].value < 0.3  # hardly a right word
-    assert of["four.choice"].value < 0.4  # not far from guessing
-    assert of["misled.choice"].value < 0.05
-    assert of["raft.choice"].value > 0.95
-    assert of["raft.reworded"].low > 0.8 and of["raft.token_f1"].low > 0.8
-    reads = ("retrieved", "raft", "raft_elsewhere")
-    assert all(of[f"{way}.abstained_unknown"].value < 0.1 for way in reads)
-    assert all(
-        of[f"{way}.choice_general"].value > of["base.choice_general"].high for way in reads[2:]
-    )
-    assert (
-        found["ontology.tuned.general_loss_change"].value
-        <= of["raft_elsewhere.general_loss_change"].high
-    )
-    for way in ("raft", "raft_elsewhere"):
-        price = of[f"{way}.general_loss_change"].value
-        assert price < min(of[f"{w}.general_loss_change"].low for w in trained)
-    real = {way: found[f"ontology.{way}.choice"] for way in ("base", "paraphrased", "retrieved")}
-    assert real["base"].low > 0.25
-    assert real["retrieved"].value - real["paraphrased"].value < 0.05  # nearly closes the gap
+    for arm in study_05.ARMS:
+        system, facts = study_05.name_arm(arm)
+        assert published.find(system, "choice", subset=facts).n == 2 * study_05.PUBLISHED, arm
 
 
 def test_prose_on_written_answers_follows_from_what_was_written():
@@ -282,7 +258,7 @@ def test_prose_on_written_answers_follows_from_what_was_written():
     """
     kept = report.read_predictions(study_05.LESSON)
     longer, elsewhere = (
-        study_05.mark_answers(kept[f"said.invented.{way}"], kept["expected.invented"])[0]
+        study_05.score_answers(kept[f"said.invented.{way}"], kept["expected.invented"])[0]
         for way in ("longer", "raft_elsewhere")
     )
     assert longer[:, ::2].all() and not longer[:, 1::2].any()
@@ -293,14 +269,3 @@ def test_prose_on_written_answers_follows_from_what_was_written():
         for row in kept["said_unknown.invented.raft_elsewhere"]
     ]
     assert max(repeated) > 40 and sorted(repeated)[1] < 10  # one seed nearly always
-
-
-def test_prose_on_changed_facts_follows_from_the_table(found):
-    """Failing means the lesson says of a changed fact what its numbers do not."""
-    of = {name.removeprefix("invented."): metric.value for name, metric in found.items()}
-    assert of["retrieved.changed_read_new"] > 0.9
-    assert of["paraphrased.changed_memory_old"] > 0.5 > of["paraphrased.changed_memory_new"]
-    # torn
-    assert all(0.2 < of[f"paraphrased.changed_read_{said}"] < 0.6 for said in ("new", "old"))
-    assert of["paraphrased.changed_retrained_new"] > 0.9
-    assert of["paraphrased.others_retrained"] < of["paraphrased.others_before"] - 0.15

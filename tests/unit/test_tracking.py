@@ -13,7 +13,14 @@ def run(tokens, folder, **options):
     """Trains a tiny model and tracks it."""
     model = models.load_classifier("tiny", seed=3)[0]
     return training.train(
-        model, tokens["train"], None, SETTINGS, output_dir=folder, progress=False, **options
+        model,
+        tokens["train"],
+        None,
+        SETTINGS,
+        task=training.classification(model),
+        output_dir=folder,
+        progress=False,
+        **options,
     )
 
 

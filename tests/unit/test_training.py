@@ -23,7 +23,7 @@ from lessons_lib.training.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("each_precision")
 
-SETTINGS = training.TrainSettings(1e-2, epochs=2, batch_size=8, seed=3, averaging=0.9)
+SETTINGS = training.TrainSettings(1e-2, epochs=2, batch_size=8, seed=3, ema_decay=0.9)
 BF16 = Precision("bfloat16", "the test says so")
 
 
@@ -43,10 +43,17 @@ def build(dropout=0.1):
     return models.add_lora(model, Recipe(0.01, lora_dropout=0.1).lora_config(), seed=3)
 
 
-def run(tokens, folder, model=None, **options):
+def run(tokens, folder, model=None, class_weights=None, **options):
     model = model or build()
     result = training.train(
-        model, tokens["train"], None, SETTINGS, output_dir=folder, progress=False, **options
+        model,
+        tokens["train"],
+        None,
+        SETTINGS,
+        task=training.classification(model, class_weights),
+        output_dir=folder,
+        progress=False,
+        **options,
     )
     return hash_weights(model), result
 
@@ -100,7 +107,15 @@ def test_resuming_with_other_settings_is_refused(tokens, tmp_path):
     run(tokens, tmp_path, checkpoint_steps=4)
     other = training.TrainSettings(5e-2, epochs=2, batch_size=8)
     with pytest.raises(ValueError, match="other settings"):
-        training.train(build(), tokens["train"], None, other, output_dir=tmp_path, resume=True)
+        training.train(
+            build(),
+            tokens["train"],
+            None,
+            other,
+            task=training.classification(build()),
+            output_dir=tmp_path,
+            resume=True,
+        )
 
 
 def test_resuming_with_other_rows_is_refused(tokens, tmp_path):
@@ -155,11 +170,19 @@ def test_model_can_be_trained_again(tmp_path):
     on a GPU, or a CPU with AVX512_BF16."""
     model, tokenizer = models.load_decoder("tiny")
     model = models.add_lora(model, LoraConfig(r=4, task_type="CAUSAL_LM"), seed=0)
-    rows = training.encode_dialogs([data.ask("what", "a film")] * 8, tokenizer, 64)
+    rows = training.encode_conversations([data.make_example("what", "a film")] * 8, tokenizer, 64)
     settings = training.TrainSettings(1e-2, 1, 4)
     losses = []
     for _ in range(2):
-        result = training.train(model, rows, None, settings, output_dir=tmp_path, progress=False)
+        result = training.train(
+            model,
+            rows,
+            None,
+            settings,
+            task=training.ANSWERS,
+            output_dir=tmp_path,
+            progress=False,
+        )
         losses += result.history["loss"].dropna().tolist()
     assert losses[-1] < losses[0]
 
@@ -179,13 +202,15 @@ def test_average_is_of_the_last_two_thirds(tokens, tmp_path):
     assert torch.allclose(trained, torch.stack(seen[4:]).mean(0), atol=1e-6)
 
 
-def test_history_has_a_row_a_step(tokens, tmp_path):
+def test_history_has_a_row_per_step(tokens, tmp_path):
     """Failing means the curves have holes."""
+    model = build()
     result = training.train(
-        build(),
+        model,
         tokens["train"],
         tokens["validation"],
         SETTINGS,
+        task=training.classification(model),
         output_dir=tmp_path,
         progress=False,
     )

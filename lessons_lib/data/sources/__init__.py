@@ -1,1 +1,1 @@
-"""One reader a data set that needs its own."""
+"""One module for each group of data sets that need a reader of their own."""

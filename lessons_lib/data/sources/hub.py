@@ -1,7 +1,7 @@
 """Data sets of the Hugging Face Hub, and Financial PhraseBank, whose script no longer runs there.
 
-Contract: splits come under the Hub's names; labels as the publisher names them. Whatever goes wrong
-on the way is a DataError with a remedy.
+Contract: splits have the Hub's names, labels the publisher's. Every failure is a DataError with a
+remedy.
 """
 
 import tempfile
@@ -26,8 +26,10 @@ PHRASEBANK_FILES = (
 
 
 def read_hub(name: str) -> dict[str, Rows]:
-    """The rows of each known split ("train", "test" …) of a data set; of Financial PhraseBank under
-    "".
+    """The rows of each split of a data set, if SPLIT_NAMES knows it.
+
+    Financial PhraseBank has one split, "". Raises DataError for an unknown name, for a lost connection, and for a data set without known
+    splits.
     """
     try:
         if name == PHRASEBANK:
@@ -39,7 +41,7 @@ def read_hub(name: str) -> dict[str, Rows]:
     except DataError:
         raise
     except Exception as error:
-        # the library raises many kinds, from missing names to lost connections
+        # the library raises many types, for missing names as for lost connections
         raise DataError(
             f"{name} could not be loaded from the Hugging Face Hub ({type(error).__name__}: "
             f"{error}).",

@@ -18,14 +18,15 @@ MIN_RATING = 0.5  # snippets rated nearer to 0 than this are neutral
 
 
 def read_snippets(domain: str) -> pd.DataFrame:
-    """Human-rated snippets with columns `text`, `rating` (mean of about 20 people, −4 to 4),
+    """Human-rated snippets with columns `text`, `rating` (mean of about 20 people, −4 to 4) and
     `document`.
 
-    domain: "movie" (each its own document), "news" (sentences of articles) or "product" (of
-    reviews).
+    domain: "movie" (each snippet is its own document), "news" (sentences of articles) or "product"
+    (sentences of reviews). Raises DataError for another domain.
     """
     if domain not in SNIPPET_FILES:
-        raise DataError(f"There are no {domain!r} snippets; there are {', '.join(SNIPPET_FILES)}.")
+        remedy = f"one of {', '.join(SNIPPET_FILES)}."
+        raise DataError(f"there are no {domain!r} snippets.", remedy=remedy)
     rows = _read_snippet_file(domain, "GroundTruth")
     # one source has a header line
     rows = [row for row in rows if len(row) == 3 and row[0] != "id"]
@@ -36,16 +37,16 @@ def read_snippets(domain: str) -> pd.DataFrame:
 
 
 def read_ratings(domain: str) -> np.ndarray:
-    """What each of 20 people gave (rows, 20), −4 to 4, for the rows of `read_snippets` in their
-    order.
-    """
+    """The ratings (rows, 20) of each person, −4 to 4, in the order of `read_snippets`."""
     rows = [row for row in _read_snippet_file(domain, "anonDataRatings") if len(row) == 4]
     return np.array([json.loads(row[3]) for row in rows if row[0] != "id"])
 
 
 def label_ratings(means: np.ndarray) -> np.ndarray:
-    """The classes (rows), numbers of THREE_CLASSES, of mean ratings: those nearer to 0 than
-    MIN_RATING are neutral."""
+    """The class numbers (rows), indices of THREE_CLASSES, of mean ratings (rows).
+
+    Ratings nearer to 0 than MIN_RATING are neutral.
+    """
     return np.where(np.abs(means) < MIN_RATING, 1, np.where(means > 0, 2, 0))
 
 
