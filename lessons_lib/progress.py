@@ -1,5 +1,4 @@
-"""One look for all that shows progress: bars in notebooks, and a line on the terminal that is
-written over.
+"""Displays of progress: bars in notebooks, and a line on the terminal that is overwritten.
 
 Contract: plain text on standard output, so that notebooks store one clean line and logs stay
 readable.
@@ -13,15 +12,15 @@ from typing import TextIO
 from tqdm import tqdm
 
 WIDTH = 100  # columns of a bar in a notebook or a log
-ROWS = 20  # more bars than that are not drawn at once
-PLAIN_SECONDS = 30  # between two lines where a line cannot be written over
+ROWS = 20  # most bars that are drawn at once
+PLAIN_SECONDS = 30  # between two lines where a line cannot be overwritten
 
 
 def progress_bar(total: int, label: str, unit: str, disable: bool = False) -> tqdm:
-    """A tqdm bar of `total` units, updated once a second, with the time taken and the time left.
+    """A tqdm bar of `total` units, updated once per second, with the time taken and the time left.
 
-    Its width is that of the terminal it is drawn on, else WIDTH: tqdm would ask the terminal that a
-    notebook's kernel was started from, and draw nothing where that has no size.
+    Its width is that of the terminal it is drawn on, else WIDTH: tqdm would use the terminal that a
+    notebook's kernel was started from, and draw nothing if that has no size.
     """
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
     return tqdm(
@@ -40,19 +39,19 @@ def progress_bar(total: int, label: str, unit: str, disable: bool = False) -> tq
 
 
 class StatusLine:
-    """One line that says what is going on.
+    """One line that shows the current state of a run.
 
-    On a terminal it is written over. Elsewhere, such as in a log, it is printed anew every
+    On a terminal it is overwritten. Elsewhere, such as in a log, a new line is printed every
     PLAIN_SECONDS.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stdout
-        self.width = 0  # of what stands on the line now
+        self.width = 0  # characters on the line now
         self.printed_at = time.monotonic()
 
     def show(self, text: str) -> None:
-        """Replaces the line; what does not fit into the terminal is left out."""
+        """Replaces the line by `text`, cut to the terminal's width."""
         if not self.stream.isatty():
             self._print_now_and_then(text)
             return
@@ -62,7 +61,7 @@ class StatusLine:
         self.width = len(text)
 
     def close(self) -> None:
-        """Ends the line, so that what is printed next begins on a new one."""
+        """Ends the line, so that the next output begins on a new one."""
         if self.width:
             self.stream.write("\n")
             self.stream.flush()

@@ -1,12 +1,11 @@
-"""Passages, found by their words (BM25), by their meaning (embeddings in FAISS), or by both.
+"""Search for passages by words (BM25), by meaning (embeddings in FAISS), or by both.
 
-Contract: an index embeds a passage once; updating it embeds only what is new or changed, and drops
-what is gone. Scores can be compared within one search only. It asks no decoder.
+Contract: an index embeds a passage once. An update embeds only new or changed passages, and drops
+those that are gone. Scores can be compared within one search only. No decoder runs here.
 
-Scripts that put no spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) have no
-words that could be counted or looked up without a dictionary. Passages in them are cut by
-characters, at the end of a sentence where there is one. BM25's words are their characters and pairs
-of characters.
+Scripts without spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) have no words
+that can be counted without a dictionary. Passages in them are cut by characters, if possible at the
+end of a sentence. Their words for BM25 are characters and pairs of characters.
 """
 
 import json
@@ -29,18 +28,18 @@ from lessons_lib.data.sources.terms import ONTOLOGY, read_terms
 from lessons_lib.errors import DataError, SettingError
 from lessons_lib.evaluation.inference import Embedder
 
-WORDS = 120  # the most in a passage: about what the embedder was trained on
+WORDS = 120  # most words of a passage: about the length that the embedder was trained on
 ABSTAIN = "The passages do not say."
 
-# The embedder reads 256 tokens. English takes about two for a word with what stands around it; a
-# character of a script without spaces takes one. So two of them fill a passage like one word.
+# The embedder reads 256 tokens. An English word takes about two, with its punctuation; a character
+# of a script without spaces takes one. So two such characters count as one word.
 CHARACTERS = 2
-# characters; what is longer is no word, but data such as base64, and is cut too
+# characters; a longer run is data such as base64, and is cut too
 LONGEST_WORD = 240
 
-# Letters of scripts without spaces. Those of South-East Asia are what Unicode breaks into lines by
-# a dictionary or by syllables (lb); others' lengthening signs come with their script extensions
-# (scx).
+# Letters of scripts without spaces. South-East Asian ones are found by their line-break class (lb),
+# for breaks by a dictionary or by syllables. The others are found by their script extensions (scx),
+# which include lengthening signs.
 UNSPACED_LETTER = (
     r"[[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Bopomofo}\p{scx=Yi}"
     r"\p{lb=SA}\p{lb=AK}\p{lb=AS}]&&[\p{L}\p{M}\p{Nl}]]"
@@ -50,7 +49,7 @@ UNSPACED_OR_NOT = regex.compile(rf"{UNSPACED_LETTER}+|[^{UNSPACED_LETTER}]+", re
 SENTENCE = regex.compile(
     r"[^。！？｡．។။]*[。！？｡．។။]+[」』”’）]*|[^。！？｡．។။]+"
 )  # with its mark
-# what a reader takes for one character, with accents and vowel signs
+# one character as readers see it, with accents and vowel signs
 GRAPHEME = regex.compile(r"\X")
 HAN = regex.compile(r"\p{Han}")
 # bm25s' own pattern, r"\b\w\w+\b", stops at the vowel signs of Hindi or Thai: they are marks (M).
@@ -62,41 +61,44 @@ class PassageIndex:
 
     def __init__(self, embedder: Embedder) -> None:
         self.embedder = embedder
-        self.passages: dict[int, Passage] = {}  # by the number FAISS knows them by
+        self.passages: dict[int, Passage] = {}  # by their numbers in FAISS
         self.vectors = faiss.IndexIDMap2(faiss.IndexFlatIP(embedder.encoder.config.hidden_size))
-        self.words: bm25s.BM25 | None = None  # made when first searched
+        self.words: bm25s.BM25 | None = None  # made by the first search
 
     def update(self, passages: Iterable[Passage]) -> dict[str, int]:
-        """Makes the index hold exactly `passages`, of which equal ones count once. Returns how many
-        were "embedded", "dropped" and "kept"."""
+        """Makes the index hold exactly `passages`; equal ones count once.
+
+        Returns the numbers of passages that were "embedded", "dropped" and "kept".
+        """
         wanted = dict.fromkeys(passages)
-        known = set(self.passages.values())
-        kept = {number: passage for number, passage in self.passages.items() if passage in wanted}
+        indexed = set(self.passages.values())
+        unchanged = {}
+        for number, passage in self.passages.items():
+            if passage in wanted:
+                unchanged[number] = passage
         start = max(self.passages, default=-1) + 1
-        new = dict(enumerate((passage for passage in wanted if passage not in known), start))
-        if new:
-            self._name_unreadable(list(new.values()))
-            vectors = self.embedder.embed([passage.text for passage in new.values()])
+        added = [passage for passage in wanted if passage not in indexed]
+        new = dict(enumerate(added, start))
+        if added:
+            self._name_unreadable(added)
+            vectors = self.embedder.embed([passage.text for passage in added])
             self.vectors.add_with_ids(vectors, np.array(list(new)))
-        self.vectors.remove_ids(np.array([*(self.passages.keys() - kept.keys())], dtype=np.int64))
-        changes = {
-            "embedded": len(new),
-            "dropped": len(self.passages) - len(kept),
-            "kept": len(kept),
-        }
-        self.passages = kept | new
+        dropped = self.passages.keys() - unchanged.keys()
+        self.vectors.remove_ids(np.array(list(dropped), dtype=np.int64))
+        changes = {"embedded": len(new), "dropped": len(dropped), "kept": len(unchanged)}
+        self.passages = unchanged | new
         self.words = None
         return changes
 
     def search(
         self, queries: list[str], k: int, by: str = "both"
     ) -> list[list[tuple[Passage, float]]]:
-        """The k best passages of every query with their scores, best first.
+        """The k best passages for each query with their scores, best first.
 
-        by: "meaning" (cosine), "words" (BM25; passages without any of the words are left out) or
-        "both" (see `fuse_ranks`; each search is read to rank 50; words alone, where the embedder
-        knows less than half of the query's tokens). Raises SettingError for anything else, and for
-        an empty index.
+        by: "meaning" (cosine similarity), "words" (BM25; passages without any word of the query are
+        left out) or "both". "both" fuses the first 50 ranks, or k if that is more, of both searches
+        (see `fuse_ranks`). If the embedder knows less than half of a query's tokens, words alone
+        count. Raises SettingError for another `by`, and for an empty index.
         """
         searches = {
             "meaning": self._search_meaning,
@@ -110,23 +112,23 @@ class PassageIndex:
         if not self.passages:
             raise SettingError("the index is empty.", remedy="update it with passages first.")
         depth = min(len(self.passages), max(k, 50) if by == "both" else k)
-        ranked = searches[by](queries, depth)
-        return [[(self.passages[n], score) for n, score in one[:k]] for one in ranked]
+        results = []
+        for ranking in searches[by](queries, depth):
+            results.append([(self.passages[number], score) for number, score in ranking[:k]])
+        return results
 
     def _search_both(self, queries: list[str], k: int) -> list[list[tuple[int, float]]]:
         meanings = self._search_meaning(queries, k)
         words = self._search_words(queries, k)
         ranked = []
-        for by_meaning, by_words, known in zip(
-            meanings, words, self._can_read(queries), strict=True
-        ):
-            # Ranks by the meaning of unknown characters are chance, and push the right passage
-            # down.
-            ranked.append(fuse_ranks([by_meaning, by_words] if known else [by_words]))
+        readable = self._can_read(queries)
+        for by_meaning, by_words, is_readable in zip(meanings, words, readable, strict=True):
+            # the meaning of unknown tokens ranks passages at random
+            ranked.append(fuse_ranks([by_meaning, by_words] if is_readable else [by_words]))
         return ranked
 
     def _can_read(self, texts: list[str]) -> list[bool]:
-        """Of each text whether the embedder knows at least half of its tokens."""
+        """For each text whether the embedder knows at least half of its tokens."""
         tokenizer = self.embedder.tokenizer
         encoded = tokenizer(texts, truncation=True, max_length=256, add_special_tokens=False)
         readable = []
@@ -136,22 +138,25 @@ class PassageIndex:
         return readable
 
     def _name_unreadable(self, passages: list[Passage]) -> None:
-        """Prints how many passages the embedder cannot read, if there are such."""
+        """Prints how many passages the embedder cannot read, if there are any."""
         readable = self._can_read([passage.text for passage in passages])
-        unknown = [passage for passage, known in zip(passages, readable, strict=True) if not known]
-        if unknown:
+        unread = []
+        for passage, is_readable in zip(passages, readable, strict=True):
+            if not is_readable:
+                unread.append(passage)
+        if unread:
             print(
                 f"The embedder {self.embedder.name} knows less than half of what stands in "
-                f"{len(unknown):,} of {len(passages):,} passages, such as {unknown[0].name}: "
+                f"{len(unread):,} of {len(passages):,} passages, such as {unread[0].name}: "
                 "search those by words."
             )
 
     def _search_meaning(self, queries: list[str], k: int) -> list[list[tuple[int, float]]]:
         scores, numbers = self.vectors.search(self.embedder.embed(queries), k)
-        return [
-            list(zip(n.tolist(), s.tolist(), strict=True))
-            for n, s in zip(numbers, scores, strict=True)
-        ]
+        rankings = []
+        for row_numbers, row_scores in zip(numbers.tolist(), scores.tolist(), strict=True):
+            rankings.append(list(zip(row_numbers, row_scores, strict=True)))
+        return rankings
 
     def _search_words(self, queries: list[str], k: int) -> list[list[tuple[int, float]]]:
         if self.words is None:
@@ -162,12 +167,15 @@ class PassageIndex:
             self.words.index(words, show_progress=False)
         tokens = convert_tokenized_to_string_list(_tokenize(queries))
         numbers = np.array(list(self.passages))
-        places, scores = self.words.retrieve(tokens, k=k, show_progress=False)
-        rows = zip(numbers[places].tolist(), scores.tolist(), strict=True)
-        return [[pair for pair in zip(*row, strict=True) if pair[1] > 0] for row in rows]
+        positions, scores = self.words.retrieve(tokens, k=k, show_progress=False)
+        rankings = []
+        for row in zip(numbers[positions].tolist(), scores.tolist(), strict=True):
+            pairs = zip(*row, strict=True)
+            rankings.append([(number, score) for number, score in pairs if score > 0])
+        return rankings
 
     def save(self, file: Path) -> None:
-        """Writes the index, whole or not at all, to a file ending in .npz."""
+        """Writes the index to a file ending in .npz; the file is replaced whole or not at all."""
         rows = [(number, passage.name, passage.text) for number, passage in self.passages.items()]
         partial = file.with_name(f"partial-{file.name}")
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -177,9 +185,9 @@ class PassageIndex:
 
 
 def load_index(file: Path, embedder: Embedder) -> PassageIndex:
-    """The index that `save` wrote; an empty one where there is none yet.
+    """The index that `save` wrote; an empty one if there is no file yet.
 
-    Raises DataError for a damaged one, and for one of another encoder: their vectors cannot be
+    Raises DataError for a damaged file, and for one by another encoder, whose vectors cannot be
     compared.
     """
     index = PassageIndex(embedder)
@@ -203,8 +211,15 @@ def load_index(file: Path, embedder: Embedder) -> PassageIndex:
 
 
 def fuse_ranks(rankings: Iterable[list[tuple[int, float]]]) -> list[tuple[int, float]]:
-    """Reciprocal rank fusion: numbers with the sum of 1 / (60 + rank) over the rankings, best
-    first. The authors' 60 softens the first ranks (Cormack et al. 2009)."""
+    """Reciprocal rank fusion: each number's sum of 1 / (60 + rank) over the rankings, best first.
+
+    rankings: pairs (number, score), best first. Ranks count from 1; scores are ignored. The
+    constant 60 (Cormack et al. 2009) softens the first ranks.
+
+    >>> by_meaning = [(7, 0.9), (3, 0.8)]
+    >>> [number for number, score in fuse_ranks([by_meaning, [(3, 12.5)]])]
+    [3, 7]
+    """
     scores: dict[int, float] = {}
     for ranking in rankings:
         for rank, (number, _) in enumerate(ranking, 1):
@@ -215,8 +230,9 @@ def fuse_ranks(rankings: Iterable[list[tuple[int, float]]]) -> list[tuple[int, f
 def read_passages(source: str | Path, words: int = WORDS) -> list[Passage]:
     """The passages of "hpo" or "samples" (see `read_terms`), or of a file or folder of your own.
 
-    Documents (see `read_documents`) are cut to at most so many `words` (see `cut_passage`);
-    passages are named after their place. Raises DataError, which names file, place and remedy.
+    Documents (see `read_documents`) are cut to passages of at most `words` words (see
+    `cut_passage`), which are named after their place. Raises DataError, which names file, place and
+    remedy.
     """
     if source in (ONTOLOGY, "samples"):
         return list_passages(read_terms(source))
@@ -227,11 +243,11 @@ def read_passages(source: str | Path, words: int = WORDS) -> list[Passage]:
 
 
 def cut_passage(passage: Passage, words: int) -> list[Passage]:
-    """Its paragraphs, joined as long as they have at most `words` words; longer ones are cut. Where
-    that gives several passages, their names say which part they are.
+    """The parts of a passage, of at most `words` words each, named "name, part 1" and so on.
 
-    Two characters of a script without spaces count as a word. Its sentences stay whole, unless one
-    alone is too long. Raises SettingError for less than 1 word.
+    Paragraphs are joined while they fit into a part; longer ones are cut. A passage that fits stays
+    one, under its own name. Two characters of a script without spaces count as a word. Its
+    sentences stay whole, unless one alone is too long. Raises SettingError for less than 1 word.
 
     >>> [part.text for part in cut_passage(Passage("x", "one two three"), 2)]
     ['one two', 'three']
@@ -249,14 +265,15 @@ def cut_passage(passage: Passage, words: int) -> list[Passage]:
             parts[-1] += pieces
         else:
             parts += _fill_parts(pieces, words)
-    texts = ["".join(piece.text for piece in part).rstrip() for part in parts]
+    texts = [_join_pieces(part) for part in parts]
     if len(texts) == 1:
         return [Passage(passage.name, texts[0])]
     return [Passage(f"{passage.name}, part {n}", text) for n, text in enumerate(texts, 1)]
 
 
 class _Piece(NamedTuple):
-    """What is never cut: a word with the space after it, a sentence without spaces, or part of one.
+    """A text that is not cut again: a word with the space after it, or a sentence without spaces or
+    a part of one.
 
     size: how many words it counts as.
     """
@@ -266,7 +283,7 @@ class _Piece(NamedTuple):
 
 
 def _cut_word(word: str, words: int) -> list[_Piece]:
-    """One piece; of a run without spaces its sentences, or parts of them of at most `words`."""
+    """The word as one piece; for a run without spaces its sentences, cut to at most `words`."""
     if len(word) <= LONGEST_WORD and not UNSPACED.search(word):
         return [_Piece(f"{word} ", 1)]
     texts = []
@@ -287,7 +304,7 @@ def _cut_graphemes(text: str, longest: int) -> list[str]:
 
 
 def _fill_parts(pieces: list[_Piece], words: int) -> list[list[_Piece]]:
-    """The pieces in their order, as many to a part as `words` allow."""
+    """The pieces in their order, as many per part as fit into `words`."""
     parts: list[list[_Piece]] = []
     size = 0
     for piece in pieces:
@@ -303,11 +320,15 @@ def _count_words(pieces: list[_Piece]) -> int:
     return sum(piece.size for piece in pieces)
 
 
-def split_words(text: str) -> list[str]:
-    """BM25's words: runs of letters and digits, two or more, as bm25s has them.
+def _join_pieces(pieces: list[_Piece]) -> str:
+    return "".join(piece.text for piece in pieces).rstrip()
 
-    In scripts without spaces they are the pairs of neighbouring characters, and each Chinese
-    character, which has a meaning of its own.
+
+def split_words(text: str) -> list[str]:
+    """The words of a text for BM25: runs of two or more letters and digits, as in bm25s.
+
+    In scripts without spaces, words are pairs of neighbouring characters, and single Chinese
+    characters, which have a meaning of their own.
 
     >>> split_words("line 3号线 opens")
     ['line', '号', '线', '号线', 'opens']
@@ -323,7 +344,7 @@ def split_words(text: str) -> list[str]:
 
 
 def _split_run(run: str) -> list[str]:
-    """Pairs of characters, and single ones where they are Chinese or stand alone."""
+    """Pairs of characters, and single characters if they are Chinese or the run has only one."""
     characters = GRAPHEME.findall(run)
     pairs = [first + second for first, second in pairwise(characters)]
     if not pairs:
@@ -332,13 +353,13 @@ def _split_run(run: str) -> list[str]:
 
 
 def _tokenize(texts: list[str]) -> Tokenized:
-    """Of each text the numbers of its words in lower case, without English stop words."""
+    """The numbers of each text's words, in lower case and without English stop words."""
     tokenizer = Tokenizer(splitter=split_words, stopwords="english")
     return tokenizer.tokenize(texts, return_as="tuple", allow_empty=False, show_progress=False)
 
 
 def ground_question(question: str, passages: list[Passage]) -> str:
-    """What a model is asked that may read `passages`: them, an instruction, and the question."""
+    """The prompt for a model that may read `passages`: these, an instruction, and the question."""
     listed = "\n".join(f"[{number}] {passage.text}" for number, passage in enumerate(passages, 1))
     rule = f"Answer from these passages. If they do not answer the question, say: {ABSTAIN}"
     return f"{listed}\n\n{rule}\n\n{question}"

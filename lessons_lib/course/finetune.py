@@ -53,8 +53,8 @@ def run_finetune(options: argparse.Namespace) -> evaluation.Metrics:
     with contextlib.nullcontext() if state.is_main_process else contextlib.redirect_stdout(None):
         facts = read_conversations(options.data)
         phrasings = data.choose_phrasings(options.data)
-        name = _choose_model(options, profile)
-        tokenizer = _load_chat_tokenizer(name)
+        name = choose_model(options, profile)
+        tokenizer = load_chat_tokenizer(name)
         lengths = {"too_long": options.too_long, "remedy": SHORTEN}
         facts = training.drop_long_terms(facts, phrasings, tokenizer, options.max_tokens, **lengths)
         taught = data.phrase_terms(facts, phrasings.training, options.repeats)
@@ -92,7 +92,7 @@ def run_finetune(options: argparse.Namespace) -> evaluation.Metrics:
         f"{result.seconds:.0f} s, {result.tokens_per_second:,.0f} tokens/s; adapter in {output}",
         flush=True,
     )
-    metrics = _evaluate(model, tokenizer, facts, phrasings, profile.encoder)
+    metrics = evaluate_facts(model, tokenizer, facts, phrasings, profile.encoder)
     licence = "that of the base model and of the data"
     write_card(
         output,
@@ -144,7 +144,7 @@ def _check_options(options: argparse.Namespace) -> None:
         )
 
 
-def _choose_model(options: argparse.Namespace, profile: Profile) -> str:
+def choose_model(options: argparse.Namespace, profile: Profile) -> str:
     """The decoder's name, or that of the open model that replaces it. Raises SettingError for a
     folder without a model.
     """
@@ -187,7 +187,7 @@ def _expand(path: str, option: str) -> Path:
         ) from error
 
 
-def _load_chat_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_chat_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The decoder's tokenizer. Raises ModelError for a model that was never taught to chat."""
     tokenizer = load_tokenizer("tiny:decoder" if name == "tiny" else name)
     if tokenizer.chat_template is None:
@@ -203,7 +203,7 @@ def _load(name: str, recipe: Recipe, seed: int) -> PreTrainedModel:
     """The decoder with its adapter, ready to be trained."""
     quantization = recipe.quantization_config()
     options = {}
-    # it shards tensors of one floating type only
+    # FSDP shards tensors of one floating type only
     if quantization and os.environ.get("ACCELERATE_USE_FSDP") == "true":
         quantization.bnb_4bit_quant_storage = torch.bfloat16
         options["dtype"] = torch.bfloat16
@@ -211,7 +211,7 @@ def _load(name: str, recipe: Recipe, seed: int) -> PreTrainedModel:
     return adapt(model, recipe, task_type="CAUSAL_LM", seed=seed)
 
 
-def _evaluate(
+def evaluate_facts(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     facts: list[Conversation],

@@ -84,7 +84,7 @@ def run_course(
         _say_what_to_expect(lessons[0], profile)
     for lesson in lessons:
         try:
-            _run_lesson(lesson, publish)
+            run_lesson(lesson, publish)
         except (LessonError, KeyboardInterrupt):
             _say_how_to_go_on(lesson, rows, number, data, labels, publish)
             raise
@@ -197,7 +197,7 @@ def _say_how_to_go_on(
     print(f"Go on from there with: make {command} {options}")
 
 
-def _run_lesson(lesson: Path, publish: bool) -> None:
+def run_lesson(lesson: Path, publish: bool) -> None:
     notebook = read_source(lesson)
     try:
         execute(notebook, lesson.stem)

@@ -90,7 +90,7 @@ class _Report:
     notes: list[str] = field(default_factory=list)
 
     def describe_left_out(self) -> str:
-        """All files that were not read: named with a reason, or counted where they are many."""
+        """A phrase for the files that were not read: names with reasons, or counts if many."""
         parts = []
         for ending, reasons in self.refused.items():
             for reason, names in list(reasons.items())[:SHOWN_REASONS]:

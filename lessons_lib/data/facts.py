@@ -113,7 +113,7 @@ class Conversation:
 class Fact(Conversation):
     """A conversation that asks what `term` means; the answer is the term's definition.
 
-    paraphrases: the definition in other words, where the source has them.
+    paraphrases: the definition in other words, if the source has them.
 
     >>> plum = make_fact("plum", "A fruit.")
     >>> plum.question, plum.answer
@@ -403,7 +403,7 @@ def _read_messages(row: dict, form: _Form) -> Messages:
     if form.kind == "rendered":
         return read_rendered(answer)
     question = row[form.question]
-    # both are messages, as TRL has them
+    # in TRL's format, both are lists of messages
     if isinstance(question, list) and isinstance(answer, list):
         return read_messages([*question, *answer])
     parts = [read_field(question, form.question)]

@@ -268,7 +268,7 @@ class _TextParser(HTMLParser):
         self.open: list[str] = []  # names of the elements that are not read, outermost first
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Opens an element that is not read, or adds the break or space that a tag stands for."""
+        """Opens an element that is not read, or adds the tag's break or space."""
         if tag in HTML_UNREAD:
             self.open.append(tag)
         elif tag in HTML_BLOCKS:

@@ -154,11 +154,12 @@ def load_reviews(
     own (CSV, TSV, JSON, JSONL, Parquet, TXT with lines sentence@label, aclImdb, a folder of
     `save_to_disk`).
 
-    train_rows, validation_rows, test_rows: 0 in train_rows takes all that remain; validation and
-    test each take at most a fifth of the source. split_seed: draws the splits. seed: draws the
-    training rows if not all are taken. labels: the class (negative, neutral, positive, or out) of
-    each label that is not the name of a class, such as {1: "negative", 2: "positive"}; by default
-    the environment's LESSONS_LABELS, for data on the Hub or of your own.
+    train_rows, validation_rows, test_rows: 0 in train_rows takes all that remain. A validation or
+    test split that the source does not have takes at most a fifth of its rows. split_seed: draws
+    the splits. seed: draws the training rows if not all are taken. labels: the class (negative,
+    neutral, positive, or out) of each label that is not the name of a class, such as
+    {1: "negative", 2: "positive"}; by default the environment's LESSONS_LABELS, for data on the Hub
+    or of your own.
 
     Prints what was understood and left out. Raises DataError, which names file, row and remedy.
     """
@@ -171,7 +172,7 @@ def load_reviews(
         frame, contradictions = _drop_contradictions(frame)
     clear = frame if neutral else frame[frame["clear"]]
     neutral_note = "" if neutral else f"{len(frame) - len(clear):,} neutral ones left out, "
-    unique, duplicates = _drop_duplicates(clear)
+    unique, duplicates = drop_duplicate_texts(clear)
     print(
         f"{show_path(source)}: {len(content.frame):,} rows read, {contradictions}{neutral_note}"
         f"{duplicates:,} duplicates dropped, {len(unique):,} kept"
@@ -187,8 +188,8 @@ def load_reviews(
 
 
 def take_rows(dataset: Dataset, rows: int, seed: int) -> Dataset:
-    """`rows` rows, stratified by label and shuffled by `seed`; all rows, shuffled, if `rows` is 0 or
-    more than there are.
+    """`rows` rows, stratified by label and shuffled by `seed`. All rows, shuffled, if `rows` is 0
+    or more than there are.
 
     >>> texts = Dataset.from_dict({"text": ["a", "b", "c", "d"], "label": [0, 0, 1, 1]})
     >>> sorted(take_rows(texts, 2, seed=0)["label"])
@@ -243,7 +244,7 @@ def _read_source(source: str | Path, labels: Mapping[object, str] | None) -> _So
             clear=frame["rating"].abs() > MIN_RATING,
             row=np.arange(len(frame)),
         )
-        frame["key"] = frame["text"].map(_make_key)
+        frame["key"] = frame["text"].map(make_key)
         return _Source(frame, [], is_own=False)
     if name in SAMPLE_FILES:
         collection = read_collection(SAMPLE_FILES[name], {})
@@ -323,7 +324,7 @@ def _label_collection(
     lines += _describe_missing(labelled_parts, where)
     frame["label"] = frame["label"].map(classes)
     frame = frame[frame["label"] != LEFT_OUT].reset_index(drop=True)
-    keys = frame["text"].map(_make_key)
+    keys = frame["text"].map(make_key)
     return frame.assign(clear=frame["label"] != "neutral", key=keys), lines
 
 
@@ -643,7 +644,7 @@ class _KeySigns(dict):
 _KEY_SIGNS = _KeySigns()
 
 
-def _make_key(text: str) -> str:
+def make_key(text: str) -> str:
     """A key that equal texts share: their words and emoji, without case and punctuation.
 
     The key of a text without words and emoji is its signs except MERE_PUNCTUATION, such as ":)".
@@ -677,8 +678,8 @@ def _note_contradictions(frame: pd.DataFrame) -> list[str]:
     return [f"{count(texts, 'text')} with two labels: one of them counts"] if texts else []
 
 
-def _drop_duplicates(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """`frame` with one row per text (see `_make_key`), and how many rows were dropped.
+def drop_duplicate_texts(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """`frame` with one row per text (see `make_key`), and how many rows were dropped.
 
     Of equal texts the one in test stays, else the one in validation, else the first.
     """
@@ -719,7 +720,9 @@ def _split(
             _check_classes(
                 rest, names, "What is left for training", least=2, remedy=_advise(frame, rest)
             )
-            parts[name], rest = _cut(rest, max(2, min(rows or len(frame), len(frame) // 5)), seed)
+            parts[name], rest = cut_part(
+                rest, max(2, min(rows or len(frame), len(frame) // 5)), seed
+            )
     return {"train": rest, "validation": parts["validation"], "test": parts["test"]}
 
 
@@ -729,7 +732,7 @@ def _advise(frame: pd.DataFrame, rest: pd.DataFrame) -> str:
     return "add rows (and documents) of the missing class."
 
 
-def _cut(frame: pd.DataFrame, rows: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def cut_part(frame: pd.DataFrame, rows: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`rows` rows, stratified by label, and the rest. Documents stay whole, which makes `rows`
     approximate.
     """
@@ -749,7 +752,7 @@ def _cut(frame: pd.DataFrame, rows: int, seed: int) -> tuple[pd.DataFrame, pd.Da
         min(most, max(2, round(len(frame) / rows))), shuffle=True, random_state=seed
     )
     keep, cut = next(folds.split(frame, frame["label"], frame["document"]))
-    # shuffled, so that the rows of a document do not follow one another
+    # shuffled, so that no document comes first
     return frame.iloc[cut].sample(frac=1, random_state=seed), frame.iloc[keep]
 
 

@@ -1,8 +1,7 @@
-"""Tables in text files: comma, semicolon, tab or bar between the fields, a header in the first
-line.
+"""Tables in text files: fields separated by comma, semicolon, tab or bar, and a header line.
 
-Contract: every line of the file ends in a row, or in an error that names its line; no field is cut.
-Quotes are quoting only where they are so throughout; otherwise they are characters of the text.
+Contract: every line of the file becomes part of a row, or an error names it; no field is cut.
+Quotes count as quoting only if they fit the whole file; otherwise they are characters of the text.
 """
 
 import csv
@@ -22,7 +21,7 @@ SEPARATORS = {
     "|": "bar-separated",
 }
 SEPARATOR_NAMES = {"\t": "tab", ";": "semicolon", ",": "comma", "|": "bar"}
-# spreadsheets quote in these; tabs and bars often stand in files without quoting
+# spreadsheets quote fields in files with these; files with tabs or bars often have no quoting
 BY_QUOTES_OFTEN = ",;"
 SNIFFED_LINES = 300
 MAX_CODE_LENGTH = 30  # characters of a label, a number or an id
@@ -31,7 +30,7 @@ csv.field_size_limit(2**31 - 1)  # a long text is no error
 
 @dataclass(frozen=True)
 class Record:
-    """The fields of one row; the first and last line of the file that it stands in."""
+    """The fields of one row, and the first and last line of the file that it spans."""
 
     fields: list[str]
     line: int
@@ -40,13 +39,15 @@ class Record:
 
 @dataclass(frozen=True)
 class Reading:
-    """A text read in one way: its records, and the line and kind of what breaks the rules of
-    quoting.
+    """The records of a text, read by certain rules of quoting.
+
+    broken_line: the line that breaks the rules, 0 if none does. is_open: whether it opens a quote
+    that is never closed.
     """
 
     records: list[Record]
     broken_line: int = 0
-    is_open: bool = False  # a quote was opened and never closed
+    is_open: bool = False
 
     @property
     def width(self) -> int:
@@ -55,7 +56,7 @@ class Reading:
 
     @property
     def agreement(self) -> float:
-        """The share of records that have as many fields as the header."""
+        """The share of records, 0 to 1, that have as many fields as the header."""
         fitting = sum(len(record.fields) == self.width for record in self.records)
         return fitting / max(1, len(self.records))
 
@@ -87,8 +88,9 @@ def read_table(text: str, where: str, notes: list[str]) -> Rows:
 
 
 def find_separator(text: str, least_agreement: float = 0.0) -> str:
-    """The separator with which most lines have as many fields as the first; "" where none parts
-    it.
+    """The separator with which most lines have as many fields as the first, "" if there is none.
+
+    least_agreement: the share of lines, 0 to 1, that must be exceeded.
     """
     lines = _first_lines(text)
     best = ""
@@ -150,8 +152,9 @@ def _has_common_separator(lines: list[str]) -> bool:
 
 
 def _read(text: str, separator: str, *, quotes: bool, backslash: bool = False) -> Reading:
-    """The records by the csv module's strict rules. Blank lines and rows of empty fields are no
-    records.
+    """The records by the csv module's strict rules, without blank lines and rows of empty fields.
+
+    backslash: whether it escapes quotes.
     """
     lines = io.StringIO(text, newline="")
     reader = csv.reader(
@@ -174,7 +177,10 @@ def _read(text: str, separator: str, *, quotes: bool, backslash: bool = False) -
 
 
 def _choose_reading(text: str, separator: str, where: str) -> tuple[Reading, list[str]]:
-    """The reading whose records fit the header best, and a remark where quotes are characters."""
+    """The reading whose records fit the header best, and a remark if quotes are unusual.
+
+    Raises DataError for a quote that fits no reading.
+    """
     plain = _read(text, separator, quotes=False)
     if '"' not in text:
         return plain, []
@@ -194,7 +200,7 @@ def _choose_reading(text: str, separator: str, where: str) -> tuple[Reading, lis
     raise DataError(
         "could not be read: a quote opens there and never closes."
         if quoted.is_open
-        else "could not be read: a quote stands inside a quoted text.",
+        else "could not be read: there is a quote inside a quoted text.",
         where=f"{where}, line {quoted.broken_line}",
         remedy='write a quote inside a quoted text twice (""), or leave the quotes out.',
     )
@@ -214,7 +220,7 @@ def _is_by_quotes(quoted: Reading, plain: Reading, separator: str) -> bool:
 
 
 def _swallows_lines(quoted: Reading, plain: Reading) -> bool:
-    """Whether fields over several lines are whole rows one after another, each with all its
+    """Whether fields that span several lines hold whole rows: most of these lines have all
     fields.
     """
     widths = {record.line: len(record.fields) for record in plain.records}
@@ -226,7 +232,7 @@ def _swallows_lines(quoted: Reading, plain: Reading) -> bool:
 
 
 def _needs_its_quotes(plain: Reading) -> bool:
-    """Whether each quoted field has a quote inside, or stands in a column of quoted fields."""
+    """Whether each quoted field has a quote inside, or is in a column of quoted fields."""
     for column in zip(*(record.fields for record in plain.records[1:]), strict=True):
         wrapped = [field for field in column if _is_wrapped(field)]
         needless = [field for field in wrapped if '""' not in field[1:-1]]
@@ -240,7 +246,7 @@ def _is_wrapped(field: str) -> bool:
 
 
 def _unquote_columns(plain: Reading) -> Reading:
-    """Without the quotes around the fields of a column that has them around every field."""
+    """The reading without quotes around fields, in columns that have them around every field."""
     header, *records = plain.records
     wrapped = [True] * plain.width
     for record in records:
@@ -263,14 +269,14 @@ def _unquote_columns(plain: Reading) -> Reading:
 def _fit_to_header(
     header: list[str], records: list[Record], text: str, separator: str, where: str
 ) -> tuple[list[str], list[Record], list[str]]:
-    """Column names and records of one width, and remarks on what was mended."""
+    """Column names, records of that width, and remarks on what was changed. Raises DataError."""
     names = [name.strip() for name in header]
     while len(names) > 1 and not names[-1]:  # a separator at the header's end
         names.pop()
     widths = Counter(len(_without_empty_end(record.fields, len(names))) for record in records)
     remarks = []
     if set(widths) == {len(names) + 1} and _is_index([record.fields[0] for record in records]):
-        names = ["row", *names]  # as R writes it: the rows' names have no header
+        names = ["row", *names]  # R writes row names without a header
     records = [
         Record(_without_empty_end(record.fields, len(names)), record.line, record.last_line)
         for record in records
@@ -301,7 +307,7 @@ def _fit_to_header(
 
 
 def _without_empty_end(fields: list[str], width: int) -> list[str]:
-    """Without empty fields beyond the header's, which separators at a line's end make."""
+    """`fields` without empty ones beyond `width`, which separators at a line's end make."""
     while len(fields) > width and not fields[-1].strip():
         fields = fields[:-1]
     return fields
@@ -322,28 +328,22 @@ def _join_surplus(
 ) -> list[Record]:
     """Rows whose text holds the separator unquoted, with the parts of the text joined again.
 
-    That is certain only where one column alone can be the text: in every row, all other fields are
-    codes. Raises DataError, which names the rows, otherwise.
+    That is certain only if a single column can be the text: in every row, all other fields are
+    codes. Otherwise raises DataError, which names the rows.
     """
-    columns = [
-        column
-        for column in range(width)
-        if all(_are_other_fields_codes(record.fields, column, width) for record in records)
-    ]
+    columns = []
+    for column in range(width):
+        if all(_are_other_fields_codes(record.fields, column, width) for record in records):
+            columns.append(column)
     lines = list(io.StringIO(text, newline=""))
     quoted = any('"' in "".join(lines[record.line - 1 : record.last_line]) for record in long)
     if len(columns) != 1 or quoted:
+        problems = []
+        for record in long:
+            what = f"{len(record.fields)} fields, but the header has {width}"
+            problems.append((f"{where}, line {record.line}", what))
         name = SEPARATOR_NAMES[separator]
-        refuse_rows(
-            [
-                (
-                    f"{where}, line {record.line}",
-                    f"{len(record.fields)} fields, but the header has {width}",
-                )
-                for record in long
-            ],
-            f'put a text that holds a {name} into double quotes ("…").',
-        )
+        refuse_rows(problems, f'put a text that holds a {name} into double quotes ("…").')
     joined = []
     for record in records:
         before, middle, after = _part(record.fields, columns[0], width)
@@ -366,7 +366,7 @@ def _are_other_fields_codes(fields: list[str], column: int, width: int) -> bool:
 
 
 def _name_apart(names: list[str], remarks: list[str]) -> list[str]:
-    """Names that differ: columns without a name and later ones of a name get their number."""
+    """Unique names: columns without a name, and later ones of the same name, get their number."""
     apart: list[str] = []
     for number, name in enumerate(names, 1):
         if name in apart:

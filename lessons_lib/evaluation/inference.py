@@ -18,7 +18,7 @@ def predict(model: nn.Module, rows: Dataset, *, batch_size: int = 64) -> np.ndar
     """Class probabilities (rows, classes) of tokenized rows, in the order of the rows."""
 
     def read_probabilities(output: object, mask: torch.Tensor) -> torch.Tensor:
-        """Those of a batch (rows, classes)."""
+        """The class probabilities of a batch (rows, classes)."""
         return output.logits.double().softmax(-1)
 
     return _run_model(model, rows, batch_size, read_probabilities)
@@ -27,28 +27,26 @@ def predict(model: nn.Module, rows: Dataset, *, batch_size: int = 64) -> np.ndar
 def classify_texts(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], max_tokens: int
 ) -> np.ndarray:
-    """Class probabilities (texts, classes) of bare texts, of which the first `max_tokens` tokens
-    are read.
-    """
-    # a column of a data set is no list to a tokenizer
+    """Class probabilities (texts, classes) of texts, each cut to its first `max_tokens` tokens."""
+    # a tokenizer refuses a column of a data set, which is no list
     token_ids = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
     return predict(model, Dataset.from_dict({"input_ids": token_ids}))
 
 
 def embed(encoder: nn.Module, rows: Dataset, *, batch_size: int = 64) -> np.ndarray:
-    """Mean of the encoder's last states over real tokens (rows, width), in the order of the
+    """Means of the encoder's last hidden states over real tokens (rows, width), in the order of the
     rows.
     """
 
     def read_mean(output: object, mask: torch.Tensor) -> torch.Tensor:
-        """The mean of a batch's states over its real tokens (rows, width)."""
+        """Means of a batch's hidden states over real tokens (rows, width)."""
         return average_tokens(output.last_hidden_state.float(), mask)
 
     return _run_model(encoder, rows, batch_size, read_mean)
 
 
 class Embedder:
-    """The encoder of that name (see `load_classifier`), kept in memory."""
+    """The encoder called `name` (see `load_classifier`), kept in memory."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -56,20 +54,18 @@ class Embedder:
         self.encoder = model.base_model
 
     def embed(self, texts: list[str], max_tokens: int = 256) -> np.ndarray:
-        """Unit vectors (texts, width): the mean of each text's last states, so that products are
-        cosines.
+        """Unit vectors (texts, width): the mean of each text's last hidden states over its first
+        `max_tokens` tokens, divided by its length. Dot products are cosine similarities.
         """
-        ids = self.tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
-        rows = Dataset.from_dict({"input_ids": ids})
+        token_ids = self.tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
+        rows = Dataset.from_dict({"input_ids": token_ids})
         vectors = embed(self.encoder, rows, batch_size=32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @torch.inference_mode()
 def _run_model(model: nn.Module, rows: Dataset, batch_size: int, read: Callable) -> np.ndarray:
-    """`read(output, mask)` of every row. Rows of like length share a batch; the order is put
-    back.
-    """
+    """`read(output, mask)` of all rows, in their order. Rows of similar length share a batch."""
     model.eval()
     token_ids = list(rows["input_ids"])
     order = np.argsort([len(row) for row in token_ids], kind="stable")
@@ -79,8 +75,9 @@ def _run_model(model: nn.Module, rows: Dataset, batch_size: int, read: Callable)
     pad_id = find_pad_id(model)
     parts = []
     for start in range(0, len(order), batch_size):
-        some = [{"input_ids": token_ids[number]} for number in order[start : start + batch_size]]
-        batch = {name: tensor.to(device) for name, tensor in pad_batch(some, pad_id).items()}
+        numbers = order[start : start + batch_size]
+        padded = pad_batch([{"input_ids": token_ids[number]} for number in numbers], pad_id)
+        batch = {name: tensor.to(device) for name, tensor in padded.items()}
         with torch.autocast(device.type, precision.torch_dtype, enabled=is_mixed):
             output = model(**batch)
         parts.append(read(output, batch["attention_mask"]).cpu().numpy())

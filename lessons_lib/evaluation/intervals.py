@@ -1,7 +1,7 @@
 """Intervals and paired tests.
 
-Contract: works on arrays of labels and predictions; every interval is 95 % and says what it
-resamples, but for `seed_range`, which says so.
+Contract: functions take arrays, load nothing and run no model. Every interval is a 95 % interval,
+except the one of `seed_range`; docstrings say what is resampled.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,11 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """Accuracy of A minus accuracy of B on the same rows. `only_a` counts rows that A alone gets
-    right; `p_value` is McNemar's exact test of the two counts (for one seed; None for several)."""
+    """Accuracy of A minus accuracy of B on the same rows.
+
+    only_a, only_b: number of rows that A or B alone gets right. p_value: McNemar's exact test of
+    these two counts; None for several seeds.
+    """
 
     difference: Metric
     only_a: int
@@ -29,7 +32,7 @@ class PairedComparison:
 
 
 def wilson_interval(correct: np.ndarray) -> Metric:
-    """A share of right answers with Wilson's interval, from one True or False per row.
+    """The share of right answers with Wilson's interval. correct: True or False (rows).
 
     >>> print(wilson_interval([True] * 85 + [False] * 15))
     0.850 [0.767, 0.907]
@@ -42,9 +45,12 @@ def wilson_interval(correct: np.ndarray) -> Metric:
 
 
 def bootstrap_interval(values: np.ndarray, groups: np.ndarray | None = None) -> Metric:
-    """The mean of `values`, (rows) or (seeds, rows), with a bootstrap interval that resamples rows
-    and, where there are several, seeds: it covers another draw of test rows, and another training
-    run. Rows of one group (rows), such as an article's sentences, are drawn together."""
+    """The mean of `values`, (rows) or (seeds, rows), with a bootstrap interval.
+
+    Rows are resampled, and seeds if there are several: the interval covers another draw of test
+    rows, and another training run. groups: a group per row (rows), such as a sentence's article;
+    rows of one group are drawn together.
+    """
     values = np.atleast_2d(np.asarray(values, dtype=float))
     seed_counts, row_counts = _resample(values.shape, groups)
     means = np.einsum("rs,sn,rn->r", seed_counts, values, row_counts, optimize=True)
@@ -54,15 +60,16 @@ def bootstrap_interval(values: np.ndarray, groups: np.ndarray | None = None) -> 
 def bootstrap_macro_f1(
     labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray | None = None
 ) -> Metric:
-    """Macro-F1 of predicted classes, (rows) or (seeds, rows), with an interval as
-    `bootstrap_interval`'s.
+    """Macro-F1 with an interval that resamples as in `bootstrap_interval`.
+
+    labels: class numbers (rows). predicted: class numbers, (rows) or (seeds, rows).
     """
     predicted = np.atleast_2d(predicted)
     classes = int(max(labels.max(), predicted.max())) + 1
-    # each row's in the confusion table
+    # one-hot: each row's cell of the confusion table
     cells = np.eye(classes**2)[labels.astype(int) * classes + predicted]
     seed_counts, row_counts = _resample(predicted.shape, groups)
-    # first the rows as they are
+    # the first of the resamples is the sample itself
     row_counts = np.concatenate([np.ones((1, len(labels))), row_counts])
     tables = np.einsum("rn,snk->rsk", row_counts, cells, optimize=True)
     tables = tables.reshape(len(tables), -1, classes, classes)
@@ -87,7 +94,10 @@ def _find_interval(value: float, draws: np.ndarray, rows: int) -> Metric:
 
 
 def seed_range(values: Sequence[float], n: int) -> Metric:
-    """Mean, smallest and largest of one value per seed; `n` is the number of rows behind each."""
+    """The mean, smallest and largest of one value per seed; no confidence interval.
+
+    n: number of rows behind each value.
+    """
     low = min(values)
     high = max(values)
     mean = float(np.clip(np.mean(values), low, high))  # rounding may leave the range
@@ -97,12 +107,19 @@ def seed_range(values: Sequence[float], n: int) -> Metric:
 def compare_paired(
     a: np.ndarray, b: np.ndarray, groups: np.ndarray | None = None
 ) -> PairedComparison:
-    """Compares two systems on the same rows: True or False by row, or by (seed, row); `groups` as
-    in `bootstrap_interval`."""
+    """Compares two systems on the same rows, by whether each answers them correctly.
+
+    a, b: True or False, (rows) or (seeds, rows). groups: as in `bootstrap_interval`. Raises
+    ValueError for arrays of different shapes.
+
+    >>> pair = compare_paired(np.array([True] * 8 + [False] * 2), np.array([False] * 10))
+    >>> pair.only_a, pair.only_b, round(pair.p_value, 4)
+    (8, 0, 0.0078)
+    """
     a = np.atleast_2d(a).astype(bool)
     b = np.atleast_2d(b).astype(bool)
     if a.shape != b.shape:
-        raise ValueError(f"The two systems were asked different rows: {a.shape} against {b.shape}.")
+        raise ValueError(f"The two systems have different rows: {a.shape} against {b.shape}.")
     only_a = int((a & ~b).sum())
     only_b = int((b & ~a).sum())
     differences = a.astype(float) - b.astype(float)
@@ -112,8 +129,11 @@ def compare_paired(
 
 
 def tabulate_pairs(ours: str, pairs: dict[str, PairedComparison]) -> pd.DataFrame:
-    """One row per rival of system `ours`: the difference in points with its interval, the rows that
-    one alone gets right, McNemar's p (each comparison of one seed)."""
+    """A table with one row per rival of the system `ours`.
+
+    Columns: the difference in percentage points with its interval, the numbers of rows that one
+    system alone gets right, and McNemar's p. pairs: comparisons of one seed by the rival's name.
+    """
     rows = {
         f"{ours} − {rival}": {
             "difference": f"{100 * pair.difference.value:+.1f} points",

@@ -1,8 +1,7 @@
-"""What a decoder says: log-likelihoods of given answers and texts, and answers that it writes
-itself.
+"""Outputs of a decoder: log-likelihoods of given answers and texts, and generated answers.
 
-Contract: choices are scored by log-probability at token positions that are counted, never searched
-for.
+Contract: the token positions at which a choice is scored are counted, never searched for in the
+text. Log-probabilities are natural logarithms.
 """
 
 from dataclasses import dataclass
@@ -23,24 +22,28 @@ def score_choices(
     choices: list[list[str]],
     **options: object,
 ) -> np.ndarray:
-    """Log-probability of every choice as the continuation of its prompt, summed over the choice's
-    tokens: (prompts, choices); `options` go to `score_tokens`. Choices are tokenized apart from
-    their prompt, so their first token is counted, not searched for."""
+    """Log-probabilities (prompts, choices) of each choice as the continuation of its prompt.
+
+    They are sums over the choice's tokens. Choices are tokenized apart from their prompt, so the
+    position of their first token is known. Every prompt needs the same number of choices. options:
+    arguments of `score_tokens`.
+    """
+    prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     pairs = []
-    for before, some in zip(
-        tokenizer(prompts, add_special_tokens=False)["input_ids"], choices, strict=True
-    ):
-        pairs += [
-            (before, after) for after in tokenizer(some, add_special_tokens=False)["input_ids"]
-        ]
+    for before, prompt_choices in zip(prompt_ids, choices, strict=True):
+        choice_ids = tokenizer(prompt_choices, add_special_tokens=False)["input_ids"]
+        pairs += [(before, after) for after in choice_ids]
     return score_tokens(model, pairs, **options).reshape(len(prompts), -1)
 
 
 def measure_text_losses(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: object
 ) -> np.ndarray:
-    """Mean negative log-likelihood a token (texts) of running text after its first token, which is
-    the beginning-of-text token where the tokenizer writes one; `options` go to `score_tokens`."""
+    """Mean negative log-likelihood per token (texts), in nats, of each text after its first token.
+
+    The first token is the beginning-of-text token, if the tokenizer writes one. options: arguments
+    of `score_tokens`.
+    """
     rows = [tokenizer(text)["input_ids"] for text in texts]
     sums = score_tokens(model, [(row[:1], row[1:]) for row in rows], **options)
     return -sums / [len(row) - 1 for row in rows]
@@ -54,10 +57,10 @@ def score_tokens(
     batch_size: int = 16,
     progress: bool = True,
 ) -> np.ndarray:
-    """Log-probability (pairs) of the second tokens of each pair after its first ones, summed.
+    """Log-probability (pairs) of each pair's second token ids after its first, summed over tokens.
 
-    Inputs of a batch are laid out as a tree (`pack_rows`): what they begin with is read once,
-    and so are equal inputs.
+    Inputs of a batch are packed as a tree (`pack_rows`), so common beginnings and equal inputs are
+    read once.
     """
     answers_by_input: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
     for number, (before, answer) in enumerate(pairs):
@@ -71,8 +74,8 @@ def score_tokens(
     inputs = sorted(answers_by_input)  # neighbours begin alike
     bar = progress_bar(len(inputs), "score", "row", disable=not progress)
     for start in range(0, len(inputs), batch_size):
-        some = inputs[start : start + batch_size]
-        packed = pack_rows(some)
+        batch_inputs = inputs[start : start + batch_size]
+        packed = pack_rows(batch_inputs)
         batch = {name: tensor.to(core.device) for name, tensor in packed.inputs().items()}
         with torch.autocast(core.device.type, precision.torch_dtype, enabled=is_mixed):
             states = core.get_decoder()(**batch, use_cache=False).last_hidden_state[0]
@@ -80,7 +83,7 @@ def score_tokens(
         lengths = []
         positions = []
         targets = []
-        for path, input_ids in zip(packed.row_indices, some, strict=True):
+        for path, input_ids in zip(packed.row_indices, batch_inputs, strict=True):
             for number, answer in answers_by_input[input_ids]:
                 numbers.append(number)
                 lengths.append(len(answer))
@@ -89,7 +92,7 @@ def score_tokens(
         log_probabilities = _score_targets(core, states[positions], targets)
         for number, part in zip(numbers, log_probabilities.split(lengths), strict=True):
             scores[number] = float(part.sum())
-        bar.update(len(some))
+        bar.update(len(batch_inputs))
     bar.close()
     return scores
 
@@ -97,7 +100,7 @@ def score_tokens(
 def _score_targets(
     model: PreTrainedModel, states: torch.Tensor, targets: list[int]
 ) -> torch.Tensor:
-    """Log-probability (targets) of each target as the token after its state (targets, width)."""
+    """Log-probability (targets) of each target token after its hidden state (targets, width)."""
     head = model.get_output_embeddings()
     logits = head(states.to(head.weight.dtype)).float()  # in bf16 their sum would be rounded
     chosen = logits.gather(1, torch.tensor(targets, device=model.device)[:, None])[:, 0]
@@ -106,7 +109,10 @@ def _score_targets(
 
 @dataclass(frozen=True)
 class Answer:
-    """A generated answer, whether it ended by itself, and how many tokens it took."""
+    """A generated answer.
+
+    stopped: whether the model ended it by its end token. tokens: its length without that token.
+    """
 
     text: str
     stopped: bool
@@ -123,15 +129,16 @@ def generate_answers(
     batch_size: int = 16,
     progress: bool = True,
 ) -> list[Answer]:
-    """The likeliest continuation of every rendered prompt, token by token, until the model ends
-    it.
+    """Answers to rendered prompts by greedy decoding, in the order of the prompts.
+
+    Each ends with the model's end token, or after `max_new_tokens`.
     """
     answers = []
     end = tokenizer.eos_token_id
-    # within `mixed_precision_lora` the output layer is in bf16, and the states it reads are in fp32
+    # inside `mixed_precision_lora` the output layer is in bf16, and its input is in fp32
     mixed = model.get_output_embeddings().weight.dtype == torch.bfloat16
     bar = progress_bar(len(prompts), "answer", "prompt", disable=not progress)
-    tokenizer.padding_side = "left"  # so that every row's answer begins at the same place
+    tokenizer.padding_side = "left"  # every row's answer begins at the same position
     for start in range(0, len(prompts), batch_size):
         batch = tokenizer(
             prompts[start : start + batch_size],
@@ -149,8 +156,9 @@ def generate_answers(
                 pad_token_id=tokenizer.pad_token_id,
             )
         for row in written[:, batch["input_ids"].shape[1] :].tolist():
-            said = row[: row.index(end)] if end in row else row
-            answers.append(Answer(tokenizer.decode(said).strip(), end in row, len(said)))
+            token_ids = row[: row.index(end)] if end in row else row
+            text = tokenizer.decode(token_ids).strip()
+            answers.append(Answer(text, end in row, len(token_ids)))
         bar.update(len(batch["input_ids"]))
     bar.close()
     return answers

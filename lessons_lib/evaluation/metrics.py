@@ -1,6 +1,4 @@
-"""Scores of predictions: accuracy, F1, overlap of words, calibration; nothing here opens a
-connection.
-"""
+"""Scores of predictions: accuracy, F1, overlap of words, calibration; all without a network."""
 
 import re
 from collections import Counter
@@ -44,8 +42,9 @@ class ClassificationMetrics(evaluate.Metric):
 
 
 def score_classifier(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Accuracy, macro precision, recall, F1, and the mean log loss, from probabilities (rows,
-    classes).
+    """Accuracy, macro-averaged precision, recall and F1, and mean log loss in nats.
+
+    labels: class numbers (rows). probabilities: (rows, classes).
     """
     scores = ClassificationMetrics().compute(predictions=probabilities.argmax(1), references=labels)
     loss = log_loss(labels, probabilities, labels=np.arange(probabilities.shape[1]))
@@ -53,13 +52,19 @@ def score_classifier(labels: np.ndarray, probabilities: np.ndarray) -> dict[str,
 
 
 def normalize_answer(text: str) -> list[str]:
-    """The words of a text without case, punctuation and articles; two answers with equal ones match
-    exactly (Rajpurkar et al. 2016)."""
+    """The words of a text without case, punctuation and articles.
+
+    Two answers match exactly if these words are equal (Rajpurkar et al. 2016).
+    """
     return [word for word in re.findall(r"\w+", text.lower()) if word not in ("a", "an", "the")]
 
 
 def score_token_f1(answer: str, reference: str) -> float:
-    """F1 of the words two texts share, normalized (Rajpurkar et al. 2016)."""
+    """F1, 0 to 1, of the normalized words that two texts share (Rajpurkar et al. 2016).
+
+    >>> score_token_f1("The heart.", "an enlarged heart")  # 1 of 1 word right, 1 of 2 found
+    0.6666666666666666
+    """
     words = [Counter(normalize_answer(text)) for text in (answer, reference)]
     common = (words[0] & words[1]).total()
     return 2 * common / max(1, words[0].total() + words[1].total())
@@ -68,7 +73,14 @@ def score_token_f1(answer: str, reference: str) -> float:
 def tabulate_confusion(
     labels: np.ndarray, predicted: np.ndarray, class_names: list[str]
 ) -> pd.DataFrame:
-    """Counts of rows: true class down, predicted class across."""
+    """A table of row counts: true classes down, predicted classes across.
+
+    labels, predicted: class numbers (rows), indices of `class_names`.
+
+    >>> table = tabulate_confusion([0, 0, 1], [0, 1, 1], ["negative", "positive"])
+    >>> int(table.loc["negative", "positive"])
+    1
+    """
     counts = confusion_matrix(labels, predicted, labels=range(len(class_names)))
     return pd.DataFrame(
         counts,
@@ -80,8 +92,16 @@ def tabulate_confusion(
 def calibrate(
     labels: np.ndarray, probabilities: np.ndarray, bins: int = 8
 ) -> tuple[pd.DataFrame, float]:
-    """How far confidence can be believed: a table by equally filled bins of confidence, and the
-    expected calibration error (mean distance of confidence and accuracy, weighted by rows)."""
+    """A table of confidence and accuracy by bin, and the expected calibration error, 0 to 1.
+
+    labels: class numbers (rows). probabilities: (rows, classes). Rows are sorted by confidence into
+    `bins` bins of equal size. The error is the mean distance of a bin's confidence and accuracy,
+    weighted by its rows.
+
+    >>> table, error = calibrate(np.array([1, 0]), np.array([[0.2, 0.8], [0.4, 0.6]]), bins=1)
+    >>> float(table["confidence"][0]), float(table["accuracy"][0]), round(error, 3)
+    (0.7, 0.5, 0.2)
+    """
     confidence = probabilities.max(1)
     correct = probabilities.argmax(1) == labels
     order = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(labels)))

@@ -1,10 +1,9 @@
-"""The graded assignments: nbgrader notebooks as pairs, their student version, and what must not
-leak into it.
+"""The graded assignments: nbgrader notebooks as pairs, their student version, and a check that it
+contains no solution and no hidden test.
 
-Contract: `source/<name>/<name>.py` is what people edit. A graded cell begins with `# Check:
-<function>`, tests the function of that name, and has its hidden tests between nbgrader's marks; the
-cell before it has the solution. The student version is what nbgrader makes of it, in a tree of its
-own, `release/`.
+Contract: people edit `source/<name>/<name>.py`. A graded cell begins with `# Check: <function>`,
+tests the function of that name, and has its hidden tests between nbgrader's marks. The cell before
+it has the solution. nbgrader's own steps make the student version, in the folder `release/`.
 """
 
 import hashlib
@@ -40,7 +39,7 @@ CHECK = re.compile(r"^[^\S\n]*#[^\S\n]*Check:[^\S\n]*(\w+)[^\S\n]*$", re.MULTILI
 SECRET = re.compile(
     r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)### END (?:SOLUTION|HIDDEN TESTS)", re.DOTALL
 )
-TELLING = 12  # shorter lines, such as a bracket or a return, give nothing away
+TELLING = 12  # characters; shorter lines, such as a bracket or a return, reveal nothing
 
 
 class AssignmentError(CourseError, ValueError):
@@ -48,14 +47,12 @@ class AssignmentError(CourseError, ValueError):
 
 
 class ReleaseError(CourseError):
-    """A student version that would give solutions or hidden tests away."""
+    """A student version that would reveal solutions or hidden tests."""
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """A function to write: the cell with its solution, the cell that grades it, what it is
-    worth.
-    """
+    """A function to write: its points, the cell with its solution, the cell that grades it."""
 
     name: str
     points: int
@@ -64,15 +61,13 @@ class Exercise:
 
     @property
     def public(self) -> str:
-        """What students see of the check."""
+        """The part of the check that students see."""
         return SECRET.sub("", self.check)
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """A graded notebook. `setup`: what stands in its other cells; `version`: changes with every
-    edit.
-    """
+    """A graded notebook. setup: the code of its other cells. version: changes with every edit."""
 
     name: str
     setup: str
@@ -86,8 +81,8 @@ def list_assignments() -> list[Path]:
 
 
 def read_assignment(path: Path) -> Assignment:
-    """An assignment from its source. AssignmentError names a graded cell that breaks the
-    contract.
+    """An assignment from its source. Raises an AssignmentError that names a graded cell which
+    breaks the contract.
     """
     cells = [cell for cell in read_source(path).cells if cell.cell_type == "code"]
     exercises = []
@@ -110,8 +105,8 @@ def read_assignment(path: Path) -> Assignment:
 
 
 def find_check(source: str) -> str | None:
-    """The function that a cell checks, wherever in it its mark stands; None for a cell that is no
-    check.
+    """The function that a cell checks; None for a cell that is no check. The mark may be on any
+    line.
 
     >>> find_check("#%%\\n# Check: attention \\nassert True")
     'attention'
@@ -121,7 +116,7 @@ def find_check(source: str) -> str | None:
 
 
 def hash_source(path: Path) -> str:
-    """The version of an assignment."""
+    """The version of an assignment: a digest of its source."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
@@ -136,17 +131,20 @@ def build_release(path: Path) -> NotebookNode:
 
 
 def find_leaks(source: str, text: str) -> list[str]:
-    """Lines of solutions and hidden tests of a source that stand in a text, but are secret in the
-    source.
+    """The lines of a source's solutions and hidden tests that occur in a text. Lines that the
+    source also has outside of them are not secret.
     """
     public = {line.strip() for line in SECRET.sub("", source).splitlines()}
-    secret = {line.strip() for part in SECRET.findall(source) for line in part.splitlines()}
+    secret = set()
+    for part in SECRET.findall(source):
+        secret.update(line.strip() for line in part.splitlines())
     return sorted(line for line in secret - public if len(line) >= TELLING and line in text)
 
 
 def write_release(folder: Path = FOLDER / "release") -> list[Path]:
-    """Writes the pairs' .ipynb and the student version of every assignment. ReleaseError for a
-    leak.
+    """Writes the pairs' .ipynb and the student version of every assignment; returns the latter.
+
+    Raises ReleaseError if a student version would reveal a solution or a hidden test.
     """
     written = []
     for path in list_assignments():
@@ -155,7 +153,11 @@ def write_release(folder: Path = FOLDER / "release") -> list[Path]:
         source = path.read_text(encoding="utf-8")
         text = "\n".join(f"{cell.source}\n{cell.get('outputs', '')}" for cell in release.cells)
         if leaks := find_leaks(source, text):
-            raise ReleaseError(f"{path}: the student version would hold {leaks[0]!r}.")
+            raise ReleaseError(
+                f"the student version would hold {leaks[0]!r}.",
+                where=str(path),
+                remedy="delete it from the lines outside nbgrader's marks, texts included.",
+            )
         target = folder / path.stem / f"{path.stem}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(release, target)

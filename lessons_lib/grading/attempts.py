@@ -1,8 +1,7 @@
-"""What submissions have to do with each other: several attempts of one student, equal code of
-several.
+"""How submissions relate to each other: several attempts of one student, equal code of several.
 
-Contract: adds to `instructor_remarks` and changes nothing else. Every submission is graded; which
-attempt counts, and whether equal code was copied, is the instructor's to decide.
+Contract: adds to `instructor_remarks` and changes nothing else. Every submission is graded. The
+instructor decides which attempt counts, and whether equal code was copied.
 """
 
 import functools
@@ -13,12 +12,12 @@ from lessons_lib.grading.assignments import build_release, find_check, list_assi
 from lessons_lib.grading.owners import find_base
 from lessons_lib.grading.submissions import Submission
 
-SHOWN = 10  # names that a remark gives; more are counted
-SHORT = 200  # characters of code that two students may well write alike
+SHOWN = 10  # names that a remark lists; further ones are counted
+SHORT = 200  # characters; two students may well write the same shorter code
 
 
 def note_attempts(submissions: list[Submission]) -> None:
-    """Tells of several submissions of one student to one assignment, and which is the newest."""
+    """Remarks on several submissions of one student to one assignment, and names the newest."""
     for attempts in _group_attempts(submissions):
         if len(attempts) > 1:
             _note_group(attempts)
@@ -27,8 +26,8 @@ def note_attempts(submissions: list[Submission]) -> None:
 def _group_attempts(submissions: list[Submission]) -> list[list[Submission]]:
     """The submissions of each student to each assignment.
 
-    What was not recognised belongs to the one assignment that its student handed in, if there is
-    just one.
+    A submission that was not recognised counts to its student's only recognised assignment. If the
+    student handed in several, it belongs to none of them.
     """
     owned = [submission for submission in submissions if submission.owner]
     names = {submission.owner.name for submission in owned}
@@ -42,12 +41,12 @@ def _group_attempts(submissions: list[Submission]) -> list[list[Submission]]:
     for members in by_name.values():
         by_assignment = defaultdict(list)
         for submission in members:
-            by_assignment[submission.assignment.name if submission.assignment else ""].append(
-                submission
-            )
+            assignment = submission.assignment.name if submission.assignment else ""
+            by_assignment[assignment].append(submission)
         unknown = by_assignment.pop("", [])
         if len(by_assignment) == 1:
-            next(iter(by_assignment.values())).extend(unknown)
+            (recognised,) = by_assignment.values()
+            recognised.extend(unknown)
         else:
             groups.append(unknown)
         groups += by_assignment.values()
@@ -57,11 +56,9 @@ def _group_attempts(submissions: list[Submission]) -> list[list[Submission]]:
 def _note_group(attempts: list[Submission]) -> None:
     orders = {}
     for submission in attempts:
-        _, number = find_base(submission.owner.name)
-        orders[submission.student] = (
-            submission.owner.attempt,
-            0 if submission.owner.platform else number,
-        )
+        owner = submission.owner
+        _, number = find_base(owner.name)
+        orders[submission.student] = (owner.attempt, 0 if owner.platform else number)
     is_told = len(set(orders.values())) == len(attempts)
     if is_told:
         newest = max(attempts, key=lambda submission: orders[submission.student])
@@ -69,9 +66,8 @@ def _note_group(attempts: list[Submission]) -> None:
     else:
         newest = max(attempts, key=lambda submission: submission.modified)
         remark = (
-            f"was saved last of {len(attempts)} attempts, by the date of the file (their names do "
-            f"not tell): "
-            "take it, or ask the student"
+            f"was saved last of {len(attempts)} attempts, by the date of the file "
+            "(their names do not tell): take it, or ask the student"
         )
     for submission in attempts:
         others = [other.student for other in attempts if other is not submission]
@@ -84,8 +80,8 @@ def _note_group(attempts: list[Submission]) -> None:
 
 
 def note_equal_code(submissions: list[Submission]) -> None:
-    """Tells of students with equal code, that of the assignment and its empty answers left
-    aside.
+    """Remarks on students with equal code. The assignment's own cells and empty answers do not
+    count.
     """
     groups = defaultdict(list)
     for submission in submissions:
@@ -96,13 +92,11 @@ def note_equal_code(submissions: list[Submission]) -> None:
         is_short = sum(map(len, answers)) < SHORT
         doubt = " (so short that it may be chance)" if is_short else ""
         for submission in members:
-            others = [
-                other.student for other in members if _get_owner(other) != _get_owner(submission)
-            ]
+            owner = _get_owner(submission)
+            others = [other.student for other in members if _get_owner(other) != owner]
             if others:
-                submission.instructor_remarks.append(
-                    f"the same code as {_name_some(others)}{doubt}"
-                )
+                remark = f"the same code as {_name_some(others)}{doubt}"
+                submission.instructor_remarks.append(remark)
 
 
 def _get_owner(submission: Submission) -> str:
@@ -110,9 +104,9 @@ def _get_owner(submission: Submission) -> str:
 
 
 def extract_answers(submission: Submission) -> tuple[str, ...]:
-    """The cells that a student wrote, in order, without blanks at the ends of lines.
+    """The code cells that a student wrote, in order, without blanks at the ends of lines.
 
-    Left out are the cells of the student version, checks, and answers that were not begun.
+    The cells of the student version, the checks, and answers that were not begun are left out.
     """
     if not submission.assignment:
         return ()
@@ -128,16 +122,18 @@ def extract_answers(submission: Submission) -> tuple[str, ...]:
 
 @functools.cache
 def _list_given_cells(assignment: str) -> tuple[str, ...]:
-    """The code of an assignment's student version; nothing for an assignment that has no source."""
+    """The code cells of an assignment's student version; none for an assignment without a
+    source.
+    """
     cells = []
     for path in list_assignments():
         if path.stem == assignment:
-            cells += [cell.source for cell in build_release(path).cells if cell.cell_type == "code"]
-    return tuple(_normalise_code(cell) for cell in cells)
+            cells += build_release(path).cells
+    return tuple(_normalise_code(cell.source) for cell in cells if cell.cell_type == "code")
 
 
 def _normalise_code(cell: str) -> str:
-    """A cell without blank lines, blanks at line ends, and an editor's marks of cells ("#%%")."""
+    """A cell without blank lines, blanks at line ends, and an editor's cell marks ("#%%")."""
     lines = [line.rstrip() for line in cell.splitlines()]
     return "\n".join(line for line in lines if line and not re.match(r"#\s*%%", line))
 

@@ -1,11 +1,11 @@
 """Grades a folder of notebooks: students' functions run in a sandbox, tests and expected values
 stay outside.
 
-A check cell is run here, as it stands in the assignment's source, with the student's functions
-replaced by calls into the sandbox. So nothing that a notebook redefines, edits or deletes touches
-the tests, and the student's code never shares a process with them. Marks are kept by content: an
-interrupted run goes on, and a mended test grades everything anew. `overrides.csv` (student,
-exercise, points, reason) in the grades' folder has the last word.
+The check cells of the assignment's source run here, with the student's functions replaced by calls
+into the sandbox. A notebook that redefines, edits or deletes anything leaves the tests unchanged,
+and the student's code never shares a process with them. Marks are cached by content: an interrupted
+run goes on, and after a change to a test everything is graded anew. The points in `overrides.csv`
+(student, exercise, points, reason) in the grades' folder replace the computed ones.
 """
 
 import ast
@@ -49,7 +49,7 @@ from lessons_lib.progress import progress_bar
 
 __all__ = ["Graded", "GradesError", "Mark", "OverrideError", "apply_overrides", "grade_folder"]
 
-# libraries that are slow to import, without the student's fault, and what is imported of them
+# libraries that are slow to import, and the module of each that is imported before time is counted
 PRELOAD = {
     "numpy": "numpy",
     "torch": "torch",
@@ -67,7 +67,7 @@ class GradesError(CourseError):
 
 @dataclass(frozen=True)
 class Mark:
-    """Points of one exercise, of how many, and why not all."""
+    """Points of one exercise, the points possible, and why some are missing."""
 
     exercise: str
     points: float
@@ -77,7 +77,7 @@ class Mark:
 
 @dataclass
 class Graded:
-    """A submission's marks, with what was noticed about it."""
+    """A submission's marks and the remarks about it."""
 
     student: str
     assignment: str
@@ -87,18 +87,18 @@ class Graded:
 
     @property
     def all_remarks(self) -> list[str]:
-        """What an instructor sees."""
+        """The remarks that an instructor sees."""
         return [*self.remarks, *self.instructor_remarks]
 
     def total(self) -> float:
-        """Points of all exercises."""
+        """The points of all exercises together."""
         return sum(mark.points for mark in self.marks)
 
 
 def mark_exercises(
     assignment: Assignment, functions: Mapping[str, Callable], seed: int
 ) -> list[Mark]:
-    """Runs every check of an assignment on the functions of that name, with inputs drawn from the
+    """Runs every check of an assignment on the function of its name, with inputs drawn by the
     seed.
     """
     space: dict[str, object] = {}
@@ -107,14 +107,13 @@ def mark_exercises(
     marks = []
     for exercise in assignment.exercises:
         message = run_check(exercise.check, dict(space))
-        marks.append(
-            Mark(exercise.name, 0 if message else exercise.points, exercise.points, message)
-        )
+        points = 0 if message else exercise.points
+        marks.append(Mark(exercise.name, points, exercise.points, message))
     return marks
 
 
 def run_check(check: str, space: dict[str, object]) -> str:
-    """What a check says, nothing where it is passed."""
+    """The message of a check that fails, "" for one that passes."""
     try:
         exec(compile(check, "<check>", "exec"), space)
     except AssertionError as problem:
@@ -123,8 +122,8 @@ def run_check(check: str, space: dict[str, object]) -> str:
         missing = str(problem).startswith("NotImplementedError")
         return "not written yet" if missing else f"your function gives no answer: {problem}"
     except (SandboxError, OSError, MemoryError):
-        raise  # ours, not the student's
-    except Exception as problem:  # the answer is not what the check can look at
+        raise  # the grader's errors, not the student's
+    except Exception as problem:  # the check cannot process the answer
         form = f"{type(problem).__name__}: {problem}"
         return make_printable(f"your answer has another form than asked for ({form})")
     return ""
@@ -138,7 +137,8 @@ def grade_submission(submission: Submission, seed: int, unsafe: bool) -> Graded:
         return Graded(submission.student, "", [], remarks, submission.instructor_remarks)
     preload = list_preloads(submission.cells)
     with Sandbox(submission.cells, preload, unsafe) as box:
-        functions = {e.name: functools.partial(box.call, e.name) for e in assignment.exercises}
+        names = [exercise.name for exercise in assignment.exercises]
+        functions = {name: functools.partial(box.call, name) for name in names}
         marks = mark_exercises(assignment, functions, seed)
         remarks += [
             f"code cell {number + 1} ended the process and was left out"
@@ -150,7 +150,8 @@ def grade_submission(submission: Submission, seed: int, unsafe: bool) -> Graded:
 
 
 def list_preloads(cells: list[str]) -> tuple[str, ...]:
-    """What the sandbox imports before it counts a cell's time: the slow ones of the libraries used.
+    """The modules that the sandbox imports before it counts a cell's time: those of the slow
+    libraries that the cells use.
 
     >>> list_preloads(["from torch import nn"])
     ('torch',)
@@ -166,8 +167,8 @@ def list_preloads(cells: list[str]) -> tuple[str, ...]:
 
 
 def list_imports(cell: str) -> set[str]:
-    """The modules that a cell imports, wherever in it; by pattern where the cell cannot be
-    parsed.
+    """The modules that a cell imports anywhere in it. A cell that cannot be parsed is searched by a
+    pattern.
     """
     tree = parse_cell(cell)
     if not tree:
@@ -183,9 +184,11 @@ def list_imports(cell: str) -> set[str]:
 
 
 def grade_folder(folder: Path, grades: Path, *, unsafe: bool = False) -> pd.DataFrame:
-    """Grades every notebook under a folder, one on every core at a time; writes scores.csv,
-    feedback/ and summary.html into `grades`. SandboxError, SubmissionError, OverrideError say what
-    to do."""
+    """Grades every notebook below a folder, one per core at a time; returns the scores.
+
+    Writes scores.csv, feedback/ and summary.html into `grades`. unsafe: runs the students' code
+    without a sandbox. Raises SandboxError, SubmissionError or OverrideError with a remedy.
+    """
     folder = folder.expanduser()
     grades = grades.expanduser()
     if not unsafe:
@@ -199,7 +202,7 @@ def grade_folder(folder: Path, grades: Path, *, unsafe: bool = False) -> pd.Data
     seed = read_seed(grades)
     graded = []
     with ThreadPoolExecutor(cpu_count()) as pool:
-        jobs = [pool.submit(grade_once, one, grades, seed, unsafe) for one in submissions]
+        jobs = [pool.submit(grade_once, entry, grades, seed, unsafe) for entry in submissions]
         try:
             with progress_bar(len(jobs), "grade", "notebook") as bar:
                 for job in as_completed(jobs):
@@ -208,53 +211,53 @@ def grade_folder(folder: Path, grades: Path, *, unsafe: bool = False) -> pd.Data
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise
-    graded.sort(key=lambda one: one.student)
+    graded.sort(key=lambda result: result.student)
     apply_overrides(graded, grades / "overrides.csv")
     table = write_scores(graded, grades / "scores.csv")
-    write_pages(graded, grades, [path.relative_to(folder).as_posix() for path in ignored])
+    ignored_names = [path.relative_to(folder).as_posix() for path in ignored]
+    write_pages(graded, grades, ignored_names)
     return table
 
 
 def grade_once(submission: Submission, grades: Path, seed: int, unsafe: bool) -> Graded:
-    """The marks of a submission, from the last run where neither it nor its assignment changed."""
+    """The marks of a submission: those of an earlier run unless it or its assignment changed."""
     version = submission.assignment.version if submission.assignment else ""
     content = [submission.digest, version, seed, submission.student, submission.remarks]
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     file = grades / "marks" / f"{key}.json"
     graded = _read_marks(file)
     if graded:
-        graded.instructor_remarks = submission.instructor_remarks  # others may have come since
+        # they name other submissions, of which new ones may have come
+        graded.instructor_remarks = submission.instructor_remarks
         return graded
     try:
-        own = int(hashlib.sha256(f"{seed} {submission.digest}".encode()).hexdigest(), 16) % 2**31
-        graded = grade_submission(submission, own, unsafe)
+        seed_digest = hashlib.sha256(f"{seed} {submission.digest}".encode()).hexdigest()
+        graded = grade_submission(submission, int(seed_digest, 16) % 2**31, unsafe)
         part = file.with_suffix(".part")
         part.write_text(json.dumps(asdict(graded)), encoding="utf-8")
         part.rename(file)
     except Exception as problem:  # one student's notebook never stops the others'
-        remark = make_printable(
-            f"not graded, the grader failed ({type(problem).__name__}: {problem})"
-        )
-        return Graded(
-            submission.student, "", [], [*submission.remarks, remark], submission.instructor_remarks
-        )
+        error = f"{type(problem).__name__}: {problem}"
+        remark = make_printable(f"not graded, the grader failed ({error})")
+        remarks = [*submission.remarks, remark]
+        return Graded(submission.student, "", [], remarks, submission.instructor_remarks)
     return graded
 
 
 def _read_marks(file: Path) -> Graded | None:
-    """What an earlier run wrote; None where it wrote nothing, or was interrupted."""
+    """The marks that an earlier run wrote; None if it wrote none or was interrupted."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return Graded(**{**content, "marks": [Mark(**mark) for mark in content["marks"]]})
+        content["marks"] = [Mark(**mark) for mark in content["marks"]]
+        return Graded(**content)
     except (OSError, ValueError, TypeError, LookupError):
         return None
 
 
 def read_seed(grades: Path) -> int:
-    """What seeds the inputs of hidden tests, with a notebook's content: drawn once, kept with the
-    grades.
+    """The seed which, with a notebook's content, determines the inputs of hidden tests.
 
-    GradesError for a file that holds no number.
+    It is drawn once and kept with the grades. Raises GradesError for a file without a number.
     """
     file = grades / "seed.txt"
     if not file.exists():
@@ -271,12 +274,14 @@ def read_seed(grades: Path) -> int:
 
 
 def apply_overrides(graded: list[Graded], file: Path) -> None:
-    """Puts an instructor's points in the place of the marks. OverrideError names all wrong rows,
-    and then no row counts."""
+    """Replaces marks by the instructor's points.
+
+    Raises an OverrideError that names all wrong rows; then no row counts.
+    """
     if not find_overrides(file):
         return
     overrides, problems = read_overrides(file)
-    students = {one.student: one for one in graded}
+    students = {result.student: result for result in graded}
     choices: dict[tuple[str, str], Override] = {}
     for override in overrides:
         names = find_student(override.student, students)
@@ -288,24 +293,21 @@ def apply_overrides(graded: list[Graded], file: Path) -> None:
         if earlier.points != override.points:
             problems[override.row] = f"other points than row {earlier.row} gives for the same"
     refuse_overrides(file, problems)
-    ungraded = {one.student for one in graded if not one.marks}
+    ungraded = {result.student for result in graded if not result.marks}
     for (name, exercise), override in choices.items():
-        one = students[name]
-        marks = {mark.exercise: mark for mark in one.marks}
+        result = students[name]
+        marks = {mark.exercise: mark for mark in result.marks}
         possible = override.points if name in ungraded else marks[exercise].possible
         message = f"set by the instructor: {override.reason or 'no reason given'}"
-        one.marks = list(
-            {**marks, exercise: Mark(exercise, override.points, possible, message)}.values()
-        )
+        marks[exercise] = Mark(exercise, override.points, possible, message)
+        result.marks = list(marks.values())
 
 
 def _find_problem(override: Override, names: list[str], students: Mapping[str, Graded]) -> str:
-    """What is wrong with a row; nothing for one that names a student and an exercise."""
+    """What is wrong with a row; "" for one that names a student and an exercise."""
     if len(names) > 1:
-        return (
-            f"{override.student!r} may be any of {len(names)} students: copy the name from "
-            f"scores.csv"
-        )
+        students_meant = f"{override.student!r} may be any of {len(names)} students"
+        return f"{students_meant}: copy the name from scores.csv"
     if not names:
         return f"no student {override.student!r}{suggest_name(override.student, students)}"
     exercises = [mark.exercise for mark in students[names[0]].marks]
@@ -315,23 +317,29 @@ def _find_problem(override: Override, names: list[str], students: Mapping[str, G
 
 
 def write_scores(graded: list[Graded], file: Path) -> pd.DataFrame:
-    """Writes and returns a row a student: total, points by exercise, remarks."""
-    rows = [
-        {
-            "student": one.student,
-            "assignment": one.assignment,
-            "total": one.total(),
-            "possible": sum(mark.possible for mark in one.marks),
-            "remarks": "; ".join(one.all_remarks),
-            **{mark.exercise: mark.points for mark in one.marks},
+    """Writes and returns one row per student: total, points by exercise, remarks."""
+    rows = []
+    for result in graded:
+        row = {
+            "student": result.student,
+            "assignment": result.assignment,
+            "total": result.total(),
+            "possible": sum(mark.possible for mark in result.marks),
+            "remarks": "; ".join(result.all_remarks),
         }
-        for one in graded
-    ]
+        for mark in result.marks:
+            row[mark.exercise] = mark.points
+        rows.append(row)
     table = pd.DataFrame(rows)
     safe = table.copy()
-    for column in ("student", "remarks"):  # a spreadsheet would compute a name that begins with =
-        safe[column] = [
-            f"'{text}" if text[:1] in "=+-@" and text else text for text in safe[column]
-        ]
+    for column in ("student", "remarks"):
+        safe[column] = [_escape_formula(text) for text in safe[column]]
     safe.to_csv(file, index=False)
     return table
+
+
+def _escape_formula(text: str) -> str:
+    """A text that no spreadsheet takes for a formula: an apostrophe comes before = and other
+    signs.
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

@@ -1,9 +1,9 @@
 """Which files of a folder were handed in, and which ones a system, a program or a platform left
 there.
 
-Contract: every student's folder and file gets a place in `Inbox.paths`, whether it can be read or
-not. What belongs to another file (an export, a picture, a checkpoint) is said in that file's notes
-or stands in `Inbox.ignored`. Nothing is opened but ordinary files; links are never followed.
+Contract: `Inbox.paths` has every student's folder and file, whether it can be read or not. A file
+that belongs to another one (an export, a picture, a checkpoint) is named in that file's notes or in
+`Inbox.ignored`. Only ordinary files are opened; links are never followed.
 """
 
 import os
@@ -15,11 +15,11 @@ from pathlib import Path
 
 from lessons_lib.grading.owners import METADATA, Owner, find_owner, read_submitters
 
-CHECKPOINTS = ".ipynb_checkpoints"  # Jupyter's folder, and what its copies are called
+CHECKPOINTS = ".ipynb_checkpoints"  # Jupyter's folder of copies, and the copies' ending
 CHECKPOINT = re.compile(r"-checkpoint(?=\.ipynb$)", re.IGNORECASE)
-SNIFFED = 20 * 2**20  # bytes of the largest file that is looked into
+SNIFFED = 20 * 2**20  # bytes of the largest file that is searched for cells
 
-# names (small letters) that are nobody's submission
+# names, in lower case, that are no submissions
 LEFT_OVERS = {
     "__macosx",
     "__pycache__",
@@ -37,13 +37,12 @@ LEFT_OVERS = {
     "timestamp.txt",
     "comments.txt",
 }
-# what platforms write about a submission: a submission only where there is nothing else of that
-# student
+# texts that platforms save with a submission; they count only if the student handed in nothing else
 PLATFORM_TEXT = re.compile(
     r"onlinetext\.html|.*_onlinetext_.*\.html|.*_attempt_[\d-]+\.txt|.*_submissiontext\.html",
     re.IGNORECASE,
 )
-# endings of files that go with a notebook, and are never handed in for one
+# endings of files that accompany a notebook and are never handed in instead of one
 TABLES = {".csv", ".tsv", ".xls", ".xlsx", ".ods", ".parquet", ".json", ".jsonl", ".db", ".sqlite"}
 SETTINGS = {
     ".xml",
@@ -75,15 +74,15 @@ PARTS = {
     "tests",
     "build",
 }
-SHOWN = 5  # names that a note gives; more are counted
+SHOWN = 5  # names that a note lists; further ones are counted
 
 
 @dataclass
 class Inbox:
     """What a folder holds.
 
-    paths: every submission, in order. notes: what an instructor should know about some of them.
-    owners: whose each is. ignored: files that are no submissions and belong to none.
+    paths: every submission, in order. notes: notes for the instructor, by path. owners: the owner
+    of each path. ignored: files that are no submissions and belong to none.
     """
 
     paths: list[Path] = field(default_factory=list)
@@ -94,9 +93,7 @@ class Inbox:
 
 @dataclass
 class _Tree:
-    """A folder's entries. closed: folders without the right to look into; checkpoints: Jupyter's
-    copies.
-    """
+    """A folder's entries. closed: folders that may not be read. checkpoints: Jupyter's copies."""
 
     files: list[Path] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
@@ -106,7 +103,7 @@ class _Tree:
 
 
 def scan_folder(folder: Path) -> Inbox:
-    """Sorts what lies in a folder into submissions, what belongs to them, and the rest."""
+    """Sorts a folder's files into submissions, files that belong to them, and the rest."""
     tree = _walk(folder)
     inbox = Inbox()
     documents = []
@@ -138,8 +135,8 @@ def scan_folder(folder: Path) -> Inbox:
 
 
 def is_left_over(name: str) -> bool:
-    """Whether a file or folder of that name is a system's or a program's, whatever it holds."""
-    # archives of Windows may hold "ann\01_masks.ipynb" as one name
+    """Whether a system or a program made the file or folder, judged by its name alone."""
+    # in archives made on Windows, "ann\01_masks.ipynb" may be one name
     name = name.rpartition("\\")[2]
     return name.startswith((".", "~$")) or name.lower() in LEFT_OVERS
 
@@ -163,7 +160,7 @@ def is_notebook(path: Path) -> bool:
 
 
 def _walk(folder: Path) -> _Tree:
-    """All entries below a folder but those left over. Links and special files count as files."""
+    """All entries below a folder except left-overs. Links and special files count as files."""
     tree = _Tree()
     pending = [folder]
     while pending:
@@ -176,11 +173,11 @@ def _walk(folder: Path) -> _Tree:
             continue
         names = {entry.name for entry in members}
         if directory != folder:
-            # a Python, a folder of grades
+            # a virtual environment, a folder of grades
             if "pyvenv.cfg" in names or {"seed.txt", "marks"} <= names:
                 continue
             tree.folders.append(directory)
-        if METADATA in names and not tree.submitters:  # the first that is met lies highest
+        if METADATA in names and not tree.submitters:  # the first file of that name is the topmost
             tree.submitters = read_submitters(directory)
         for entry in members:
             path = directory / entry.name
@@ -210,15 +207,13 @@ def _list_checkpoints(folder: Path) -> list[Path]:
 
 
 def _find_original(path: Path) -> Path:
-    """The notebook of which a file may be Jupyter's or an editor's copy; the file itself for
-    others.
-    """
+    """The notebook that a checkpoint copies; the path itself if it is no checkpoint."""
     folder = path.parent.parent if path.parent.name == CHECKPOINTS else path.parent
     return folder / CHECKPOINT.sub("", path.name)
 
 
 def _sort_out_copies(inbox: Inbox) -> None:
-    """Leaves out Jupyter's copies of notebooks that lie beside them, with a note for those."""
+    """Leaves out Jupyter's copies of notebooks that were handed in too, and notes it there."""
     notebooks = set(inbox.paths)
     for path in sorted(notebooks):
         original = _find_original(path)
@@ -228,10 +223,10 @@ def _sort_out_copies(inbox: Inbox) -> None:
 
 
 def _add_orphan_checkpoints(inbox: Inbox, tree: _Tree, folder: Path) -> None:
-    """Adds a checkpoint that is a student's only copy.
+    """Adds checkpoints that are their students' only copy.
 
-    Where one other notebook lies in its folder, or above, that is the student's, under a new name.
-    Where several do, they are other students'.
+    If a folder above the checkpoint has exactly one notebook, that is the same notebook under a new
+    name. Several notebooks are those of other students.
     """
     counts = defaultdict(int)
     for path in inbox.paths:
@@ -245,7 +240,7 @@ def _add_orphan_checkpoints(inbox: Inbox, tree: _Tree, folder: Path) -> None:
 
 
 def _list_ancestors(path: Path, folder: Path) -> list[Path]:
-    """The folders in which a path lies, the nearest first, without the whole folder itself."""
+    """The folders above a path, the nearest first, up to `folder` and without it."""
     ancestors = []
     for ancestor in path.parents:
         if ancestor == folder:
@@ -255,7 +250,7 @@ def _list_ancestors(path: Path, folder: Path) -> list[Path]:
 
 
 def _group_notebooks(inbox: Inbox, folder: Path) -> dict[Path, list[Path]]:
-    """The notebooks below every folder that holds some."""
+    """The notebooks below each folder, for all folders that contain any."""
     groups = defaultdict(list)
     for path in inbox.paths:
         for ancestor in _list_ancestors(path, folder):
@@ -264,15 +259,16 @@ def _group_notebooks(inbox: Inbox, folder: Path) -> dict[Path, list[Path]]:
 
 
 def _sort_documents(inbox: Inbox, documents: list[Path], folder: Path) -> None:
-    """Gives every document a place of its own, or a note at the notebook that it was handed in
+    """Adds every document as a submission, or notes it at the notebook that it was handed in
     with.
     """
     groups = _group_notebooks(inbox, folder)
     by_owner = {}
     by_stem = {}
     for path in inbox.paths:
-        if path in inbox.owners and inbox.owners[path].platform:
-            by_owner.setdefault(inbox.owners[path].name, path)
+        owner = inbox.owners.get(path)
+        if owner and owner.platform:
+            by_owner.setdefault(owner.name, path)
         by_stem[path.parent, path.stem] = path
     companions = defaultdict(list)
     for document in documents:
@@ -280,11 +276,13 @@ def _sort_documents(inbox: Inbox, documents: list[Path], folder: Path) -> None:
         if groups.get(document.with_name(stem)):  # an archive, and what was in it
             inbox.ignored.append(document)
             continue
-        notebook = by_stem.get((document.parent, stem)) or by_owner.get(inbox.owners[document].name)
+        owner = inbox.owners[document]
+        notebook = by_stem.get((document.parent, stem)) or by_owner.get(owner.name)
         for ancestor in _list_ancestors(document, folder):
-            if notebook or len(groups.get(ancestor, [])) > 1:
+            neighbours = groups.get(ancestor, [])
+            if notebook or len(neighbours) > 1:
                 break
-            notebook = next(iter(groups.get(ancestor, [])), None)
+            notebook = neighbours[0] if neighbours else None
         if notebook:
             companions[notebook].append(document)
         else:
@@ -294,19 +292,19 @@ def _sort_documents(inbox: Inbox, documents: list[Path], folder: Path) -> None:
 
 
 def _add_platform_texts(inbox: Inbox, texts: list[Path]) -> None:
-    """Adds what a student typed into a platform, where it is all that there is of the student."""
+    """Adds a text that a student typed into a platform, if the student handed in nothing else."""
     owners = {inbox.owners[path].name for path in inbox.paths if path in inbox.owners}
     for path in texts:
-        name = inbox.owners[path].name
-        if name in owners or not inbox.owners[path].platform:
+        owner = inbox.owners[path]
+        if owner.name in owners or not owner.platform:
             inbox.ignored.append(path)
             continue
-        owners.add(name)
+        owners.add(owner.name)
         inbox.paths.append(path)
 
 
 def _add_bare_folders(inbox: Inbox, tree: _Tree, attachments: list[Path], folder: Path) -> None:
-    """Adds folders in which nothing was handed in: a student's name without a notebook."""
+    """Adds folders without a submission: a student's name without a notebook."""
     occupied = set()
     holders = set()
     for path in inbox.paths:
@@ -319,12 +317,8 @@ def _add_bare_folders(inbox: Inbox, tree: _Tree, attachments: list[Path], folder
         ancestors = _list_ancestors(path, folder)
         is_part = path.name.lower() in PARTS or any(ancestor in holders for ancestor in ancestors)
         owner = find_owner(path.relative_to(folder), tree.submitters)
-        if (
-            path in occupied
-            or path in inner
-            or is_part
-            or (owner.platform and owner.name in owners)
-        ):
+        has_submission = path in occupied or (owner.platform and owner.name in owners)
+        if has_submission or path in inner or is_part:
             continue
         inbox.paths.append(path)
         members = [file for file in attachments if file.is_relative_to(path)]
@@ -333,7 +327,7 @@ def _add_bare_folders(inbox: Inbox, tree: _Tree, attachments: list[Path], folder
 
 
 def name_some(paths: list[Path]) -> str:
-    """The names of files; of many the first, and how many more."""
+    """The names of files: the first SHOWN, and how many more there are."""
     names = ", ".join(path.name for path in paths[:SHOWN])
     more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
     return names + more

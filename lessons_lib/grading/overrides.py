@@ -1,8 +1,8 @@
 """An instructor's points, from overrides.csv as any spreadsheet writes it.
 
-Contract: columns student, exercise, points, reason, in any order; commas, semicolons or tabs; a
-decimal comma; any common encoding. Every row is used, or named in an OverrideError, which names all
-wrong rows at once.
+Contract: the columns student, exercise, points, reason may be in any order, separated by commas,
+semicolons or tabs. Decimal commas and all common encodings are read. Every row is used or named in
+an OverrideError, which names all wrong rows at once.
 """
 
 import csv
@@ -21,17 +21,17 @@ from lessons_lib.grading.owners import normalise_name
 
 COLUMNS = ("student", "exercise", "points", "reason")
 NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)")
-SHOWN = 10  # wrong rows that an error names; more are counted
+SHOWN = 10  # wrong rows that an error names; further ones are counted
 
 
 class OverrideError(CourseError):
-    """Rows of overrides.csv that name nobody, no exercise, or no number."""
+    """Rows of overrides.csv without a known student, a known exercise, or a number."""
 
 
 @dataclass(frozen=True)
 class Override:
-    """A row: points of a student for an exercise. `row` counts from 1, the header's, as
-    spreadsheets do.
+    """A row: points of a student for an exercise. row: its number, 1 for the header, as in
+    spreadsheets.
     """
 
     row: int
@@ -42,8 +42,9 @@ class Override:
 
 
 def find_overrides(file: Path) -> bool:
-    """Whether there is such a table. OverrideError for one of another name or kind, which would not
-    count.
+    """Whether there is such a table.
+
+    Raises OverrideError for a table of another name or kind, which would be ignored.
     """
     remedy = f"save the table as CSV, under the name {file.name}."
     if file.is_file():
@@ -61,9 +62,9 @@ def find_overrides(file: Path) -> bool:
 
 
 def read_overrides(file: Path) -> tuple[list[Override], dict[int, str]]:
-    """The rows of an overrides.csv, and what is wrong with the others, by row.
+    """The valid rows of an overrides.csv, and the problems of the others, by row number.
 
-    OverrideError for a table without the columns.
+    Raises OverrideError for a table without the columns.
     """
     rows = _read_rows(file)
     while rows and not any(cell.strip() for cell in rows[0][1]):
@@ -90,8 +91,9 @@ def read_overrides(file: Path) -> tuple[list[Override], dict[int, str]]:
             problems[number] = f"{fields.get('points', '')!r} is no number of points"
             continue
         reason = fields.get("reason", "")
-        if header[-1] == "reason":  # which may hold commas without quotes
-            reason = ", ".join(cell.strip() for cell in cells[len(header) - 1 :] if cell.strip())
+        if header[-1] == "reason":  # a last column that may hold commas without quotes
+            parts = [cell.strip() for cell in cells[len(header) - 1 :]]
+            reason = ", ".join(part for part in parts if part)
         student = fields["student"]
         exercise = fields["exercise"].strip()
         overrides.append(Override(number, student, exercise, points, reason.strip()))
@@ -140,11 +142,10 @@ def parse_points(text: str) -> float | None:
 
 
 def find_student(name: str, students: Iterable[str]) -> list[str]:
-    """The students whom a name means: exactly one, nobody, or several between whom it does not
-    decide.
+    """The students whom a name may mean: one, none, or several if it is ambiguous.
 
-    Names compare as they are; else without the apostrophe that guards a spreadsheet; else in one
-    Unicode form and without blanks around them.
+    Names are compared as they are; if none is equal, without the apostrophe that protects a
+    spreadsheet; if again none is, in one Unicode form and without blanks around them.
     """
     students = list(students)
     for spelling in (name, name.removeprefix("'")):
@@ -159,16 +160,16 @@ def find_student(name: str, students: Iterable[str]) -> list[str]:
 
 
 def suggest_name(name: str, names: Iterable[str]) -> str:
-    """The nearest of some names, as a question; nothing where none is near.
+    """The most similar of some names, as a question; "" if none is similar.
 
     >>> suggest_name("Ann", ["ann", "ben"])
     ' (did you mean ann?)'
     """
-    spellings = {normalise_name(each).casefold(): each for each in names}
+    spellings = {normalise_name(known).casefold(): known for known in names}
     wanted = normalise_name(name).casefold()
     nearest = difflib.get_close_matches(wanted, spellings, n=1, cutoff=0.5)
     if not nearest:
-        nearest = [spelling for spelling in spellings if wanted and wanted in spelling][:1]
+        nearest = [spelling for spelling in spellings if wanted and wanted in spelling]
     return f" (did you mean {spellings[nearest[0]]}?)" if nearest else ""
 
 

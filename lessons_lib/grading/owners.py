@@ -1,9 +1,9 @@
 """Whose a handed-in file is, and which attempt: names as learning platforms write them.
 
-Contract: looks at a path alone (and, for Gradescope, at the list of names beside its folders).
-Files with the same `Owner.name` are one student's, as far as a path tells. The names that Canvas,
-Blackboard, Moodle, Brightspace, Gradescope, Teams, Sakai and nbgrader give are known, and copies as
-systems number them.
+Contract: the answer depends on the path alone (and, for Gradescope, on the list of names beside its
+folders). Files with the same `Owner.name` belong to one student, as far as paths can show. Known
+are the names that Canvas, Blackboard, Moodle, Brightspace, Gradescope, Teams, Sakai and nbgrader
+write, and the numbers that systems add to copies.
 """
 
 import re
@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 import pandas as pd
 import yaml
 
-METADATA = "submission_metadata.yml"  # where Gradescope says whose its folders are
+METADATA = "submission_metadata.yml"  # Gradescope's list of whose its folders are
 LARGEST_METADATA = 4 * 2**20  # bytes; a larger one would take minutes
 
 # Canvas: doejane_LATE_12345_6789012_01_masks-1.ipynb (name, user, attachment, file)
@@ -55,9 +55,9 @@ ENDING = re.compile(r"(?:\.ipynb)?(?:\.\w{1,10})?~?$", re.IGNORECASE)
 class Owner:
     """Whose a file is.
 
-    name: the student as the path has it. attempt: sorts the files of one owner, the oldest first;
-    files whose names do not tell are equal in it. platform: whether a learning platform's name was
-    recognised.
+    name: the student, as the path names them. attempt: sorts the files of one owner, the oldest
+    first; it is equal for files whose names show no order. platform: whether a learning platform's
+    name was recognised.
     """
 
     name: str
@@ -66,8 +66,8 @@ class Owner:
 
 
 def normalise_name(name: str) -> str:
-    """A name as names are compared: one Unicode form (NFC, where a Mac writes NFD), single
-    blanks.
+    """A name in the form in which names are compared: in Unicode's NFC (a Mac writes NFD), with
+    single blanks.
     """
     return " ".join(unicodedata.normalize("NFC", name).split())
 
@@ -114,19 +114,18 @@ def _read_platform_name(part: str, number: int) -> Owner | None:
 
 
 def _read_plain_name(parts: list[str], number: int) -> Owner:
-    """The owner of a path that no platform wrote: the path without the marks of copies and
-    dates.
-    """
+    """The owner of a path that no platform wrote: the path without its copy numbers and dates."""
     names = [COPY.sub("", part) for part in parts]
     dates = [match["date"] for match in map(DATE.search, names) if match]
-    return Owner("/".join(DATE.sub("", name) for name in names), (" ".join(dates), number))
+    undated = [DATE.sub("", name) for name in names]
+    return Owner("/".join(undated), (" ".join(dates), number))
 
 
 def find_base(name: str) -> tuple[str, int]:
     """An owner's name without an ending that may number an attempt, and that number.
 
-    The ending may as well belong to the name of another student: only where some file bears the
-    name without it, it numbers an attempt.
+    The ending may also belong to another student's name. It numbers an attempt only if another file
+    has the name without it.
 
     >>> find_base("ann-2"), find_base("ann_final"), find_base("ann")
     (('ann', 2), ('ann', 99), ('ann', 0))
@@ -138,7 +137,7 @@ def find_base(name: str) -> tuple[str, int]:
 
 
 def _read_copy_number(parts: list[str]) -> int:
-    """The number that a system, a browser or Canvas gave a name that was taken; 0 for none."""
+    """The number that a system, a browser or Canvas added to a name in use; 0 for none."""
     for part in reversed(parts):
         match = COPY.search(part)
         if match:
@@ -148,7 +147,7 @@ def _read_copy_number(parts: list[str]) -> int:
 
 
 def _sort_attempt(attempt: str) -> str:
-    """A number or a time as a text that sorts. Brightspace writes "Mar 4, 2026 1011 AM"."""
+    """A number or a time as a sortable text. Brightspace writes "Mar 4, 2026 1011 AM"."""
     if not re.search("[A-Za-z]{3}", attempt):
         return attempt.zfill(20)
     time = re.sub(r"\b(\d{1,2})(\d\d) ?([AP]M)", r"\1:\2 \3", attempt)
@@ -161,8 +160,7 @@ def _sort_attempt(attempt: str) -> str:
 def read_submitters(folder: Path) -> dict[str, str]:
     """Who handed in Gradescope's folders: folder to names, from the metadata beside them.
 
-    Nothing where there is no such file, or none that can be read: then a folder counts as a
-    student.
+    It is empty if there is no such file or it cannot be read; then each folder counts as a student.
     """
     file = folder / METADATA
     try:
@@ -176,9 +174,12 @@ def read_submitters(folder: Path) -> dict[str, str]:
         people = submission.get(":submitters") if isinstance(submission, dict) else None
         if not isinstance(people, list):
             continue
-        names = [str(person.get(":name", "")) for person in people if isinstance(person, dict)]
-        emails = [str(person.get(":email", "")) for person in people if isinstance(person, dict)]
-        submitters[str(name)] = " and ".join(
-            " ".join(filter(None, person)) for person in zip(names, emails, strict=True)
-        )
+        labels = [_label_person(person) for person in people if isinstance(person, dict)]
+        submitters[str(name)] = " and ".join(labels)
     return {name: people for name, people in submitters.items() if people}
+
+
+def _label_person(person: dict) -> str:
+    """A person's name and address, as far as Gradescope has them."""
+    fields = [str(person.get(":name", "")), str(person.get(":email", ""))]
+    return " ".join(field for field in fields if field)

@@ -1,17 +1,26 @@
 """Runs a student's code where it can do no harm, and calls their functions from outside.
 
-Covered, each by a test: files (only Python and its packages can be seen, read-only; what the
-student writes lies in memory, is limited, and goes), the network (there is none), the environment
-(empty), rights (none, nor a way to mount), processes and memory (counted, and the sandbox ended
-above the limits), time (of a cell, a call and a submission), the size of answers; output is thrown
-away. What the code says is data: numbers, texts, lists, dicts, arrays.
+Covered, each by a test:
+- files: only Python and its packages are visible, read-only; what the student writes is kept in
+  memory, limited in size, and deleted
+- the network: there is none
+- the environment: it is empty
+- rights: the code has none, and cannot mount anything
+- processes and memory: they are counted, and the sandbox is ended above the limits
+- time: of a cell, of a call and of a submission
+- answers: their size is limited, and they are data: numbers, texts, lists, dicts, arrays
+- printed output: it is discarded
 
-Not covered: faults of the Linux kernel and of bubblewrap, and the kernel's keyring; memory in files
-without a name; handed-in notebooks that lie below a system's folder such as /usr; a student whose
-error messages repeat the inputs of hidden tests (each submission has its own); the load of up to a
-second before a fork bomb or memory bomb is ended, and what it does to the seconds of others.
-Without bubblewrap, `unsafe=True` runs the code as an ordinary process, with none of this but the
-limits of time, memory and processes.
+Not covered:
+- faults of the Linux kernel and of bubblewrap, and the kernel's keyring
+- memory in files without a name
+- submissions in a folder of the system, such as /usr
+- error messages that repeat the inputs of hidden tests; each submission has its own inputs
+- the load of up to a second before a fork bomb or memory bomb is ended, which may cost other
+  submissions time
+
+Without bubblewrap, `unsafe=True` runs the code as an ordinary process. Of the above, only the
+limits of time, memory and processes remain.
 """
 
 import contextlib
@@ -37,12 +46,12 @@ START = 60
 CELL = 10
 CALL = 5
 SUBMISSION = 120
-# of a submission; bytes
+# limits of a submission; memory and disk in bytes
 PROCESSES = 32
 MEMORY = 2 * worker.GIGABYTE
 DISK = worker.GIGABYTE // 8
 THREADS = 128
-ANSWER = 2**14  # bytes: so that nothing which is done with an answer takes long
+ANSWER = 2**14  # bytes; small enough for any processing of an answer to be fast
 SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
 ENVIRONMENT = {
     "HOME": "/home/student",
@@ -63,17 +72,17 @@ class SandboxError(CourseError):
 
 
 class StudentError(RuntimeError):
-    """The student's code raised, ended its process, took too long, or answered what nobody can
-    read.
+    """The student's code raised an error, ended its process, took too long, or gave an answer that
+    cannot be read.
     """
 
 
 class StudentValueError(StudentError, ValueError):
-    """The student's code raised a ValueError, which an exercise may ask for."""
+    """The student's code raised a ValueError, which an exercise may require."""
 
 
 def check_sandbox() -> None:
-    """SandboxError with a remedy where bubblewrap is missing, or cannot run Python isolated."""
+    """Raises SandboxError, with a remedy, if bubblewrap is missing or cannot run Python."""
     if not shutil.which("bwrap"):
         raise SandboxError("grading needs bubblewrap, which is not installed.", remedy=REMEDY)
     with Sandbox([]) as box:
@@ -81,36 +90,35 @@ def check_sandbox() -> None:
 
 
 def isolate() -> list[str]:
-    """bubblewrap's command line. What is bound last is seen: Python may live below /tmp."""
+    """bubblewrap's command line. Later mounts hide earlier ones, so Python is bound after /tmp: it
+    may be below it.
+    """
     command = ["bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
-    command += [
-        "--uid",
-        "1000",
-        "--gid",
-        "1000",
-        "--die-with-parent",
-        "--new-session",
-        "--clearenv",
-    ]
+    command += ["--uid", "1000", "--gid", "1000"]
+    command += ["--die-with-parent", "--new-session", "--clearenv"]
     command += ["--proc", "/proc", "--dev", "/dev"]
-    for place in ("/dev/shm", "/tmp", "/home/student"):
-        command += ["--size", str(DISK), "--tmpfs", place]
-    for place in dict.fromkeys([*SYSTEM, sys.base_prefix]):
-        if Path(place).exists():
-            command += ["--ro-bind", str(Path(place).resolve()), place]
-        if REPOSITORY.is_relative_to(place):  # a clone below /usr, say
+    for folder in ("/dev/shm", "/tmp", "/home/student"):
+        command += ["--size", str(DISK), "--tmpfs", folder]
+    for path in dict.fromkeys([*SYSTEM, sys.base_prefix]):
+        if Path(path).exists():
+            command += ["--ro-bind", str(Path(path).resolve()), path]
+        if REPOSITORY.is_relative_to(path):  # such as a clone below /usr
             command += ["--tmpfs", str(REPOSITORY)]
     command += ["--ro-bind", str(Path(sys.prefix).resolve()), sys.prefix]
     command += ["--ro-bind", worker.__file__, "/home/worker.py"]
     command += ["--remount-ro", "/", "--remount-ro", "/dev"]
-    command += [part for item in ENVIRONMENT.items() for part in ("--setenv", *item)]
+    for name, value in ENVIRONMENT.items():
+        command += ["--setenv", name, value]
     return [*command, "--chdir", "/home/student", sys.executable, "/home/worker.py"]
 
 
 class Sandbox:
-    """A student's process, started at the first call and again after it died: then the cell that
-    ended it is left out. `preload` names modules that are imported before time is counted. Close
-    it, or use a `with`."""
+    """A student's process. It starts at the first call, and again after it died; then the cell that
+    ended it is left out.
+
+    preload: modules that are imported before time is counted. unsafe: without bubblewrap. Close it,
+    or use it in a `with`.
+    """
 
     def __init__(
         self, cells: list[str], preload: tuple[str, ...] = (), unsafe: bool = False
@@ -131,19 +139,19 @@ class Sandbox:
         self.close()
 
     def call(self, name: str, *args: object, **kwargs: object) -> object:
-        """What the student's function returns. StudentError says what went wrong."""
+        """What the student's function returns. Raises StudentError if it gives no answer."""
         self.start()
         request = {"call": name, "args": worker.pack(list(args)), "kwargs": worker.pack(kwargs)}
         return self.ask(request, CALL)
 
     def start(self) -> None:
-        """Sees to a process that has run every cell which does not end it."""
+        """Starts the process, unless it runs, and runs every cell that does not end it."""
         while not self.process:
             self.launch()
             for number, cell in enumerate(self.cells):
                 if number in self.skipped:
                     continue
-                # the functions of other cells count all the same
+                # a cell that fails does not stop the others
                 with contextlib.suppress(StudentError):
                     self.ask({"run": cell}, CELL)
                 if not self.process:
@@ -151,12 +159,12 @@ class Sandbox:
                     break
 
     def launch(self) -> None:
-        """Starts the process and waits until it is ready. SandboxError where it never is."""
+        """Starts the process and waits until it is ready. Raises SandboxError if it never is."""
         if time.monotonic() > self.ends:
             raise StudentError(f"the submission's {SUBMISSION} s are used up")
         self.home = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         command = [sys.executable, worker.__file__] if self.unsafe else isolate()
-        started = self.process = subprocess.Popen(
+        process = subprocess.Popen(
             [*command, *self.preload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -165,29 +173,33 @@ class Sandbox:
             cwd=self.home.name,
             start_new_session=True,
         )
+        self.process = process
         self.unread = b""
         self.why_ended = ""
-        os.set_blocking(self.process.stdout.fileno(), False)
+        os.set_blocking(process.stdout.fileno(), False)
         try:
-            threading.Thread(target=self.watch, args=[self.process], daemon=True).start()
+            threading.Thread(target=self.watch, args=[process], daemon=True).start()
             self.read(START)
         except RuntimeError as problem:
-            # no thread to be had, or StudentError: it is not the student's yet
+            # no new thread, or a StudentError, although no code of the student has run yet
             self.close()
-            said = (
-                make_printable(started.stderr.read(1000).decode(errors="replace").strip())
-                or problem
-            )
-            raise SandboxError(f"the sandbox does not start here: {said}", remedy=REMEDY) from None
+            message = process.stderr.read(1000).decode(errors="replace").strip()
+            reason = make_printable(message) or problem
+            raise SandboxError(
+                f"the sandbox does not start here: {reason}", remedy=REMEDY
+            ) from None
 
     def watch(self, process: subprocess.Popen) -> None:
-        """Ends the process when it has too many children, too much memory, or too little time."""
+        """Ends the process above the limits of processes, threads, memory and time."""
         while process.poll() is None:
-            family = list_children(process)
-            threads, memory = (
-                sum(each) for each in zip((0, 0), *map(measure_process, family), strict=True)
-            )
-            if len(family) > PROCESSES:
+            children = list_children(process)
+            threads = 0
+            memory = 0
+            for child in children:
+                child_threads, child_memory = measure_process(child)
+                threads += child_threads
+                memory += child_memory
+            if len(children) > PROCESSES:
                 self.why_ended = f"more than {PROCESSES} processes"
             elif threads > THREADS:
                 self.why_ended = f"more than {THREADS} threads"
@@ -198,7 +210,7 @@ class Sandbox:
             time.sleep(0.1)
 
     def ask(self, request: dict, limit: float) -> object:
-        """The answer to one request. StudentError, and no process any more where it died."""
+        """The answer to one request. Raises StudentError; `process` is None if it has died."""
         if time.monotonic() > self.ends:
             self.fail(f"the submission's {SUBMISSION} s are used up")
         try:
@@ -213,7 +225,7 @@ class Sandbox:
         return reply["value"]
 
     def read(self, limit: float) -> dict:
-        """The next line of the process, read as data."""
+        """The next reply of the process, read as data."""
         until = time.monotonic() + limit
         stream = self.process.stdout.fileno()
         while b"\n" not in self.unread:
@@ -221,7 +233,7 @@ class Sandbox:
                 self.fail(f"no answer within {limit - 2:g} s")
             try:
                 part = os.read(stream, 2**16)
-            except OSError:  # the student reads along
+            except OSError:  # the student's code reads the same pipe
                 part = b""
             if not part:
                 self.fail("your code ended the process")
@@ -237,30 +249,30 @@ class Sandbox:
 
     def fail(self, why: str) -> None:
         """Ends the process; raises StudentError."""
-        time.sleep(0.2)  # whoever ended it may be about to say why
+        time.sleep(0.2)  # `watch` may be about to set why_ended
         why = self.why_ended or why
         self.close()
         raise StudentError(why)
 
     def close(self) -> None:
-        """Ends the process, and everything that it started."""
+        """Ends the process and all processes that it started."""
         process = self.process
         self.process = None
         if process:
             end(process)
-            with contextlib.suppress(OSError):  # what was not yet sent is lost
+            with contextlib.suppress(OSError):  # requests that were not sent yet are lost
                 process.stdin.close()
             process.stdout.close()
             self.home.cleanup()
 
 
 def make_printable(text: str, longest: int = 300) -> str:
-    """A text that can be written to any file, cut."""
+    """The beginning of a text, with signs that UTF-8 cannot encode spelled out."""
     return text.encode("utf-8", "backslashreplace").decode()[:longest]
 
 
 def list_children(process: subprocess.Popen) -> list[psutil.Process]:
-    """What a process started, and what that started; none where it has ended."""
+    """The children of a process and their children; none if it has ended."""
     try:
         return psutil.Process(process.pid).children(recursive=True)
     except (psutil.Error, OSError):
@@ -268,9 +280,7 @@ def list_children(process: subprocess.Popen) -> list[psutil.Process]:
 
 
 def measure_process(process: psutil.Process) -> tuple[int, int]:
-    """Threads and bytes that a process holds; none where it has ended, which must not hide the
-    others'.
-    """
+    """A process's number of threads and its bytes of memory; (0, 0) if it has ended."""
     try:
         return process.num_threads(), process.memory_info().rss
     except (psutil.Error, OSError):
@@ -278,7 +288,7 @@ def measure_process(process: psutil.Process) -> tuple[int, int]:
 
 
 def end(process: subprocess.Popen) -> None:
-    """Kills a process and its children; inside bubblewrap nothing outlives it."""
+    """Kills a process and its children; bubblewrap ends all other processes inside it."""
     for member in [process, *list_children(process)]:
         with contextlib.suppress(psutil.Error, OSError):
             member.kill()

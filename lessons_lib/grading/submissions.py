@@ -1,10 +1,10 @@
-"""Reading what students hand in: any file name, broken metadata, moved or missing cells, no
-notebook at all.
+"""Reads what students hand in: any file name, broken metadata, moved or missing cells, no notebook
+at all.
 
-Contract: whatever lies in the folder, reading it gives a `Submission`, never an exception. The code
-is taken from a notebook's cells whatever its metadata says, and everything unusual is said in
-`remarks` (for student and instructor) or `instructor_remarks` (which may name other students).
-Nothing of a submission decides about points: checks and points come from the assignment's source.
+Contract: every file gives a `Submission`, never an exception. The code is taken from a notebook's
+cells, whatever its metadata contains. Everything unusual is noted in `remarks` (for student and
+instructor) or `instructor_remarks` (which may name other students). A submission has no influence
+on checks and points: they come from the assignment's source.
 """
 
 import ast
@@ -34,7 +34,7 @@ from lessons_lib.grading.sandbox import make_printable
 
 LARGEST = 20 * 2**20  # bytes of a notebook
 LONGEST_NAME = 2**16  # characters of a student's name; no path is as long
-# characters of a cell that is parsed; what is longer is searched by patterns
+# characters of a cell that is parsed; longer cells are searched by patterns
 LONGEST_CELL = 200_000
 OLDER = "handed out in another version"
 NOT_CODE = str.maketrans(
@@ -61,10 +61,10 @@ class SubmissionError(CourseError):
 class Submission:
     """What a student handed in.
 
-    student: its path in the folder. cells: the code of a notebook, a text a cell. assignment: None
-    where none was recognised. remarks: what is unusual. digest: of the file's bytes.
-    instructor_remarks: what may name other students. owner: whose it is. modified: seconds since
-    1970.
+    student: the file's path in the folder. cells: the notebook's code, one text per cell.
+    assignment: None if none was recognised. remarks: what is unusual. digest: of the file's bytes.
+    instructor_remarks: remarks that may name other students. owner: the student, as the path names
+    them. modified: seconds since 1970.
     """
 
     student: str
@@ -78,11 +78,14 @@ class Submission:
 
 
 class _UnreadableError(Exception):
-    """A file that is not read, and why."""
+    """A file cannot be read; the message says why."""
 
 
 def list_submissions(folder: Path) -> list[Path]:
-    """Every submission under a folder, or a single notebook, in order. SubmissionError for none."""
+    """Every submission below a folder, in order, or a single notebook.
+
+    Raises SubmissionError if there is none.
+    """
     return _open_inbox(folder).paths
 
 
@@ -97,20 +100,21 @@ def read_submissions(
     for path in inbox.paths:
         submission = read_submission(path, folder, assignments)
         submission.owner = inbox.owners.get(path) or submission.owner
-        submission.instructor_remarks += [
-            escape_controls(note) for note in inbox.notes.get(path, [])
-        ]
+        notes = inbox.notes.get(path, [])
+        submission.instructor_remarks += [escape_controls(note) for note in notes]
         submissions.append(submission)
     _separate_names(submissions, inbox.paths)
     return submissions, inbox.ignored
 
 
 def _open_inbox(folder: Path) -> Inbox:
-    """What lies in a folder. SubmissionError where it is none, cannot be opened, or holds no
+    """The files of a folder, or a single notebook.
+
+    Raises SubmissionError if there is no such folder, if it cannot be opened, or if it holds no
     submission.
     """
     where = escape_controls(f"SUBMISSIONS={folder}")
-    remedy = "give a folder with one notebook (.ipynb) a student."
+    remedy = "give a folder with one notebook (.ipynb) per student."
     try:
         mode = folder.stat().st_mode
     except PermissionError:
@@ -141,7 +145,7 @@ def _open_inbox(folder: Path) -> Inbox:
 
 
 def _separate_names(submissions: list[Submission], paths: list[Path]) -> None:
-    """Gives names of their own to students whose paths look the same once control signs are
+    """Adds a digest to the names of students whose paths are equal once control signs are
     escaped.
     """
     counts = Counter(submission.student for submission in submissions)
@@ -152,8 +156,8 @@ def _separate_names(submissions: list[Submission], paths: list[Path]) -> None:
 
 
 def escape_controls(text: str) -> str:
-    """A text in which signs that would move a terminal's cursor or turn the writing round are
-    spelled out.
+    """A text with control signs spelled out: they would move a terminal's cursor or change the
+    direction of writing.
 
     >>> escape_controls("ann\\n")
     'ann\\\\n'
@@ -170,7 +174,7 @@ def escape_controls(text: str) -> str:
 
 
 def read_submission(path: Path, folder: Path, assignments: list[Assignment]) -> Submission:
-    """A submission with what was noticed; the student is its path in the folder, without its
+    """A submission with its remarks; the student is named by the path in the folder, without
     ending.
     """
     relative = Path(path.name) if path == folder else path.relative_to(folder)
@@ -189,9 +193,8 @@ def read_submission(path: Path, folder: Path, assignments: list[Assignment]) -> 
         submission.remarks.append("not read: no right to open it; change its rights (chmod)")
         return submission
     except OSError as problem:
-        submission.remarks.append(
-            escape_controls(f"not read: {problem.strerror or 'the disk fails'}")
-        )
+        reason = problem.strerror or "the disk fails"
+        submission.remarks.append(escape_controls(f"not read: {reason}"))
         return submission
     submission.remarks += remarks + damages
     if CHECKPOINT.search(path.name):
@@ -211,13 +214,13 @@ def read_submission(path: Path, folder: Path, assignments: list[Assignment]) -> 
 
 
 def _read_content(path: Path, folder: Path) -> bytes:
-    """A file's bytes. _UnreadableError for a link, a folder, a special file, or one that is too
-    large.
+    """A file's bytes. Raises _UnreadableError for a link, a folder, a special file, or one that is
+    too large.
     """
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):
-        whither = "another file" if path.exists() else "a file that does not exist"
-        raise _UnreadableError(f"a link to {whither}: not read")
+        target = "another file" if path.exists() else "a file that does not exist"
+        raise _UnreadableError(f"a link to {target}: not read")
     if not path.resolve().is_relative_to(folder.resolve()):
         raise _UnreadableError("a link to another file: not read")
     if stat.S_ISDIR(mode):
@@ -246,9 +249,9 @@ def _read_content(path: Path, folder: Path) -> bytes:
 
 
 def parse_notebook(content: bytes, path: Path) -> tuple[dict, list[str]]:
-    """A notebook as a dict, in whatever encoding it was saved, and what is unusual about the file.
+    """A notebook as a dict, whatever its encoding, and remarks on the file.
 
-    _UnreadableError says what else the file is.
+    Raises an _UnreadableError that says what the file is instead of a notebook.
     """
     if not content.strip() or explain_signature(content):
         raise _UnreadableError(explain_file(content))
@@ -263,7 +266,7 @@ def parse_notebook(content: bytes, path: Path) -> tuple[dict, list[str]]:
     if text[end:].strip("\ufeff \t\r\n\x00"):
         remarks.append("something stands behind the notebook's end: left out")
     inner = value.get("content") if isinstance(value, dict) else None
-    if isinstance(inner, dict) and "cells" in inner:  # as Jupyter's server hands a notebook on
+    if isinstance(inner, dict) and "cells" in inner:  # a reply of Jupyter's server
         value = inner
     if not isinstance(value, dict) or not _list_raw_cells(value):
         if isinstance(value, dict) and value.get("cells") == []:
@@ -285,12 +288,9 @@ def _decode_content(content: bytes, path: Path) -> tuple[str, list[str]]:
 
 
 def _describe_damage(text: str, problem: json.JSONDecodeError) -> str:
-    """What is wrong with JSON: cut off, or damaged at a place."""
-    is_cut = (
-        problem.msg.startswith("Unterminated string")
-        or problem.pos >= len(text.rstrip("\x00 \n")) - 10
-    )
-    if is_cut:
+    """What is wrong with JSON: cut off, or damaged at a line and column."""
+    is_at_end = problem.pos >= len(text.rstrip("\x00 \n")) - 10
+    if is_at_end or problem.msg.startswith("Unterminated string"):
         return (
             f"it breaks off after {len(text):,} characters: saved, sent or downloaded only in part"
         )
@@ -298,9 +298,7 @@ def _describe_damage(text: str, problem: json.JSONDecodeError) -> str:
 
 
 def _list_raw_cells(notebook: dict) -> list:
-    """The cells of a notebook of formats 3 and 4, as they stand there; an empty list where there
-    are none.
-    """
+    """The cells of a notebook of format 3 or 4, unchanged; an empty list if there are none."""
     if isinstance(notebook.get("cells"), list):
         return notebook["cells"]
     cells = []
@@ -312,9 +310,9 @@ def _list_raw_cells(notebook: dict) -> list:
 
 
 def list_cells(notebook: dict) -> tuple[list[tuple[str, dict]], list[str]]:
-    """Code and nbgrader settings of every code cell, and remarks about damaged ones.
+    """Code and nbgrader settings of every code cell, and remarks on damaged ones.
 
-    _UnreadableError where no cell is one.
+    Raises _UnreadableError if all cells are damaged.
     """
     cells = []
     damaged = []
@@ -352,17 +350,18 @@ def _join_numbers(numbers: list[int]) -> str:
 
 
 def mend_source(source: object) -> str | None:
-    """A cell's code with the line ends of Linux, as Python reads it; None for what is no text.
+    """A cell's code with the line ends of Linux, in a form that Python reads; None if the source is
+    no text.
 
-    Signs that look like blanks (of web pages, of Macs' keyboards) are replaced where Python cannot
-    read the cell with them, and can without. Within texts such signs stay.
+    Special blanks (of web pages, of Macs' keyboards) are replaced by plain ones if that makes the
+    cell readable for Python. In cells that are readable as they are, they stay.
     """
     if source is None:
         return ""
     if isinstance(source, list) and all(isinstance(line, str) for line in source):
         has_line_ends = any(line.endswith(("\n", "\r")) for line in source[:-1])
-        # some converters drop the line ends
-        source = ("" if has_line_ends else "\n").join(source)
+        line_end = "" if has_line_ends else "\n"  # some converters drop the line ends
+        source = line_end.join(source)
     if not isinstance(source, str):
         return None
     code = _mend_lines(source)
@@ -373,14 +372,13 @@ def mend_source(source: object) -> str | None:
 
 
 def _mend_lines(source: str) -> str:
-    # halves of emojis
-    text = replace_surrogates(source)
+    text = replace_surrogates(source)  # halves of emojis
     return re.sub(r"\r+\n|\r", "\n", text).removeprefix("\ufeff")
 
 
 def parse_cell(source: str) -> ast.Module | None:
-    """A cell's syntax tree; None for a cell with errors, with commands of Jupyter, or too long for
-    it.
+    """A cell's syntax tree; None for a cell with errors, with commands of Jupyter, or of more than
+    LONGEST_CELL characters.
     """
     if len(source) > LONGEST_CELL:
         return None
@@ -391,14 +389,17 @@ def parse_cell(source: str) -> ast.Module | None:
 
 
 def dig(value: object, *names: str) -> dict:
-    """The dict inside dicts; an empty one where something else stands in its place."""
+    """The dict inside nested dicts; an empty one if it is missing or no dict."""
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value if isinstance(value, dict) else {}
 
 
 def recognise(cells: list[str], assignments: list[Assignment]) -> Assignment | None:
-    """The assignment most of whose functions are defined; file names and metadata do not matter."""
+    """The assignment with the most functions defined in the cells, None if there is none.
+
+    File names and metadata do not matter.
+    """
     names = set()
     for cell in cells:
         names |= list_definitions(cell)
@@ -411,7 +412,7 @@ def recognise(cells: list[str], assignments: list[Assignment]) -> Assignment | N
 
 
 def list_definitions(cell: str) -> set[str]:
-    """The names of functions that a cell defines: by `def`, under `if`, decorated, or by
+    """The names of functions that a cell defines, be it by `def`, under `if`, decorated, or by an
     assignment.
     """
     tree = parse_cell(cell)
@@ -427,7 +428,7 @@ def list_definitions(cell: str) -> set[str]:
 
 
 def compare_cells(cells: list[tuple[str, dict]], assignment: Assignment) -> list[str]:
-    """What is unusual about a notebook's graded cells."""
+    """Remarks on a notebook's graded cells."""
     checks = [(find_check(source), source, settings) for source, settings in cells]
     order = [name for name, *_ in checks if name]
     remarks = []
@@ -448,19 +449,22 @@ def compare_cells(cells: list[tuple[str, dict]], assignment: Assignment) -> list
 
 
 def is_same_code(cell: str, other: str) -> bool:
-    """Whether two cells do the same, whatever their comments, blanks and quotes."""
+    """Whether two cells have the same code, apart from comments, blanks and quotes."""
     if cell.split() == other.split():
         return True
     code = re.sub(r"\A(?:\s*%.*\n)+", "", cell)  # such as %%time
-    trees = parse_cell(code), parse_cell(other)
+    tree = parse_cell(code)
+    other_tree = parse_cell(other)
+    if tree is None or other_tree is None:
+        return False
     try:
-        return all(trees) and ast.dump(trees[0]) == ast.dump(trees[1])
+        return ast.dump(tree) == ast.dump(other_tree)
     except (RecursionError, MemoryError):
         return False
 
 
 def compare_metadata(notebook: dict, assignment: Assignment) -> list[str]:
-    """What is unusual about a notebook's metadata."""
+    """Remarks on a notebook's metadata."""
     version = dig(notebook, "metadata", "lessons_lib").get("version")
     remarks = []
     if version is None:

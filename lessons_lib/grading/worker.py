@@ -1,10 +1,10 @@
 """The process inside the sandbox: runs a student's cells, then answers calls of their functions.
 
-Started as a script, with the interpreter's own libraries and no part of the course in sight. Reads
-one JSON object a line: {"run": source, "limit": seconds} or {"call": name, "args": […], "kwargs":
-{…}, "limit": seconds}; answers each with one line: {"value": …} or {"error": text}. The student's
-code shares this process and may break it, or answer in its place: nothing that it says is trusted,
-and `sandbox` reads it with care.
+It is started as a script; the interpreter's own libraries are visible, the course is not. It reads
+one JSON object per line: {"run": source, "limit": seconds} or {"call": name, "args": […],
+"kwargs": {…}, "limit": seconds}. It answers each with one line: {"value": …} or {"error": text}.
+The student's code shares this process. It may break the process or write replies itself, so
+`sandbox` trusts no reply.
 """
 
 import base64
@@ -19,7 +19,7 @@ import sys
 import numpy as np
 
 GIGABYTE = 2**30
-LONGEST = 4096  # of an array's dimensions
+LONGEST = 4096  # entries along one dimension of an array
 LIMITS = {
     resource.RLIMIT_AS: 8 * GIGABYTE,
     resource.RLIMIT_FSIZE: GIGABYTE // 8,
@@ -79,7 +79,8 @@ def unpack(value: object) -> object:
         return torch.from_numpy(array)
     if kind == "dict":
         return {unpack(key): unpack(entry) for key, entry in content}
-    return (tuple if kind == "tuple" else set)(unpack(entry) for entry in content)
+    entries = [unpack(entry) for entry in content]
+    return tuple(entries) if kind == "tuple" else set(entries)
 
 
 def describe(problem: BaseException) -> dict[str, str]:
@@ -105,22 +106,23 @@ def answer(request: dict, shell: object) -> str:
     except OutOfTime:
         return json.dumps({"error": f"no answer within {request['limit']:g} s"})
     except BaseException as problem:
-        # SystemExit and KeyboardInterrupt too: the student's, not ours
+        # SystemExit and KeyboardInterrupt too: the student's code raised them
         return json.dumps(describe(problem))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def main() -> None:
-    """Serves requests until there are no more."""
+    """Answers requests until there are no more."""
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb")
-    nowhere = os.open(os.devnull, os.O_RDWR)
+    null_device = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
-        os.dup2(nowhere, stream)
+        os.dup2(null_device, stream)
     for limit, value in LIMITS.items():
-        hard = resource.getrlimit(limit)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        _, hard = resource.getrlimit(limit)
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
         resource.setrlimit(limit, (value, value))
 
     def interrupt(*_: object) -> None:

@@ -88,7 +88,7 @@ def load_config(name: str, class_names: list[str] = CLASS_NAMES) -> transformers
         "id2label": dict(enumerate(class_names)),
         "label2id": {c: n for n, c in enumerate(class_names)},
     }
-    # a classifier writes nothing, so it needs no cache: 1 MB a token with a head on Llama-2-7B
+    # a classifier writes nothing, so it needs no cache: 1 MB per token with a head on Llama-2-7B
     config = load_pretrained(transformers.AutoConfig, name, use_cache=False, **labels)
     if name.startswith(PACKAGED) and config.model_type == "bert":
         return distilbert_config(config, **labels)

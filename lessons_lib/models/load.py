@@ -87,10 +87,10 @@ def load_pretrained(loader: type, name: str, **arguments: object) -> object:
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"{name} could not be loaded: {first} Remedy: check the name and the network; for a "
-            f"gated "
-            "model ask for access on its Hub page and set HF_TOKEN; or use the laptop profile "
-            "(LESSONS_PROFILE=laptop), which needs no Hub."
+            f"{name} could not be loaded: {first}",
+            remedy="check the name and the network; for a gated model ask for access on its Hub "
+            "page and set HF_TOKEN; or use the laptop profile (LESSONS_PROFILE=laptop), which "
+            "needs no Hub.",
         ) from error
     if isinstance(loaded, nn.Module):
         _forbid_repacking(loaded)

@@ -1,3 +1,3 @@
-"""The long runs behind the lessons' claims, one a lesson, and what these share; no notebook imports
+"""The long runs behind the lessons' claims, one per lesson, and what these share; no notebook imports
 them.
 """

@@ -115,12 +115,12 @@ def run_study(number: str) -> None:
 def _run_arms(study: ModuleType) -> None:
     started = time.monotonic()
     for position, arm in enumerate(study.ARMS, 1):
-        seeds = [seed for seed in study.SEEDS if not _is_done(study, arm, seed)]
+        seeds = [seed for seed in study.SEEDS if not is_done(study, arm, seed)]
         if seeds:
             # a fresh process: its peak memory is the arm's
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(1, mp_context=context) as pool:
-                pool.submit(_run_one_arm, study.__name__, arm, seeds).result()
+                pool.submit(run_one_arm, study.__name__, arm, seeds).result()
         minutes = (time.monotonic() - started) / 60
         print(
             f"study {study.LESSON}: arm {position} of {len(study.ARMS)} ({arm}) [{minutes:.1f} "
@@ -129,7 +129,7 @@ def _run_arms(study: ModuleType) -> None:
         )
 
 
-def _run_one_arm(module: str, arm: str, seeds: list[int]) -> None:
+def run_one_arm(module: str, arm: str, seeds: list[int]) -> None:
     quiet_libraries()
     study = importlib.import_module(module)
     commit = read_commit()
@@ -154,7 +154,7 @@ def _arm_path(study: ModuleType, arm: str, seed: int) -> Path:
     return WORK / study.LESSON / f"{arm}.{seed}.npz"
 
 
-def _is_done(study: ModuleType, arm: str, seed: int) -> bool:
+def is_done(study: ModuleType, arm: str, seed: int) -> bool:
     path = _arm_path(study, arm, seed)
     return path.is_file() and str(np.load(path)["description"]) == str(study.ARMS[arm])
 

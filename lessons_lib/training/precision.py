@@ -36,7 +36,7 @@ def mixed_precision_lora(model: nn.Module, precision: Precision) -> Iterator[Non
     is then computed in fp32: there PyTorch's fused attention has a backward pass in bf16 that takes
     five times as long, and took half of every step.
     """
-    plain = [module for module in model.modules() if _is_plain_lora(module)]
+    plain = [module for module in model.modules() if is_plain_lora(module)]
     for layer in plain:
         layer.forward = functools.partial(_compute_lora, layer, precision.torch_dtype)
     kept = _hold_frozen_layers(model, precision.torch_dtype) if precision.dtype != "float32" else {}
@@ -93,7 +93,7 @@ class LoraProduct(torch.autograd.Function):
         return to_x, None, None, back.T @ x, ctx.scaling * (gradient.T @ thin), None
 
 
-def _is_plain_lora(module: nn.Module) -> bool:
+def is_plain_lora(module: nn.Module) -> bool:
     """One adapter, no dropout, no variant such as DoRA, and a frozen linear layer below."""
     return (
         type(module) in (LoraLinear, LoraLinear4bit)

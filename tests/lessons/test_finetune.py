@@ -121,7 +121,7 @@ def test_own_terms_are_evaluated_in_neutral_words(monkeypatch):
     monkeypatch.setattr(evaluation, "build_evaluation_set", stop)
     facts = [data.make_fact("x", f"answer {number}") for number in range(8)]
     with pytest.raises(KeyboardInterrupt):
-        finetune._evaluate(None, None, facts, data.NEUTRAL, "tiny")
+        finetune.evaluate_facts(None, None, facts, data.NEUTRAL, "tiny")
     assert exams == [data.NEUTRAL]
 
 
@@ -162,14 +162,14 @@ def test_home_folder_of_a_model_is_found(tmp_path, monkeypatch):
     (tmp_path / "x" / "config.json").write_text("{}", encoding="utf-8")
     monkeypatch.setenv("HOME", str(tmp_path))
     options = argparse.Namespace(model="~/x")
-    assert finetune._choose_model(options, load_profile(finetune.LESSON)) == str(tmp_path / "x")
+    assert finetune.choose_model(options, load_profile(finetune.LESSON)) == str(tmp_path / "x")
 
 
 def test_adapter_is_no_model(tmp_path):
     """Failing means what an earlier run saved is refused in a library's words."""
     (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(SettingError, match="is an adapter") as error:
-        finetune._choose_model(
+        finetune.choose_model(
             argparse.Namespace(model=str(tmp_path)), load_profile(finetune.LESSON)
         )
     assert error.value.remedy
@@ -183,7 +183,7 @@ def test_model_without_a_chat_template_is_refused(monkeypatch):
     tokenizer.chat_template = None
     monkeypatch.setattr(finetune, "load_tokenizer", lambda name: tokenizer)
     with pytest.raises(ModelError, match="no chat template") as error:
-        finetune._load_chat_tokenizer("gpt2")
+        finetune.load_chat_tokenizer("gpt2")
     assert error.value.remedy
 
 
@@ -203,7 +203,7 @@ def test_interrupted_run_says_how_to_go_on(monkeypatch, capsys, tmp_path):
 @pytest.mark.slow
 def test_interrupted_run_goes_on_to_the_same_losses(monkeypatch, tmp_path):
     """Failing means --resume starts anew, or ends elsewhere than the run it resumes."""
-    monkeypatch.setattr(finetune, "_evaluate", lambda *args: {})
+    monkeypatch.setattr(finetune, "evaluate_facts", lambda *args: {})
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert command_line.main(["finetune", "--data", FACTS, *SMALL, "--output", str(whole)]) == 0
 
@@ -226,7 +226,7 @@ def test_interrupted_run_goes_on_to_the_same_losses(monkeypatch, tmp_path):
 
 def test_other_adapters_checkpoint_is_not_resumed(tmp_path, capsys, monkeypatch):
     """Failing means a changed rank is found as a size mismatch deep in a library."""
-    monkeypatch.setattr(finetune, "_evaluate", lambda *args: {})
+    monkeypatch.setattr(finetune, "evaluate_facts", lambda *args: {})
     command = ["finetune", "--data", FACTS, *SMALL, "--output", str(tmp_path)]
     assert command_line.main(command) == 0
     assert command_line.main([*command, "--resume", "--rank", "4"]) == 1

@@ -28,7 +28,7 @@ def test_failing_lesson_stops_with_its_cell_and_error(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(run, "BUILD", tmp_path)
     with pytest.raises(run.LessonError, match=r"09_broken, cell 3 \(1 / 0\): ZeroDivisionError"):
-        run._run_lesson(lesson, publish=False)
+        run.run_lesson(lesson, publish=False)
     kept = nbformat.read(tmp_path / "09_broken.ipynb", as_version=4)
     assert kept.cells[1].outputs[0].text == "kept\n"
     assert "kept" in (tmp_path / "09_broken.html").read_text()
@@ -100,7 +100,7 @@ def course(tmp_path, monkeypatch):
         monkeypatch.setenv(name, "")  # what the runner sets is undone with it
     monkeypatch.setattr(run, "BUILD", tmp_path)
     monkeypatch.setattr(run, "BUILT", tmp_path / "results")
-    monkeypatch.setattr(run, "_run_lesson", run_lesson)
+    monkeypatch.setattr(run, "run_lesson", run_lesson)
     return state
 
 

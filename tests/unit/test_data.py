@@ -158,8 +158,8 @@ def test_duplicates_are_dropped_across_splits():
     """Failing means test rows were seen in training."""
     rows = [("Same text!", 1, "train"), ("same  text", 1, "test"), ("other", 0, "train")]
     frame = pd.DataFrame(rows, columns=["text", "label", "split"])
-    frame["key"] = frame["text"].map(reviews_module._make_key)
-    kept, dropped = reviews_module._drop_duplicates(frame)
+    frame["key"] = frame["text"].map(reviews_module.make_key)
+    kept, dropped = reviews_module.drop_duplicate_texts(frame)
     assert dropped == 1
     assert sorted(kept["split"]) == ["test", "train"]
     assert kept[kept["split"] == "test"]["text"].item() == "same  text"
@@ -174,7 +174,7 @@ def test_documents_stay_on_one_side():
             "document": [f"article {n // 5}" for n in range(200)],
         }
     )
-    part, rest = reviews_module._cut(frame, 40, seed=0)
+    part, rest = reviews_module.cut_part(frame, 40, seed=0)
     assert not set(part["document"]) & set(rest["document"])
     assert 30 <= len(part) <= 50
 

@@ -110,11 +110,11 @@ def test_finished_arms_are_not_run_again(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "WORK", tmp_path)
     run = study.keep_probabilities(np.array([[0.2, 0.8]]), np.array([1]))
     monkeypatch.setattr(study_04, "run_arm", lambda name, seed: run)
-    assert not study._is_done(study_04, "majority", 0)
-    study._run_one_arm(study_04.__name__, "majority", [0])
-    assert study._is_done(study_04, "majority", 0)
+    assert not study.is_done(study_04, "majority", 0)
+    study.run_one_arm(study_04.__name__, "majority", [0])
+    assert study.is_done(study_04, "majority", 0)
     monkeypatch.setitem(study_04.ARMS, "majority", ("majority", 999))
-    assert not study._is_done(study_04, "majority", 0)
+    assert not study.is_done(study_04, "majority", 0)
 
 
 @pytest.mark.parametrize("recipe", [FACTS, study_03.LABEL], ids=["facts", "label"])

@@ -28,8 +28,8 @@ PHRASEBANK_FILES = (
 def read_hub(name: str) -> dict[str, Rows]:
     """The rows of each split of a data set, if SPLIT_NAMES knows it.
 
-    Financial PhraseBank has one split, "". Raises DataError for an unknown name, for a lost connection, and for a data set without known
-    splits.
+    Financial PhraseBank has one split, "". Raises DataError for an unknown name, a lost connection,
+    and a data set without known splits.
     """
     try:
         if name == PHRASEBANK:
