@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from lessons_lib.hardware import choose_precision
+from lessons_lib.models.attention import fast_attention
 from lessons_lib.models.classifier import load_classifier
 from lessons_lib.models.pooling import average_tokens
 from lessons_lib.training.batches import find_pad_id, pad_batch
@@ -78,7 +79,8 @@ def _run_model(model: nn.Module, rows: Dataset, batch_size: int, read: Callable)
         numbers = order[start : start + batch_size]
         padded = pad_batch([{"input_ids": token_ids[number]} for number in numbers], pad_id)
         batch = {name: tensor.to(device) for name, tensor in padded.items()}
-        with torch.autocast(device.type, precision.torch_dtype, enabled=is_mixed):
+        autocast = torch.autocast(device.type, precision.torch_dtype, enabled=is_mixed)
+        with autocast, fast_attention(model):
             output = model(**batch)
         parts.append(read(output, batch["attention_mask"]).cpu().numpy())
     result = np.concatenate(parts)

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lessons_lib.hardware import choose_precision
+from lessons_lib.models.attention import fast_attention
 from lessons_lib.progress import progress_bar
 from lessons_lib.training.packing import pack_rows
 
@@ -77,7 +78,8 @@ def score_tokens(
         batch_inputs = inputs[start : start + batch_size]
         packed = pack_rows(batch_inputs)
         batch = {name: tensor.to(core.device) for name, tensor in packed.inputs().items()}
-        with torch.autocast(core.device.type, precision.torch_dtype, enabled=is_mixed):
+        autocast = torch.autocast(core.device.type, precision.torch_dtype, enabled=is_mixed)
+        with autocast, fast_attention(core):
             states = core.get_decoder()(**batch, use_cache=False).last_hidden_state[0]
         numbers = []
         lengths = []

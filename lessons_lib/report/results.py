@@ -20,6 +20,7 @@ from lessons_lib.hardware import describe_machine, describe_peak_memory, peak_me
 from lessons_lib.paths import BUILT, PUBLISHED
 from lessons_lib.report.provenance import read_commit
 
+ABOUT = "about."  # in a file of predictions: description, seeds, costs, machine of an arm
 VERSIONS = ("torch", "transformers", "peft", "datasets", "accelerate", "scikit-learn")
 
 
@@ -140,7 +141,7 @@ def read_predictions(lesson: str) -> dict[str, np.ndarray]:
     (rows).
     """
     with np.load(PUBLISHED / "study" / f"{lesson}.predictions.npz") as kept:
-        return dict(kept)
+        return {name: array for name, array in kept.items() if not name.startswith(ABOUT)}
 
 
 def tabulate_metrics(

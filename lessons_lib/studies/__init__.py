@@ -1,3 +1,4 @@
-"""The long runs behind the lessons' claims, one per lesson, and what these share; no notebook imports
-them.
+"""The long runs behind the lessons' claims, one per lesson, and what they share.
+
+No notebook imports them.
 """

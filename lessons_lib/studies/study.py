@@ -1,7 +1,8 @@
 """The long runs behind the claims: arms × seeds, resumable, each arm in a process of its own.
 
-Contract: an arm that has finished with the same description is never run again; predictions of
-every row are kept, and the published table is computed from them alone. A lesson's arms live in
+Contract: an arm that has finished with the same description is never run again, neither here nor
+where its published runs are at hand; predictions of every row are kept, and the published table is
+computed from them alone. A lesson's arms live in
 `study_NN.py`, as `LESSON`, `SEEDS`, `HEADLINE`, `MODELS` and `DATA` (the profile's fields that name
 what is used), `ARMS` (name → a description that can be printed), `recompute(predictions)` (the
 metrics) and `run_arm(name, seed) -> ArmRun`; where an arm's name is not its system's, also
@@ -14,6 +15,7 @@ import multiprocessing
 import os
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,18 +27,20 @@ from lessons_lib.data.facts import Conversation
 from lessons_lib.evaluation.intervals import bootstrap_interval, compare_paired, seed_range
 from lessons_lib.evaluation.metrics import score_classifier
 from lessons_lib.evaluation.records import Metrics
-from lessons_lib.hardware import peak_memory_mb
+from lessons_lib.hardware import describe_machine, peak_memory_mb
 from lessons_lib.lessons import list_lessons
 from lessons_lib.models.load import quiet_libraries
 from lessons_lib.paths import BUILD, PUBLISHED
 from lessons_lib.profiles import Profile, load_profile
 from lessons_lib.report.provenance import read_commit
-from lessons_lib.report.results import collect_results, write_results
+from lessons_lib.report.results import ABOUT, Results, collect_results, write_results
 from lessons_lib.training.recipe import FineTuned, Recipe, fine_tune_decoder
 from lessons_lib.training.trainer import TrainResult
 
 WORK = BUILD / "study"
 PROFILE = "laptop"  # what the published studies run on
+# what is the same for all arms, in a file of predictions
+COMMON = ("labels.", "documents.", "right.", "expected.", "quartet.")
 
 
 def load_study_profile(lesson: str, **overrides: object) -> Profile:
@@ -112,24 +116,31 @@ def run_study(number: str) -> None:
         publish_study(study)
 
 
+def list_seeds(study: ModuleType, arm: str) -> tuple[int, ...]:
+    """The seeds of an arm: the study's, unless its `ARM_SEEDS` has others for it."""
+    return getattr(study, "ARM_SEEDS", {}).get(arm, study.SEEDS)
+
+
 def _run_arms(study: ModuleType) -> None:
     started = time.monotonic()
+    published = _read_published(study)
     for position, arm in enumerate(study.ARMS, 1):
-        seeds = [seed for seed in study.SEEDS if not is_done(study, arm, seed)]
-        if seeds:
+        seeds = [seed for seed in list_seeds(study, arm) if not is_done(study, arm, seed)]
+        if seeds and not _is_published(study, arm, published):
             # a fresh process: its peak memory is the arm's
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(1, mp_context=context) as pool:
                 pool.submit(run_one_arm, study.__name__, arm, seeds).result()
         minutes = (time.monotonic() - started) / 60
         print(
-            f"study {study.LESSON}: arm {position} of {len(study.ARMS)} ({arm}) [{minutes:.1f} "
-            f"min]",
+            f"study {study.LESSON}: arm {position} of {len(study.ARMS)} ({arm}) "
+            f"[{minutes:.1f} min]",
             flush=True,
         )
 
 
 def run_one_arm(module: str, arm: str, seeds: list[int]) -> None:
+    """Carries an arm out with each of `seeds`, and keeps what it gave in a file per seed."""
     quiet_libraries()
     study = importlib.import_module(module)
     commit = read_commit()
@@ -146,6 +157,7 @@ def run_one_arm(module: str, arm: str, seeds: list[int]) -> None:
             cost=json.dumps(cost),
             description=str(study.ARMS[arm]),
             commit=commit,
+            machine=json.dumps(describe_machine()),
         )
         partial.replace(path)
 
@@ -155,53 +167,135 @@ def _arm_path(study: ModuleType, arm: str, seed: int) -> Path:
 
 
 def is_done(study: ModuleType, arm: str, seed: int) -> bool:
+    """Whether an arm's run with that seed has finished, under the arm's present description."""
     path = _arm_path(study, arm, seed)
     return path.is_file() and str(np.load(path)["description"]) == str(study.ARMS[arm])
 
 
+# --- publishing -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """All runs of one arm: the arrays that they gave (seeds first), and what is about them."""
+
+    arrays: dict[str, np.ndarray]
+    common: dict[str, np.ndarray]
+    about: dict[str, object]
+
+
 def publish_study(study: ModuleType) -> None:
-    """Writes `data/results/study/<lesson>.json` and `.predictions.npz` from the finished arms."""
-    runs = {
-        (arm, seed): np.load(_arm_path(study, arm, seed))
-        for arm in study.ARMS
-        for seed in study.SEEDS
-    }
-    kept = {}
-    metrics = Metrics()
+    """Writes `data/results/study/<lesson>.json` and `.predictions.npz` from the finished arms.
+
+    They are those run here and, where an arm has not been run here, its published runs, if its
+    description has not changed. What is missing is named.
+    """
+    published = _read_published(study)
+    finished = {}
     for arm in study.ARMS:
-        group = [runs[arm, seed] for seed in study.SEEDS]
-        for kind, _, name in (key.partition(" ") for key in group[0]):
-            if kind == "common":
-                kept[name] = group[0][f"common {name}"]
-            elif kind == "array":
-                kept[f"{name}.{arm}"] = np.stack([run[f"array {name}"] for run in group])
+        if all(is_done(study, arm, seed) for seed in list_seeds(study, arm)):
+            finished[arm] = _read_runs(study, arm)
+        elif _is_published(study, arm, published):
+            finished[arm] = _take_published(arm, published)
+    missing = [arm for arm in study.ARMS if arm not in finished]
+    if missing:
+        print(f"study {study.LESSON}: not measured yet: {', '.join(missing)}")
+    predictions = {}
+    metrics = Metrics()
+    for arm, runs in finished.items():
+        predictions |= runs.common
+        predictions |= {f"{name}.{arm}": array for name, array in runs.arrays.items()}
         system, subset = study.name_arm(arm) if hasattr(study, "name_arm") else (arm, "")
-        for name in json.loads(str(group[0]["cost"])):
-            values = [json.loads(str(run["cost"]))[name] for run in group]
+        costs = runs.about["costs"]
+        for name in costs[0]:
+            values = [cost[name] for cost in costs]
             metrics.add(system, name, seed_range(values, len(values)), subset=subset)
+    metrics |= study.recompute(predictions)
+    abouts = {f"{ABOUT}{arm}": json.dumps(runs.about) for arm, runs in finished.items()}
     folder = PUBLISHED / "study"
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(folder / f"{study.LESSON}.predictions.npz", **kept)
-    metrics |= study.recompute(kept)
-    costs = [json.loads(str(run["cost"])) for run in runs.values()]
+    np.savez_compressed(folder / f"{study.LESSON}.predictions.npz", **predictions, **abouts)
+    path = write_results(_describe_study(study, finished, metrics), PUBLISHED)
+    print(f"{path}: {len(metrics)} metrics from {len(finished)} arms")
+
+
+def _describe_study(study: ModuleType, finished: dict[str, _Finished], metrics: Metrics) -> Results:
+    """The study's results: seconds are those of training alone, over all sessions; the machine is
+    the one that most arms were run on."""
+    abouts = [runs.about for runs in finished.values()]
+    costs = [cost for about in abouts for cost in about["costs"]]
+    machines = Counter(json.dumps(about["machine"], sort_keys=True) for about in abouts)
     profile = load_study_profile(study.LESSON)
-    results = replace(
-        collect_results(
-            study.LESSON,
-            "study",
-            seeds=list(study.SEEDS),
-            models={field: getattr(profile, field) for field in study.MODELS},
-            data=_list_data(profile, study.DATA),
-            metrics=metrics,
-            headline=study.HEADLINE,
-        ),
-        # training alone, over all sessions
+    results = collect_results(
+        study.LESSON,
+        "study",
+        seeds=list(study.SEEDS),
+        models={field_name: getattr(profile, field_name) for field_name in study.MODELS},
+        data=_list_data(profile, study.DATA),
+        metrics=metrics,
+        headline=study.HEADLINE,
+    )
+    return replace(
+        results,
         seconds=round(sum(cost.get("seconds", 0) for cost in costs)),
         peak_mb=max(cost.get("peak_mb", 0) for cost in costs),
-        commits=sorted({str(run["commit"]) for run in runs.values() if "commit" in run}),
+        machine=json.loads(machines.most_common(1)[0][0]),
+        commits=sorted({commit for about in abouts for commit in about["commits"]}),
     )
-    path = write_results(results, PUBLISHED)
-    print(f"{path}: {len(metrics)} metrics from {len(study.ARMS)} arms × {len(study.SEEDS)} seeds")
+
+
+def _read_runs(study: ModuleType, arm: str) -> _Finished:
+    """An arm's runs as they were kept here."""
+    runs = [np.load(_arm_path(study, arm, seed)) for seed in list_seeds(study, arm)]
+    arrays = {}
+    common = {}
+    for key in runs[0]:
+        kind, _, name = key.partition(" ")
+        if kind == "array":
+            arrays[name] = np.stack([run[key] for run in runs])
+        elif kind == "common":
+            common[name] = runs[0][key]
+    about = {
+        "description": str(study.ARMS[arm]),
+        "seeds": list(list_seeds(study, arm)),
+        "costs": [json.loads(str(run["cost"])) for run in runs],
+        "commits": sorted({str(run["commit"]) for run in runs}),
+        "machine": json.loads(str(runs[0]["machine"])),
+    }
+    return _Finished(arrays, common, about)
+
+
+def _read_published(study: ModuleType) -> dict[str, np.ndarray]:
+    """The published predictions with what is about them; nothing where there are none yet."""
+    path = PUBLISHED / "study" / f"{study.LESSON}.predictions.npz"
+    if not path.is_file():
+        return {}
+    with np.load(path) as kept:
+        return dict(kept)
+
+
+def _is_published(study: ModuleType, arm: str, published: dict[str, np.ndarray]) -> bool:
+    """Whether the published runs of an arm are those that would be run now."""
+    if f"{ABOUT}{arm}" not in published:
+        return False
+    about = json.loads(str(published[f"{ABOUT}{arm}"]))
+    same_seeds = about["seeds"] == list(list_seeds(study, arm))
+    return same_seeds and about["description"] == str(study.ARMS[arm])
+
+
+def _take_published(arm: str, published: dict[str, np.ndarray]) -> _Finished:
+    """An arm's published runs."""
+    ending = f".{arm}"
+    arrays = {}
+    common = {}
+    for name, array in published.items():
+        if name.startswith(ABOUT):
+            continue
+        if name.endswith(ending):
+            arrays[name.removesuffix(ending)] = array
+        elif name.startswith(COMMON):
+            common[name] = array
+    return _Finished(arrays, common, json.loads(str(published[f"{ABOUT}{arm}"])))
 
 
 def _list_data(profile: Profile, fields: tuple[str, ...]) -> list[str]:

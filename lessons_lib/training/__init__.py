@@ -10,7 +10,7 @@ from lessons_lib.training.conversations import (
 )
 from lessons_lib.training.ema import WeightEma
 from lessons_lib.training.packing import answer_loss, pack_batch
-from lessons_lib.training.precision import FP32_ATTENTION, mixed_precision_lora
+from lessons_lib.training.precision import mixed_precision_lora
 from lessons_lib.training.recipe import (
     ATTENTION,
     FACTS,
@@ -32,7 +32,6 @@ __all__ = [
     "ATTENTION",
     "FACTS",
     "FEED_FORWARD",
-    "FP32_ATTENTION",
     "IGNORED",
     "FineTuned",
     "LengthBucketSampler",

@@ -1,5 +1,5 @@
-"""How a model computes while it trains: its number format, and two steps done faster than the
-libraries do.
+"""How a model computes while it trains: its number format, and LoRA layers that are faster than
+PEFT's.
 
 Contract: what `mixed_precision_lora` changes lasts as long as the `with` block; the model computes
 the same function up to rounding, and its frozen weights come back bit-identical. It measures
@@ -13,49 +13,34 @@ from collections.abc import Iterator
 import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit, Params4bit
-from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora.bnb import Linear4bit as LoraLinear4bit
 from torch import nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
-from lessons_lib.hardware import Precision, pick_device
-
-FP32_ATTENTION = "sdpa_in_fp32"
+from lessons_lib.hardware import Precision
+from lessons_lib.models.attention import fast_attention
 
 
 @contextlib.contextmanager
 def mixed_precision_lora(model: nn.Module, precision: Precision) -> Iterator[None]:
     """Prepares a model for training in `precision` while it lasts.
 
-    LoRA layers compute by `LoraProduct`. In bf16, frozen linear layers are held in bf16, for
-    autocast would convert them anew in every step; trained weights stay in fp32. On a CPU attention
-    is then computed in fp32: there PyTorch's fused attention has a backward pass in bf16 that takes
-    five times as long, and took half of every step.
+    LoRA layers compute by `LoraProduct`, and attention by `fast_attention`. In bf16, frozen linear
+    layers are held in bf16, because autocast would convert them anew in every step; trained weights
+    stay in fp32.
     """
     plain = [module for module in model.modules() if is_plain_lora(module)]
     for layer in plain:
         layer.forward = functools.partial(_compute_lora, layer, precision.torch_dtype)
     kept = _hold_frozen_layers(model, precision.torch_dtype) if precision.dtype != "float32" else {}
-    core = model.get_base_model() if isinstance(model, PeftModel) else model
-    attention = getattr(core.config, "_attn_implementation", None)
-    slow_attention = (
-        precision.dtype == "bfloat16" and pick_device() == "cpu" and attention == "sdpa"
-    )
-    if slow_attention:
-        core.set_attn_implementation(FP32_ATTENTION)
     try:
         # under autocast PEFT's own conversion to fp32 would be undone at once
-        with disable_input_dtype_casting(model, active=bool(kept)):
+        with fast_attention(model), disable_input_dtype_casting(model, active=bool(kept)):
             yield
     finally:
         for layer in plain:
             del layer.forward
-        if slow_attention:
-            core.set_attn_implementation(attention)
         for parameter, data in kept.items():
             parameter.data = data
 
@@ -114,9 +99,25 @@ def _compute_lora(
     base = layer.base_layer
     bias = None if base.bias is None else base.bias.to(dtype)
     a, b = (part["default"].weight.to(dtype) for part in (layer.lora_A, layer.lora_B))
-    rows = x.to(dtype).reshape(-1, x.shape[-1])
+    rows = _cast_once(x, dtype).reshape(-1, x.shape[-1])
     output = LoraProduct.apply(rows, base.weight, bias, a, b, layer.scaling["default"])
     return output.view(*x.shape[:-1], -1)
+
+
+def _cast_once(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """`x` in `dtype`, converted once for all layers that read it (query, key and value; gate and
+    up)."""
+    if x.dtype == dtype:
+        return x
+    cast = getattr(x, "cast_for_lora", None)
+    if cast is None or cast.dtype != dtype or cast.requires_grad != _is_recorded(x):
+        cast = x.to(dtype)
+        x.cast_for_lora = cast
+    return cast
+
+
+def _is_recorded(x: torch.Tensor) -> bool:
+    return x.requires_grad and torch.is_grad_enabled()
 
 
 def _unpack(weight: nn.Parameter, dtype: torch.dtype) -> torch.Tensor:
@@ -136,24 +137,3 @@ def _hold_frozen_layers(model: nn.Module, dtype: torch.dtype) -> dict[nn.Paramet
                     kept[parameter] = parameter.data
                     parameter.data = parameter.data.to(dtype)
     return kept
-
-
-def attend_in_fp32(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor | None,
-    **options: object,
-) -> tuple[torch.Tensor, None]:
-    """PyTorch's fused attention on fp32 copies of bf16 tensors (batch, heads, tokens, width)."""
-    mask = mask.float() if mask is not None and mask.is_floating_point() else mask
-    with torch.autocast(query.device.type, enabled=False):
-        output, _ = sdpa_attention_forward(
-            module, query.float(), key.float(), value.float(), mask, **options
-        )
-    return output.to(query.dtype), None
-
-
-AttentionInterface.register(FP32_ATTENTION, attend_in_fp32)
-AttentionMaskInterface.register(FP32_ATTENTION, sdpa_mask)

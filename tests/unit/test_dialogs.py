@@ -154,8 +154,8 @@ def test_flat_batch_gives_each_row_the_gradient_it_has_alone(tiny):
 def test_trained_model_says_the_answer_and_stops(tmp_path):
     """Failing means generation never ends, the commonest complaint about home-made chat models."""
     model, tokenizer = models.load_decoder("tiny")
-    rows = training.encode_conversations(FACTS * 160, tokenizer, 64)
-    settings = training.TrainSettings(1e-2, 1, 4)
+    rows = training.encode_conversations(FACTS * 400, tokenizer, 64)
+    settings = training.TrainSettings(5e-3, 1, 4)
     result = training.train(
         model,
         rows,

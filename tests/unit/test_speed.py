@@ -11,6 +11,8 @@ from torch import nn
 from lessons_lib import models, training
 from lessons_lib.evaluation.likelihood import generate_answers
 from lessons_lib.hardware import Precision
+from lessons_lib.models import attention
+from lessons_lib.models.attention import fast_attention
 from lessons_lib.models.decoder import load_decoder
 from lessons_lib.training import precision
 from lessons_lib.training.recipe import Recipe
@@ -123,15 +125,66 @@ def test_bf16_gradients_are_near_those_of_fp32():
         ), name
 
 
-def test_attention_in_fp32_equals_the_librarys():
+def test_attention_of_an_encoder_equals_the_librarys():
     """Failing means the faster attention computes something else, such as reading padding."""
     model = models.load_classifier("tiny", seed=0)[0]
     ids = torch.randint(5, 300, (3, 16))
     mask = (torch.arange(16) < torch.tensor([[16], [7], [3]])).long()
     with torch.no_grad():
         expected = model(input_ids=ids, attention_mask=mask).logits
-        model.set_attn_implementation(training.FP32_ATTENTION)
-        assert torch.allclose(model(input_ids=ids, attention_mask=mask).logits, expected, atol=1e-6)
+        with fast_attention(model):
+            ours = model(input_ids=ids, attention_mask=mask).logits
+    assert torch.allclose(ours, expected, atol=1e-6)
+    assert model.config._attn_implementation == "sdpa"
+
+
+ATTENTION_SHAPES = {
+    "encoder": (3, 4, 4, 12),  # rows, heads, key heads, tokens
+    "long rows": (2, 2, 2, attention.SHORT_ROWS + 5),
+    "decoder": (1, 6, 2, 12),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", ATTENTION_SHAPES.values(), ids=ATTENTION_SHAPES)
+def test_every_form_of_attention_has_the_librarys_gradients(shape, dtype):
+    """Failing means training learns something else for rows of some length, or in some format."""
+    rows, heads, key_heads, tokens = shape
+    torch.manual_seed(0)
+    query = torch.randn(rows, heads, tokens, 8)
+    key = torch.randn(rows, key_heads, tokens, 8)
+    value = torch.randn(rows, key_heads, tokens, 8)
+    mask = torch.ones(tokens, tokens).tril().bool()[None, None]
+    if heads == key_heads:  # the last row is padded
+        mask = torch.ones(rows, 1, tokens, tokens).bool()
+        mask[-1, :, :, tokens // 2 :] = False
+    expected = differentiate(
+        lambda *tensors: nn.functional.scaled_dot_product_attention(
+            *tensors, attn_mask=mask, enable_gqa=True
+        ).transpose(1, 2),
+        query,
+        key,
+        value,
+    )
+    module = nn.Identity()
+    module.is_causal = heads != key_heads
+    ours = differentiate(
+        lambda *tensors: attention.attend(module, *tensors, mask)[0],
+        query.to(dtype),
+        key.to(dtype),
+        value.to(dtype),
+    )
+    tolerance = 1e-5 if dtype == torch.float32 else 3e-2
+    for mine, theirs in zip(ours, expected, strict=True):
+        assert torch.allclose(mine.float(), theirs, atol=tolerance, rtol=tolerance)
+
+
+def differentiate(function, *tensors):
+    """The output and the gradients of its sum of squares."""
+    inputs = [tensor.clone().requires_grad_() for tensor in tensors]
+    output = function(*inputs)
+    output.float().square().sum().backward()
+    return [output.detach(), *(tensor.grad for tensor in inputs)]
 
 
 @pytest.mark.parametrize("quantized", [False, True])
