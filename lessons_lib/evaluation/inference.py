@@ -1,5 +1,6 @@
 """Models applied to rows: class probabilities and sentence vectors, in the order of the rows."""
 
+import contextlib
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -13,6 +14,7 @@ from lessons_lib.models.attention import fast_attention
 from lessons_lib.models.classifier import load_classifier
 from lessons_lib.models.pooling import average_tokens
 from lessons_lib.training.batches import find_pad_id, pad_batch
+from lessons_lib.training.precision import hold_linear_layers
 
 
 def predict(model: nn.Module, rows: Dataset, *, batch_size: int = 64) -> np.ndarray:
@@ -74,14 +76,15 @@ def _run_model(model: nn.Module, rows: Dataset, batch_size: int, read: Callable)
     precision = choose_precision()
     is_mixed = precision.dtype == "bfloat16"
     pad_id = find_pad_id(model)
+    held = hold_linear_layers(model, precision.torch_dtype, frozen_only=False)
     parts = []
-    for start in range(0, len(order), batch_size):
-        numbers = order[start : start + batch_size]
-        padded = pad_batch([{"input_ids": token_ids[number]} for number in numbers], pad_id)
-        batch = {name: tensor.to(device) for name, tensor in padded.items()}
-        autocast = torch.autocast(device.type, precision.torch_dtype, enabled=is_mixed)
-        with autocast, fast_attention(model):
-            output = model(**batch)
-        parts.append(read(output, batch["attention_mask"]).cpu().numpy())
+    with fast_attention(model), held if is_mixed else contextlib.nullcontext():
+        for start in range(0, len(order), batch_size):
+            numbers = order[start : start + batch_size]
+            padded = pad_batch([{"input_ids": token_ids[number]} for number in numbers], pad_id)
+            batch = {name: tensor.to(device) for name, tensor in padded.items()}
+            with torch.autocast(device.type, precision.torch_dtype, enabled=is_mixed):
+                output = model(**batch)
+            parts.append(read(output, batch["attention_mask"]).cpu().numpy())
     result = np.concatenate(parts)
     return result[np.argsort(order)]

@@ -23,9 +23,10 @@ from transformers.masking_utils import sdpa_mask
 from lessons_lib.hardware import pick_device
 
 FAST_ATTENTION = "exact_by_shape"
-# Up to so many tokens per row, bf16 products are faster than PyTorch's fused attention in fp32, the
-# best of its forms in training: its backward pass in bf16 takes several times as long.
-SHORT_ROWS = 96
+# Training in bf16: up to so many tokens per row, plain products are faster than PyTorch's fused
+# attention in fp32, which is the best of its forms, for its backward pass in bf16 takes several
+# times as long (AMD Zen 4 and Intel with AMX alike; PyTorch 2.13).
+SHORT_ROWS = 160
 
 
 @contextlib.contextmanager
@@ -150,10 +151,11 @@ def _attend_rows(
 ) -> torch.Tensor:
     """Attention within rows, (rows, tokens, heads, width) each and so the result; in the form that
     is fastest for their format and length."""
-    if query.dtype == torch.bfloat16 and query.shape[1] <= SHORT_ROWS:
+    is_training = torch.is_grad_enabled()
+    if query.dtype == torch.bfloat16 and is_training and query.shape[1] <= SHORT_ROWS:
         return _attend_by_products(query, key, value, mask, scaling, is_causal)
     tensors = [tensor.transpose(1, 2) for tensor in (query, key, value)]
-    if query.dtype == torch.bfloat16:
+    if query.dtype == torch.bfloat16 and is_training:
         tensors = [tensor.float() for tensor in tensors]
     if mask is not None and mask.is_floating_point():
         mask = mask.to(tensors[0].dtype)

@@ -33,16 +33,18 @@ def mixed_precision_lora(model: nn.Module, precision: Precision) -> Iterator[Non
     plain = [module for module in model.modules() if is_plain_lora(module)]
     for layer in plain:
         layer.forward = functools.partial(_compute_lora, layer, precision.torch_dtype)
-    kept = _hold_frozen_layers(model, precision.torch_dtype) if precision.dtype != "float32" else {}
+    is_mixed = precision.dtype != "float32"
     try:
-        # under autocast PEFT's own conversion to fp32 would be undone at once
-        with fast_attention(model), disable_input_dtype_casting(model, active=bool(kept)):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(fast_attention(model))
+            if is_mixed:
+                stack.enter_context(hold_linear_layers(model, precision.torch_dtype))
+                # under autocast PEFT's own conversion to fp32 would be undone at once
+                stack.enter_context(disable_input_dtype_casting(model))
             yield
     finally:
         for layer in plain:
             del layer.forward
-        for parameter, data in kept.items():
-            parameter.data = data
 
 
 class LoraProduct(torch.autograd.Function):
@@ -127,13 +129,27 @@ def _unpack(weight: nn.Parameter, dtype: torch.dtype) -> torch.Tensor:
     return weight.to(dtype)
 
 
-def _hold_frozen_layers(model: nn.Module, dtype: torch.dtype) -> dict[nn.Parameter, torch.Tensor]:
-    """Converts the weights of frozen linear layers; returns what they were."""
+@contextlib.contextmanager
+def hold_linear_layers(
+    model: nn.Module, dtype: torch.dtype, *, frozen_only: bool = True
+) -> Iterator[None]:
+    """Keeps the weights of linear layers in `dtype` while it lasts, because autocast would convert
+    them anew in every batch; then they are what they were, to the bit.
+
+    frozen_only: leaves out layers with weights that are trained.
+    """
     kept = {}
     for module in model.modules():
-        if isinstance(module, nn.Linear) and not any(p.requires_grad for p in module.parameters()):
-            for parameter in module.parameters():
-                if parameter.dtype == torch.float32:
-                    kept[parameter] = parameter.data
-                    parameter.data = parameter.data.to(dtype)
-    return kept
+        if not isinstance(module, nn.Linear):
+            continue
+        if frozen_only and any(parameter.requires_grad for parameter in module.parameters()):
+            continue
+        for parameter in module.parameters():
+            if parameter.dtype == torch.float32:
+                kept[parameter] = parameter.data
+                parameter.data = parameter.data.to(dtype)
+    try:
+        yield
+    finally:
+        for parameter, data in kept.items():
+            parameter.data = data
