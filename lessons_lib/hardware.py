@@ -82,6 +82,13 @@ def describe_peak_memory() -> str:
     return "resident memory of the process"
 
 
+def current_memory_mb() -> float:
+    """Memory in MB (10⁶ bytes) at this moment, of what `peak_memory_mb` counts."""
+    if torch.cuda.is_available():
+        return torch.cuda.memory_allocated() / 1e6
+    return psutil.Process().memory_info().rss / 1e6
+
+
 def peak_memory_mb() -> float:
     """Peak memory of this process so far, in MB (10⁶ bytes): allocated by PyTorch on the GPU if
     there is one, else resident memory.

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from lessons_lib.evaluation.records import MetricName
 from lessons_lib.paths import REPOSITORY
-from lessons_lib.report.results import Results, find_results, read_results
+from lessons_lib.report.results import Results, find_results
 
 README = REPOSITORY / "README.md"
 PICTURE = REPOSITORY / "docs" / "static" / "results.png"
@@ -23,39 +23,64 @@ END = "<!-- results: end -->"
 
 def render_results() -> str:
     """Two tables as Markdown: what a run takes, and what the studies measured."""
-    runs = {lesson: find_results(lesson, "laptop") for lesson in SHOWN}
-    runs = {lesson: run for lesson, run in runs.items() if run}
-    machine = next(iter(runs.values())).machine
-    where = (
+    runs = {}
+    studies = {}
+    for lesson in SHOWN:
+        run = find_results(lesson, "laptop")
+        study = find_results(lesson, "study")
+        if run:
+            runs[lesson] = run
+        if study:
+            studies[lesson] = study
+    return "\n".join([*_render_runs(runs), "", *_render_studies(studies)])
+
+
+def _render_runs(runs: dict[str, Results]) -> list[str]:
+    """A line per lesson; the machine stands in the heading, or in each line where they differ."""
+    machines = {_describe_machine(run) for run in runs.values()}
+    heading = f" ({machines.pop()})" if len(machines) == 1 else ""
+    lines = [
+        f"| one CPU run, one seed{heading} | reference → result, 95 % interval | minutes | "
+        "memory |",
+        "|---|---|---|---|",
+    ]
+    for lesson, run in runs.items():
+        where = "" if heading else f" ({_describe_machine(run)})"
+        lines.append(_render_run(lesson, run, where))
+    minutes = sum(run.seconds for run in runs.values()) / 60
+    most = max(run.peak_mb for run in runs.values())
+    lines.append(f"| all {len(runs)} | | {minutes:.0f} | at most {most / 1000:.1f} GB |")
+    return lines
+
+
+def _describe_machine(run: Results) -> str:
+    machine = run.machine
+    return (
         f"{machine['cpu']}, {machine['threads']} threads, {machine['precision']}, "
         f"{machine['system']}"
     )
-    lines = [
-        f"| one CPU run, one seed ({where}) | reference → result, 95 % interval | minutes | "
-        f"memory |"
-    ]
-    lines += ["|---|---|---|---|", *(_render_run(lesson, run) for lesson, run in runs.items())]
-    minutes = sum(run.seconds for run in runs.values()) / 60
-    most = max(run.peak_mb for run in runs.values())
-    lines += [f"| all {len(runs)} | | {minutes:.0f} | at most {most / 1000:.1f} GB |", ""]
-    lines += ["| study, 3 seeds | value | 95 % interval | n |", "|---|---|---|---|"]
-    for lesson, shown in SHOWN.items():
-        study = find_results(lesson, "study")
-        if study is None:
-            continue
+
+
+def _render_studies(studies: dict[str, Results]) -> list[str]:
+    """A line per metric that `readme.toml` names, under its lesson's heading."""
+    seeds = {len(study.seeds) for study in studies.values()}
+    number = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
+    lines = [f"| study, {number} seeds | value | 95 % interval | n |", "|---|---|---|---|"]
+    for lesson, study in studies.items():
+        shown = SHOWN[lesson]
         lines.append(f"| **{shown['title']}**: {shown['measure']} | | | |")
         for row in shown["rows"]:
             lines.append(_render_metric(study, row["words"], _name_metric(shown, row)))
-    return "\n".join(lines)
+    return lines
 
 
-def _render_run(lesson: str, run: Results) -> str:
+def _render_run(lesson: str, run: Results, where: str) -> str:
     before, after = run.find_headline()
     change = (
         f"{run.headline[0]} {before.value:.3f} → {run.headline[1].system} {after}, n = {after.n:,}"
     )
     link = f"[{SHOWN[lesson]['title']}](notebooks/{lesson}.ipynb)"
-    return f"| {link} | {change} | {run.seconds / 60:.1f} | {run.peak_mb / 1000:.1f} GB |"
+    return f"| {link}{where} | {change} | {run.seconds / 60:.1f} | {run.peak_mb / 1000:.1f} GB |"
 
 
 def _name_metric(shown: dict, row: dict) -> MetricName:
@@ -81,11 +106,12 @@ def _is_difference(name: MetricName) -> bool:
 
 def draw_results(path: Path) -> None:
     """The studies' values with their intervals, a panel per lesson, as a picture."""
-    figure = Figure(figsize=(8, 9), layout="constrained")
-    for axis, (lesson, shown) in zip(
-        figure.subplots(len(SHOWN), sharex=True), SHOWN.items(), strict=True
-    ):
-        study = read_results(lesson, "study")
+    panels = {lesson: find_results(lesson, "study") for lesson in SHOWN}
+    panels = {lesson: study for lesson, study in panels.items() if study}
+    figure = Figure(figsize=(8, 1.8 * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+    for axis, (lesson, study) in zip(axes, panels.items(), strict=True):
+        shown = SHOWN[lesson]
         words = []
         values = []
         distances = []

@@ -74,9 +74,8 @@ def run_course(
         os.environ["LESSONS_LABELS"] = labels
     if data and Path(os.environ["LESSONS_DATA"]).exists():
         read_aloud(lessons[0], os.environ["LESSONS_DATA"])
-    if profile == "laptop":
-        for lesson in lessons:
-            fetch_assets(lesson)
+    for lesson in lessons:
+        fetch_assets(lesson)
     BUILD.mkdir(exist_ok=True)
     write_glossary(BUILD)
     rows = _read_finished(before, profile)

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lessons_lib.data import read_snippets
 from lessons_lib.data.facts import Conversation
 from lessons_lib.data.phrasings import MEDICAL, Phrasings
+from lessons_lib.errors import DataError
 from lessons_lib.evaluation.intervals import bootstrap_interval
 from lessons_lib.evaluation.likelihood import Answer, generate_answers, measure_text_losses
 from lessons_lib.evaluation.metrics import score_token_f1
@@ -86,10 +87,16 @@ def build_evaluation_set(
 
 def choose_texts(source: str, count: int, seed: int = 0) -> list[str]:
     """`count` general sentences of 12 to 30 words: from the packaged news editorials
-    ("snippets:news"), or from the course's own sample of reviews ("samples")."""
+    ("snippets:news"), or from the course's own sample of reviews ("samples"). Raises DataError for
+    other sources."""
     if source == "samples":
         return pd.read_csv(SAMPLES / "movie_reviews.csv")["text"].tolist()[:count]
-    sentences = read_snippets(source.partition(":")[2])["text"]
+    if not source.startswith("snippets:"):
+        raise DataError(
+            f"there are no general sentences in {source!r}.",
+            remedy='"snippets:news", or "samples".',
+        )
+    sentences = read_snippets(source.removeprefix("snippets:"))["text"]
     texts = [text for text in sentences if 12 <= len(text.split()) <= 30]
     return [texts[number] for number in np.random.default_rng(seed).permutation(len(texts))[:count]]
 

@@ -12,7 +12,7 @@ from lessons_lib.models.baselines import (
 from lessons_lib.models.classifier import check_class_names, load_classifier
 from lessons_lib.models.decoder import load_decoder, render_chat, resolve_decoder
 from lessons_lib.models.distilbert import convert_bert_weights, distilbert_config
-from lessons_lib.models.load import ModelError, load_tokenizer, quiet_libraries
+from lessons_lib.models.load import ModelError, load_tokenizer, locate_model, quiet_libraries
 from lessons_lib.models.lora import add_lora
 from lessons_lib.models.memory import (
     HEAD,
@@ -45,6 +45,7 @@ __all__ = [
     "load_classifier",
     "load_decoder",
     "load_tokenizer",
+    "locate_model",
     "quiet_libraries",
     "render_chat",
     "resolve_decoder",

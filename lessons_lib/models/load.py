@@ -77,11 +77,20 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+def locate_model(name: str) -> str:
+    """What `from_pretrained` takes for a model's name: the folder of a packaged or a tiny model
+    (which is fetched if need be), or the name itself, for a folder or a model on the Hub.
+    """
+    if name.startswith(PACKAGED):
+        return str(packaged_folder(name))
+    return str(TINY.get(name, name))
+
+
 def load_pretrained(loader: type, name: str, **arguments: object) -> object:
     """`loader.from_pretrained` of a packaged model, a folder or a Hub name, with an error that says
     what to do. The one place where weights are read, and so where 4-bit weights are told to stay as
     they are."""
-    place = packaged_folder(name) if name.startswith(PACKAGED) else TINY.get(name, name)
+    place = locate_model(name)
     try:
         loaded = loader.from_pretrained(place, **arguments)
     except (OSError, ValueError) as error:

@@ -49,23 +49,42 @@ def list_rows(table: pd.DataFrame) -> str:
 
 
 def plot_intervals(
-    table: pd.DataFrame, title: str, xlabel: str, reference: float | None = None
+    table: pd.DataFrame,
+    title: str,
+    xlabel: str,
+    reference: float | None = None,
+    *,
+    is_share: bool = False,
 ) -> Figure:
-    """Dots with whiskers, a row each: columns value, low, high; `reference` draws a dashed line."""
+    """Dots with whiskers, a row each: columns value, low, high.
+
+    reference: where a dashed line is drawn. is_share: cuts the axis at what is possible, 0 and 1.
+    """
     figure, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.38 * len(table)))
     rows = np.arange(len(table))[::-1]
     spread = np.abs(table[["low", "high"]].to_numpy(float).T - table["value"].to_numpy(float))
     axes.errorbar(
         table["value"], rows, xerr=spread, fmt="o", color=PALETTE[0], capsize=3, markersize=6
     )
-    for row, value, high in zip(rows, table["value"], table["high"], strict=True):
-        axes.annotate(
-            f"{value:.3f}", (high, row), xytext=(6, -4), textcoords="offset points", size=10
-        )
     if reference is not None:
         axes.axvline(reference, color="0.4", linestyle="--", linewidth=1)
+    for row, value in zip(rows, table["value"], strict=True):
+        axes.annotate(
+            f"{value:.3f}",
+            (value, row),
+            xytext=(0, 5),
+            textcoords="offset points",
+            ha="center",
+            size=9,
+            # over the dashed line, which would hide a minus sign
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
+        )
     axes.set(yticks=rows, yticklabels=table.index, xlabel=xlabel, title=title)
-    axes.margins(x=0.2)
+    axes.set_ylim(-0.6, len(table) - 0.3)
+    axes.margins(x=0.1)
+    if is_share:
+        left, right = axes.get_xlim()
+        axes.set_xlim(max(left, 0), min(right, 1.01))
     return figure
 
 

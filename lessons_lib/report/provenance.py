@@ -105,7 +105,7 @@ def _find_entry(root: Path, kind: str, lesson: str) -> Path:
 
 def _list_needed(entry: Path, root: Path) -> set[str]:
     """The files that a number comes from: its entry, every module it imports, directly or not,
-    settings, samples."""
+    settings, and the samples that these files name."""
     waiting = [entry]
     needed = set(NOT_CODE)
     while waiting:
@@ -114,8 +114,11 @@ def _list_needed(entry: Path, root: Path) -> set[str]:
         if name not in needed and path.is_file():
             needed.add(name)
             waiting += _find_modules(path.read_text(encoding="utf-8"), root)
-    samples = root / "data" / "samples"
-    return needed | {path.relative_to(root).as_posix() for path in samples.glob("*")}
+    code = "".join((root / name).read_text(encoding="utf-8") for name in needed - set(NOT_CODE))
+    for sample in (root / "data" / "samples").glob("*"):
+        if sample.name in code or sample.stem in code:
+            needed.add(sample.relative_to(root).as_posix())
+    return needed
 
 
 def _find_modules(code: str, root: Path) -> list[Path]:

@@ -83,7 +83,7 @@ ARMS |= {
 }
 ARMS |= {
     f"sweep_lr_full={rate:g}": (replace(FULL, learning_rate=rate), SMALL)
-    for rate in (5e-5, 2e-4, 1e-3)
+    for rate in (1e-5, 2e-5, 5e-5, 2e-4, 1e-3)
 }
 ARMS |= {
     f"sweep_change={name}": (replace(TUNED, **change), SMALL) for name, change in CHANGES.items()

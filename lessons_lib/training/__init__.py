@@ -1,6 +1,13 @@
 """Fine-tuning: rows and batches, tasks, recipes, the trainer, precision, checkpoints, tracking."""
 
-from lessons_lib.training.batches import LengthBucketSampler, pad_batch, tokenize_reviews
+from lessons_lib.training.batches import (
+    LengthBucketSampler,
+    choose_max_tokens,
+    count_tokens,
+    describe_truncation,
+    pad_batch,
+    tokenize_reviews,
+)
 from lessons_lib.training.conversations import (
     IGNORED,
     check_labels,
@@ -44,7 +51,10 @@ __all__ = [
     "answer_loss",
     "build_arguments",
     "check_labels",
+    "choose_max_tokens",
     "classification",
+    "count_tokens",
+    "describe_truncation",
     "drop_long_terms",
     "encode_conversations",
     "find_fitting",

@@ -4,7 +4,7 @@ Contract: rows keep their order unless they are sampled for training; padding is
 files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -29,6 +29,37 @@ def tokenize_reviews(
         dataset["train"].column_names if isinstance(dataset, DatasetDict) else dataset.column_names
     )
     return dataset.map(encode, batched=True, remove_columns=columns, desc=None)
+
+
+def count_tokens(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+    """The number of tokens of every text (texts), nothing cut off."""
+    token_ids = tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
+    return np.array([len(row) for row in token_ids])
+
+
+def describe_truncation(lengths: np.ndarray, max_tokens: int) -> str:
+    """What is lost when texts of those lengths (tokens) are cut at `max_tokens`.
+
+    >>> describe_truncation(np.array([10, 20, 30, 140]), 120)
+    '1 of 4 texts (25.0%) are longer than 120 tokens; 10.0% of all tokens are cut off.'
+    """
+    longer = int((lengths > max_tokens).sum())
+    lost = np.maximum(lengths - max_tokens, 0).sum() / lengths.sum()
+    return (
+        f"{longer:,} of {len(lengths):,} texts ({longer / len(lengths):.1%}) are longer than "
+        f"{max_tokens} tokens; {lost:.1%} of all tokens are cut off."
+    )
+
+
+def choose_max_tokens(lengths: np.ndarray, most: int, share: float = 0.95) -> int:
+    """A length at which at least `share` of the texts are whole: a multiple of 32 tokens, and
+    `most`, what the model can read, at the utmost.
+
+    >>> choose_max_tokens(np.array([10, 20, 30, 140]), most=512)
+    160
+    """
+    wanted = np.quantile(lengths, share, method="higher")
+    return int(min(most, 32 * np.ceil(wanted / 32)))
 
 
 def find_pad_id(model: nn.Module) -> int:

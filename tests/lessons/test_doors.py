@@ -46,6 +46,7 @@ WRITTEN = (
     "CHANGELOG.md",
     "data/results/README.md",
     "notebooks/glossary.md",
+    "notebooks/assignments/README.md",
 )
 each_lesson = pytest.mark.parametrize("lesson", list_lessons(), ids=lambda path: path.stem)
 

@@ -116,8 +116,9 @@ def test_stopped_course_goes_on_from_there(course, capsys, tmp_path, stop):
     assert said.rstrip().endswith("make course FROM=04")
     course.failing, course.ran = {}, []
     rows = run.run_course(start="04")
-    assert course.ran == ["04", "05"]
-    assert [row["lesson"][:2] for row in rows] == ["01", "02", "03", "04", "05"]
+    numbers = [lesson.stem[:2] for lesson in list_lessons()]
+    assert course.ran == numbers[3:]
+    assert [row["lesson"][:2] for row in rows] == numbers
     assert (tmp_path / "index.html").read_text().count(".html") >= 5
 
 
@@ -137,7 +138,7 @@ def test_stopped_run_on_own_data_repeats_its_options(course, capsys, tmp_path):
     assert "minutes" in said
 
 
-@pytest.mark.parametrize("number", ["01", "02", "03", "04", "05"])
+@pytest.mark.parametrize("number", [lesson.stem[:2] for lesson in list_lessons()])
 def test_bad_file_ends_the_run_before_it_starts(course, tmp_path, number):
     """Failing means a reader learns of a slip in their file after a download, and in a
     traceback.

@@ -1,5 +1,6 @@
 """Profiles: one setting decides what a lesson runs on."""
 
+import tomllib
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,11 @@ from lessons_lib.hardware import Precision
 LESSON = "04_distilbert_lora_imdb"
 
 
-@pytest.mark.parametrize("name", ["smoke", "laptop", "gpu"])
+TABLES = tomllib.loads(profiles.PROFILE_FILE.read_text(encoding="utf-8"))
+PROFILES = [name for name in TABLES if name != profiles.USER_DATA]
+
+
+@pytest.mark.parametrize("name", PROFILES)
 def test_every_profile_loads(name):
     """Failing means a profile misses a field or has one that nobody reads."""
     assert profiles.load_profile(LESSON, name).name == name
@@ -32,7 +37,7 @@ def test_notebook_may_override_a_field():
 
 def test_unknown_names_are_refused(monkeypatch):
     """Failing means a typo silently runs something else."""
-    with pytest.raises(ValueError, match="one of smoke, laptop, gpu"):
+    with pytest.raises(ValueError, match=f"one of {', '.join(PROFILES)}"):
         profiles.load_profile(LESSON, "labtop")
     with pytest.raises(ValueError, match="no field epoch"):
         profiles.load_profile(LESSON, "laptop", epoch=1)
