@@ -46,14 +46,15 @@ def count_bytes(model: nn.Module) -> int:
 
 
 def count_parameters(model: nn.Module) -> ParameterCount:
-    """Parameters in total and trainable, with LoRA's and the head's counted apart."""
+    """Parameters in total and trainable, with those of LoRA (or IA3) and of the head counted
+    apart."""
     lora = head = base = total = 0
     for name, parameter in model.named_parameters():
         # PEFT keeps the head's first draw
         total += 0 if "original_module" in name else parameter.numel()
         if not parameter.requires_grad:
             continue
-        if "lora_" in name:
+        if "lora_" in name or "ia3_" in name:
             lora += parameter.numel()
         elif any(part in (*HEAD, "score") for part in name.split(".")):
             head += parameter.numel()

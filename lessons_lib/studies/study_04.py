@@ -88,6 +88,30 @@ ARMS |= {
 ARMS |= {
     f"sweep_change={name}": (replace(TUNED, **change), SMALL) for name, change in CHANGES.items()
 }
+# Relatives of LoRA: each with the tuned recipe, at the best of its own rates on validation rows of
+# one seed, then five seeds on test rows.
+METHOD_RATES = {
+    "lora": (1e-3, 2e-3, 4e-3),
+    "rslora": (3e-4, 7e-4, 1.5e-3),
+    "dora": (1e-3, 2e-3, 4e-3),
+    "pissa": (3e-4, 7e-4, 1.5e-3),
+    "loraplus": (1e-4, 3e-4, 7e-4),
+    "ia3": (3e-3, 1e-2, 3e-2),
+    "bitfit": (1e-3, 3e-3, 1e-2),
+    "upper_half": (1e-3, 2e-3, 4e-3),
+}
+CHOSEN_RATES: dict[str, float] = {}
+METHOD_SEEDS = (0, 1, 2, 3, 4)
+ARM_SEEDS: dict[str, tuple[int, ...]] = {}
+for _method, _rates in METHOD_RATES.items():
+    for _rate in _rates:
+        _arm = f"sweep_{_method}={_rate:g}"
+        ARMS[_arm] = (replace(TUNED, method=_method, learning_rate=_rate), SMALL)
+        ARM_SEEDS[_arm] = (0,)
+for _method, _rate in CHOSEN_RATES.items():
+    _arm = f"method_{_method}"
+    ARMS[_arm] = (replace(TUNED, method=_method, learning_rate=_rate), SMALL)
+    ARM_SEEDS[_arm] = METHOD_SEEDS
 AS_TUNED = "sweep_lr_lora=0.002"
 COMPARISONS = [(f"sweep_change={name}", AS_TUNED) for name in CHANGES]
 COMPARISONS += [("classic_fast_2000", "classic_2000")]
@@ -104,6 +128,7 @@ COMPARISONS += [
 ] + [("lora_all", rival) for rival in ("tfidf_all", "nbsvm_all", "probe_all", "full_all")]
 
 
+COMPARISONS += [(f"method_{method}", "method_lora") for method in CHOSEN_RATES if method != "lora"]
 recompute = functools.partial(recompute_metrics, comparisons=COMPARISONS)
 
 

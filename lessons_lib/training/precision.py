@@ -15,6 +15,7 @@ from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit, Params4bit
 from peft.helpers import disable_input_dtype_casting
 from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.bnb import Linear4bit as LoraLinear4bit
 from torch import nn
 
@@ -39,8 +40,9 @@ def mixed_precision_lora(model: nn.Module, precision: Precision) -> Iterator[Non
             stack.enter_context(fast_attention(model))
             if is_mixed:
                 stack.enter_context(hold_linear_layers(model, precision.torch_dtype))
-                # under autocast PEFT's own conversion to fp32 would be undone at once
-                stack.enter_context(disable_input_dtype_casting(model))
+                if any(isinstance(module, LoraLayer) for module in model.modules()):
+                    # under autocast PEFT's own conversion to fp32 would be undone at once
+                    stack.enter_context(disable_input_dtype_casting(model))
             yield
     finally:
         for layer in plain:

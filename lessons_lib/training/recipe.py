@@ -7,7 +7,7 @@ values.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from datasets import DatasetDict
@@ -20,10 +20,10 @@ from lessons_lib.errors import SettingError
 from lessons_lib.hardware import Precision, choose_precision
 from lessons_lib.models.classifier import load_classifier
 from lessons_lib.models.decoder import load_decoder
-from lessons_lib.models.lora import add_lora
 from lessons_lib.models.memory import ParameterCount, count_parameters
 from lessons_lib.training.batches import tokenize_reviews
 from lessons_lib.training.conversations import encode_conversations
+from lessons_lib.training.methods import add_method, choose_optimizer
 from lessons_lib.training.tasks import ANSWERS, classification
 from lessons_lib.training.trainer import TrainResult, TrainSettings, train
 
@@ -40,7 +40,7 @@ QUANTIZERS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recipe:
     """How a classifier or a decoder is fine-tuned.
 
@@ -50,7 +50,7 @@ class Recipe:
     dropout: the classifier's (None: as it was published; a decoder keeps its own). pooling: what a
     classifier's head reads, "cls" or "mean". ema_decay: above 0, training ends with an exponential
     moving average of the weights. precision: "auto" or "float32". quantize: how frozen weights are
-    kept, one of QUANTIZERS.
+    kept, one of QUANTIZERS. method: LoRA itself, or one of its relatives (see `METHODS`).
     """
 
     learning_rate: float
@@ -66,6 +66,16 @@ class Recipe:
     ema_decay: float = 0.0
     precision: str = "auto"
     quantize: str = "none"
+    method: str = "lora"
+
+    def __repr__(self) -> str:
+        """What differs from the defaults, so that a new field changes no old recipe's text."""
+        shown = [f"learning_rate={self.learning_rate!r}"]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "learning_rate" and value != field.default:
+                shown.append(f"{field.name}={value!r}")
+        return f"Recipe({', '.join(shown)})"
 
     def lora_config(self, task_type: str = "SEQ_CLS") -> LoraConfig:
         """PEFT's configuration of this recipe's LoRA; task_type: "SEQ_CLS" or "CAUSAL_LM"."""
@@ -155,7 +165,7 @@ def adapt(
             gradient_checkpointing_kwargs={"use_reentrant": False},
         )
     if recipe.rank:
-        model = add_lora(model, recipe.lora_config(task_type), seed=seed)
+        model = add_method(model, recipe.method, recipe.lora_config(task_type), seed)
     return model
 
 
@@ -198,6 +208,7 @@ def fine_tune_classifier(
         rows["validation"],
         recipe.train_settings(seed),
         task=classification(model, class_weights),
+        optimizer=choose_optimizer(model, recipe.method, recipe.learning_rate),
         precision=recipe.train_precision(),
         output_dir=output_dir,
         **train_options,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 import wandb
 from datasets import Dataset
 from torch import nn
@@ -78,6 +79,7 @@ def train(
     resume: bool = False,
     report_to: str = "none",
     precision: Precision | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
     callbacks: tuple[TrainerCallback, ...] = (),
     progress: bool = True,
 ) -> TrainResult:
@@ -86,8 +88,9 @@ def train(
     task: what is learned, `classification(model)` or `ANSWERS`. evaluations: how often validation
     is looked at. checkpoint_steps: 0 keeps no checkpoints; otherwise `resume=True` continues from
     the last whole one in `output_dir` (SettingError when its settings were others). report_to:
-    "none", "wandb" (offline unless WANDB_API_KEY is set), "trackio" or "tensorboard". Seconds leave
-    evaluation out.
+    "none", "wandb" (offline unless WANDB_API_KEY is set), "trackio" or "tensorboard". optimizer:
+    one of the caller's own in place of AdamW; the schedule is the same. Seconds leave evaluation
+    out.
     """
     output_dir = Path(output_dir)
     precision = precision or choose_precision()
@@ -123,6 +126,7 @@ def train(
         data_collator=task.collate,
         compute_loss_func=task.loss,
         compute_metrics=task.metrics,
+        optimizers=(optimizer, None),
         callbacks=[watch, *ema, *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
