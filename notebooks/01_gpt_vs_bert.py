@@ -1115,7 +1115,7 @@ print(f"4. {100 * quiz.difference.value:.1f} points, p = {quiz.p_value:.4f}")
 print("   more than chance:", quiz.p_value < 0.05)
 
 # %% [markdown]
-# **Next.** Lesson 04 opens up what `fine_tune` did here: LoRA's layer, its [learning
+# **Next.** Lesson 04 opens up what `fine_tune_classifier` did here: LoRA's layer, its [learning
 # rate](glossary.md#learning-rate), and what must be saved. Lessons 02 and 03 teach a
 # decoder new terms and three classes. The graded assignment of this lesson will ask you
 # to build the masks and to say which positions can see what.

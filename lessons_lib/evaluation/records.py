@@ -12,6 +12,7 @@ import pandas as pd
 
 from lessons_lib.errors import CourseError
 
+SHOWN_NAMES = 8  # in an error; more are counted
 IntervalKind = Literal["bootstrap", "wilson", "range over seeds", "none"]
 
 
@@ -85,9 +86,10 @@ class Metrics(dict[MetricName, Metric]):
         if name not in self:
             near = [str(other) for other in self if other.system == system]
             near = near or [str(other) for other in self if other.metric == metric]
-            raise MetricError(
-                f"there is no {name}.", remedy=f"one of {'; '.join(near) or 'none at all'}."
-            )
+            listed = "; ".join(near[:SHOWN_NAMES])
+            if len(near) > SHOWN_NAMES:
+                listed += f"; and {len(near) - SHOWN_NAMES} more"
+            raise MetricError(f"there is no {name}.", remedy=f"one of {listed or 'none at all'}.")
         return self[name]
 
     def table(self) -> pd.DataFrame:
