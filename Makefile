@@ -19,6 +19,7 @@ SITE_READY := $(VENV)/.site-ready
 BENCH_02 := bench_decoder.py
 BENCH_05 := bench_retrieval.py
 BENCH_gpu := bench_gpu.py
+BENCH_attention := bench_attention.py
 
 # What the shell brings along from other Pythons must not reach this one, nor move what pip installs.
 unexport PYTHONHOME PYTHONOPTIMIZE PYTHONWARNINGS

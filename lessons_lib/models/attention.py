@@ -153,7 +153,7 @@ def _attend_rows(
     is fastest for their format and length."""
     is_training = torch.is_grad_enabled()
     if query.dtype == torch.bfloat16 and is_training and query.shape[1] <= SHORT_ROWS:
-        return _attend_by_products(query, key, value, mask, scaling, is_causal)
+        return attend_by_products(query, key, value, mask, scaling, is_causal)
     tensors = [tensor.transpose(1, 2) for tensor in (query, key, value)]
     if query.dtype == torch.bfloat16 and is_training:
         tensors = [tensor.float() for tensor in tensors]
@@ -166,7 +166,7 @@ def _attend_rows(
     return output.to(query.dtype).transpose(1, 2)
 
 
-def _attend_by_products(
+def attend_by_products(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,

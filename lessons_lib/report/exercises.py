@@ -15,7 +15,8 @@ def show_guess(guess: float | None, result: float, what: str) -> None:
     >>> show_guess(None, 0.79, "accuracy at a rate of 1e-3")
     accuracy at a rate of 1e-3: 0.790. (No guess was made.)
     """
-    line = f"{what}: {result:.3f}."
+    shown = _write_number
+    line = f"{what}: {shown(result)}."
     if guess is None:
         print(f"{line} (No guess was made.)")
         return
@@ -24,7 +25,12 @@ def show_guess(guess: float | None, result: float, what: str) -> None:
         print(f"{line} You guessed exactly that.")
         return
     direction = "high" if distance > 0 else "low"
-    print(f"{line} You guessed {guess:.3f}, which is {abs(distance):.3f} too {direction}.")
+    print(f"{line} You guessed {shown(guess)}, which is {shown(abs(distance))} too {direction}.")
+
+
+def _write_number(value: float) -> str:
+    """Shares with three digits, counts as they are."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
 def show_order(guess: list[str] | None, order: list[str]) -> None:
@@ -57,6 +63,10 @@ def use_solution_until_right(
     >>> double(4)
     8
     """
+    if getattr(attempt, "is_solution", False):  # the cell was run again
+        print("Still the course's solution. Write yours in the cell above, and run both.")
+        return attempt
+    solution.is_solution = True
     try:
         problem = check(attempt)
     except NotImplementedError:

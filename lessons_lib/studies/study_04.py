@@ -96,11 +96,20 @@ METHOD_RATES = {
     "dora": (1e-3, 2e-3, 4e-3),
     "pissa": (3e-4, 7e-4, 1.5e-3),
     "loraplus": (1e-4, 3e-4, 7e-4),
-    "ia3": (3e-3, 1e-2, 3e-2),
-    "bitfit": (1e-3, 3e-3, 1e-2),
+    "ia3": (3e-3, 1e-2, 3e-2, 1e-1),
+    "bitfit": (3e-4, 1e-3, 3e-3, 1e-2),
     "upper_half": (1e-3, 2e-3, 4e-3),
 }
-CHOSEN_RATES: dict[str, float] = {}
+CHOSEN_RATES = {
+    "lora": 2e-3,
+    "rslora": 7e-4,
+    "dora": 1e-3,
+    "pissa": 7e-4,
+    "loraplus": 3e-4,
+    "ia3": 3e-2,
+    "bitfit": 1e-3,
+    "upper_half": 2e-3,
+}
 METHOD_SEEDS = (0, 1, 2, 3, 4)
 ARM_SEEDS: dict[str, tuple[int, ...]] = {}
 for _method, _rates in METHOD_RATES.items():
@@ -114,7 +123,14 @@ for _method, _rate in CHOSEN_RATES.items():
     ARM_SEEDS[_arm] = METHOD_SEEDS
 AS_TUNED = "sweep_lr_lora=0.002"
 COMPARISONS = [(f"sweep_change={name}", AS_TUNED) for name in CHANGES]
-COMPARISONS += [("classic_fast_2000", "classic_2000")]
+COMPARISONS += [
+    ("classic_fast_2000", "classic_2000"),
+    ("classic_fast_2000", "full_2000"),
+    ("classic_2000", "nbsvm_2000"),
+    ("classic_2000", "probe_2000"),
+    ("sweep_lr_lora=5e-05", AS_TUNED),
+    ("sweep_lr_full=5e-05", "sweep_lr_lora=5e-05"),
+]
 COMPARISONS += [
     ("lora_2000", rival)
     for rival in (

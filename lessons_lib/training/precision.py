@@ -138,20 +138,29 @@ def hold_linear_layers(
     """Keeps the weights of linear layers in `dtype` while it lasts, because autocast would convert
     them anew in every batch; then they are what they were, to the bit.
 
-    frozen_only: leaves out layers with weights that are trained.
+    frozen_only: leaves out layers with weights that are trained. Weights that lose nothing in
+    `dtype`, as those that were published in it, are not kept twice.
     """
     kept = {}
+    lossless = []
     for module in model.modules():
         if not isinstance(module, nn.Linear):
             continue
         if frozen_only and any(parameter.requires_grad for parameter in module.parameters()):
             continue
         for parameter in module.parameters():
-            if parameter.dtype == torch.float32:
+            if parameter.dtype != torch.float32:
+                continue
+            held = parameter.data.to(dtype)
+            if torch.equal(held.float(), parameter.data):
+                lossless.append(parameter)
+            else:
                 kept[parameter] = parameter.data
-                parameter.data = parameter.data.to(dtype)
+            parameter.data = held
     try:
         yield
     finally:
         for parameter, data in kept.items():
             parameter.data = data
+        for parameter in lossless:
+            parameter.data = parameter.data.float()

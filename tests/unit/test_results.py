@@ -229,12 +229,13 @@ def small_clone(tmp_path):
     commit.
     """
     for name, text in {
-        "notebooks/01_x.py": "from lessons_lib import near\n",
+        "notebooks/01_x.py": "from lessons_lib import near\nFILE = 'facts.json'\n",
         "lessons_lib/near.py": "from lessons_lib.deep import f\n",
         "lessons_lib/deep.py": "def f():\n    return 1\n",
         "lessons_lib/other.py": "x = 1\n",
         "lessons_lib/profiles.toml": "rows = 1\n",
         "data/samples/facts.json": "[]",
+        "data/samples/others.json": "[]",
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -261,6 +262,7 @@ def commit_all(folder):
         ("lessons_lib/profiles.toml", True),
         ("data/samples/facts.json", True),
         ("lessons_lib/other.py", False),
+        ("data/samples/others.json", False),
     ],
 )
 def test_changes_since_a_number_are_listed(small_clone, name, listed):
