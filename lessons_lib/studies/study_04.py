@@ -93,7 +93,7 @@ ARMS |= {
 METHOD_RATES = {
     "lora": (1e-3, 2e-3, 4e-3),
     "rslora": (3e-4, 7e-4, 1.5e-3),
-    "dora": (1e-3, 2e-3, 4e-3),
+    "dora": (5e-4, 1e-3, 2e-3, 4e-3),
     "pissa": (3e-4, 7e-4, 1.5e-3),
     "loraplus": (1e-4, 3e-4, 7e-4),
     "ia3": (3e-3, 1e-2, 3e-2, 1e-1),
