@@ -39,15 +39,14 @@
 # [DistilBERT](glossary.md#distilbert): the same numbers under DistilBERT's names. They
 # are not DistilBERT's own weights, so what the laptop profile finds holds for MiniLM.
 #
-# The reviews are 10,605 sentences from movie reviews, each rated by about 20 people from
-# −4 to 4 (Hutto & Gilbert 2014, MIT licence). Sentences within ±0.5 are left out, and the
-# sign of the rest is the [label](glossary.md#label). They were cut from about 2,000
-# reviews, and the file does not say which belong together: two sentences of one review
-# may be on two sides, and the statistics here treat them as independent. Leaving the middle out
-# makes the task easier than IMDB
-# or SST-2: do not compare with their published numbers. On a CPU without fast
-# [bf16](glossary.md#bf16) arithmetic the lesson takes half of the training rows, to stay
-# in its time.
+# The reviews are 10,605 sentences from movie reviews, each rated by about 20 people
+# from −4 to 4 (Hutto & Gilbert 2014, MIT licence). Sentences within ±0.5 are left out,
+# and the sign of the rest is the [label](glossary.md#label). They were cut from about
+# 2,000 reviews, and the file does not say which belong together: two sentences of one
+# review may be on two sides, and the statistics here treat them as independent. Leaving
+# the middle out makes the task easier than IMDB or SST-2: do not compare with their
+# published numbers. On a CPU without fast [bf16](glossary.md#bf16) arithmetic the
+# lesson takes half of the training rows, to stay in its time.
 #
 # </details>
 
@@ -148,8 +147,9 @@ for label, name in enumerate(data.CLASS_NAMES):
         )
 
 # %% [markdown]
-# Each row is a *sentence* of a review. The sentences are short, some are ironic, and "not" can turn a verdict around. Keep that
-# in mind for section 9, where you will see the errors.
+# Each row is a *sentence* of a review. The sentences are short, some are ironic, and
+# "not" can turn a verdict around. Keep that in mind for section 9, where you will see
+# the errors.
 #
 # One thing must hold before any number counts: a text that is in the test rows must not
 # be in the training rows, or the test asks about what was learned by heart.
@@ -213,14 +213,14 @@ print(f"median length {np.median(lengths):.0f} tokens")
 print(training.describe_truncation(lengths, max_tokens))
 
 # %% [markdown]
-# In the laptop profile nearly nothing is cut. On your own long reviews it may be much, and
-# a model that reads the first half of each text loses to a word count that reads it all.
-# So for your own file the lesson chooses a length that leaves 95 % of the texts whole (at
-# most 512 tokens). That takes more time.
+# In the laptop profile nearly nothing is cut. On your own long reviews it may be much,
+# and a model that reads the first half of each text loses to a word count that reads it
+# all. So for your own file the lesson chooses a length that leaves 95 % of the texts
+# whole (at most 512 tokens). That takes more time.
 #
-# Now the frozen encoder. `load_classifier` above loaded the pretrained network with a new,
-# random classifier on top. `embed` runs the network alone over all texts and averages its
-# last layer's vectors over each text's tokens.
+# Now the frozen encoder. `load_classifier` above loaded the pretrained network with a
+# new, random classifier on top. `embed` runs the network alone over all texts and
+# averages its last layer's vectors over each text's tokens.
 
 # %%
 tokens = training.tokenize_reviews(splits, tokenizer, max_tokens)
@@ -235,9 +235,9 @@ pd.Series(validation_accuracy, name="validation accuracy").rename(
 ).to_frame()
 
 # %% [markdown]
-# The encoder was never trained for sentiment. On these few validation rows its vectors may
-# look clearly better than counted words; on the study's 1,500 test rows they get .772,
-# against .752 for TF-IDF. Fine-tuning should add to both.
+# The encoder was never trained for sentiment. On these few validation rows its vectors
+# may look clearly better than counted words; on the study's 1,500 test rows they get
+# .772, against .752 for TF-IDF. Fine-tuning should add to both.
 # <!-- claim: round(find("probe_2000", "accuracy").value, 3) == 0.772 and
 # round(find("tfidf_2000", "accuracy").value, 3) == 0.752 -->
 #
@@ -364,8 +364,9 @@ report.show_schematic("where_adapters_sit")
 
 # %% [markdown]
 # **Predict before you run.** `A` has `r × in` numbers and `B` has `out × r`. How many
-# numbers will the [adapters](glossary.md#adapter) train, at rank 8, in all layers of the encoder? (In the laptop
-# profile there are 6 layers of width 384, and two matrices in each.)
+# numbers will the [adapters](glossary.md#adapter) train, at rank 8, in all layers of
+# the encoder? (In the laptop profile there are 6 layers of width 384, and two matrices
+# in each.)
 
 # %%
 guess = None  # numbers that LoRA trains
@@ -382,12 +383,11 @@ def insert_lora(model: nn.Module, rank: int, alpha: int) -> nn.Module:
     return model
 
 
-torch.manual_seed(SEED)
-by_hand, _ = models.load_classifier(profile.encoder, seed=SEED, dropout=0.0)
-by_hand = insert_lora(by_hand, rank=8, alpha=32).to(by_hand.device)
+counted, _ = models.load_classifier(profile.encoder, seed=SEED, dropout=0.0)
+counted = insert_lora(counted, rank=8, alpha=32)
 our_count = sum(
     parameter.numel()
-    for name, parameter in by_hand.named_parameters()
+    for name, parameter in counted.named_parameters()
     if name.endswith((".A", ".B"))
 )
 peft_model, _ = models.load_classifier(profile.encoder, seed=SEED, dropout=0.0)
@@ -456,9 +456,9 @@ report.show_figure(
 )
 
 # %% [markdown]
-# Each dot is another batch of 16 rows, so the line jumps. The dashed line is the loss of a model that
-# always says "50 %": 0.69. In the laptop profile the dots start there and fall below it:
-# your layer learns. What did 40 steps buy?
+# Each dot is another batch of 16 rows, so the line jumps. The dashed line is the loss
+# of a model that always says "50 %": 0.69. In the laptop profile the dots start there
+# and fall below it: your layer learns. What did 40 steps buy?
 
 # %%
 predicted = evaluation.predict(by_hand, tokens["validation"]).argmax(1)
@@ -471,9 +471,10 @@ print(f"best word count:         {best_count:.3f}")
 # dots fall.
 #
 # **The same without this course.** Everything above can be done with `transformers` and
-# `peft` alone, on any table of texts and labels, and you should have seen it once: a [tokenizer](glossary.md#tokenizer), a model, PEFT's wrapper,
-# and the Trainer, which is the loop from above with conveniences. Ten steps, to see it
-# run, then a prediction, saving and reloading:
+# `peft` alone, on any table of texts and labels, and you should have seen it once: a
+# [tokenizer](glossary.md#tokenizer), a model, PEFT's wrapper, and the Trainer, which is
+# the loop from above with conveniences. Ten steps, to see it run, then a prediction,
+# saving and reloading:
 
 # %%
 from transformers import (
@@ -494,7 +495,7 @@ plain_folder = f"../build/runs/{LESSON}/plain"
 
 plain_tokenizer = AutoTokenizer.from_pretrained(place)
 plain_rows = Dataset.from_dict({"text": my_texts, "label": my_labels}).map(
-    lambda row: plain_tokenizer(row["text"], truncation=True, max_length=128),
+    lambda row: plain_tokenizer(row["text"], truncation=True, max_length=max_tokens),
     remove_columns=["text"],
 )
 set_seed(SEED)  # the head and A are drawn below
@@ -554,12 +555,13 @@ print("after ten steps, nearly a guess:", [round(float(p), 2) for p in probabili
 #
 # <details><summary>How common is it? A count, and public examples</summary>
 #
-# We counted in a stored index of public GitHub repositories (November 2026; not a random
-# sample of the web). Among 36 usable repositories whose name joins BERT and LoRA, 14
-# train at 5e-5 or less, 18 at 1e-4 or more, 4 at both. Among 16 submissions to one large
-# course's LoRA project on an encoder, 13 train at 5e-5 or less, most of them at 2e-5. So
-# a low rate is common, and it is not what the authors of LoRA did. The recipe above is put
-# together from such parts; the first row of the table comes closest.
+# We counted in a stored index of public GitHub repositories (November 2026; not a
+# random sample of the web). Among 36 usable repositories whose name joins BERT and
+# LoRA, 14 train at 5e-5 or less, 18 at 1e-4 or more, 4 at both. Among 16 submissions to
+# one large course's LoRA project on an encoder, 13 train at 5e-5 or less, most of them
+# at 2e-5. So a low rate is common, and it is not what the authors of LoRA did. The
+# recipe above is put together from such parts; the first row of the table comes
+# closest.
 #
 # | source | rank, alpha, matrices | rate | epochs, batch |
 # |---|---|---|---|
@@ -607,9 +609,9 @@ def run_classic(learning_rate: float, folder: str):
 
 def measure(name: str, model) -> float:
     """Keeps a model's test probabilities; returns its validation accuracy."""
-    right = evaluation.predict(model, tokens["validation"]).argmax(1)
+    predicted = evaluation.predict(model, tokens["validation"]).argmax(1)
     test_probabilities[name] = evaluation.predict(model, tokens["test"])
-    validation_accuracy[name] = float((right == labels["validation"]).mean())
+    validation_accuracy[name] = float((predicted == labels["validation"]).mean())
     return validation_accuracy[name]
 
 
@@ -759,6 +761,14 @@ report.show_figure(
     f"Validation accuracy against learning rate. LoRA: {readings['LoRA']}. Full "
     f"fine-tuning: {readings['full fine-tuning']}.",
 )
+rates = sweeps["LoRA"][1]
+best_rate = max(
+    rates,
+    key=lambda rate: (
+        study.find(f"sweep_lr_lora={rate:g}", "accuracy", subset="validation").value
+    ),
+)
+report.show_guess(guess, best_rate, "LoRA's best of the five rates")
 
 # %% [markdown]
 # Read LoRA's line from left to right. At 5e-5 it reaches .750. It peaks between 1e-3 and
@@ -811,12 +821,13 @@ report.show_figure(figure, f"Validation loss from first to last evaluation: {spa
 
 # %% [markdown]
 # In the laptop profile: the tuned recipe's *training* loss (its faint line on the left)
-# falls towards zero. Its *validation* loss falls first and then rises, while the accuracy
-# on the right hardly moves. That is [overfitting](glossary.md#overfitting). The likeliest
-# reading is a particular kind: no more answers are wrong, but the model becomes ever
-# surer of those that it gets wrong, and the loss punishes confident errors. That is a
-# suspicion; section 9 tests it. (The curves follow the current weights. The finished model is their moving
-# average, so its accuracy may differ from the last point.)
+# falls towards zero. Its *validation* loss falls first and then rises, while the
+# accuracy on the right hardly moves. That is [overfitting](glossary.md#overfitting).
+# The likeliest reading is a particular kind: no more answers are wrong, but the model
+# becomes ever surer of those that it gets wrong, and the loss punishes confident
+# errors. That is a suspicion; section 9 tests it. (The curves follow the current
+# weights. The finished model is their moving average, so its accuracy may differ from
+# the last point.)
 #
 # **What mattered?** Nine things differ between the two recipes. Section 6 changed the
 # rate. The study takes the tuned recipe and changes four more, one at a time, and adds
@@ -836,12 +847,13 @@ report.show_figure(
 )
 
 # %% [markdown]
-# The copied learning rate costs the tuned recipe 11.4 points on these same rows. Each of
-# the five changes in the figure costs 0.5 to 1.9. Only "q and v only" and "dropout" have
-# intervals that leave zero out; for the other three these rows cannot tell the variant
-# from the tuned recipe, wherever its dot lies. Alpha, batch size, warm-up and the number format were not
-# tried one by one, so credit the recipe as a whole with the rest. (The tuned recipe was
-# chosen on validation rows of this kind, so it has a small advantage in this figure.)
+# The copied learning rate costs the tuned recipe 11.4 points on these same rows. Each
+# of the five changes in the figure costs 0.5 to 1.9. Only "q and v only" and "dropout"
+# have intervals that leave zero out; for the other three these rows cannot tell the
+# variant from the tuned recipe, wherever its dot lies. Alpha, batch size, warm-up and
+# the number format were not tried one by one, so credit the recipe as a whole with the
+# rest. (The tuned recipe was chosen on validation rows of this kind, so it has a small
+# advantage in this figure.)
 # <!-- claim: round(100 * find("sweep_lr_lora=5e-05", "accuracy", subset="validation",
 # minus="sweep_lr_lora=0.002").value, 1) == -11.4 -->
 # <!-- claim: all(find("sweep_change=" + change, "accuracy", subset="validation",
@@ -899,11 +911,10 @@ worked = evaluation.wilson_interval([True] * 85 + [False] * 15)
 print(f"85 of 100: {worked.low:.3f} to {worked.high:.3f}")
 
 # %% [markdown]
-# The order is the lesson in one picture: word counts and the copied recipe together, the
-# same recipe at 1e-3 well above them, the tuned one on top. ([F1](glossary.md#f1), [precision](glossary.md#precision) and
-# [recall](glossary.md#recall) are
-# averages over the two classes; with classes of equal size they tell the same story as
-# the accuracy.)
+# The order is the lesson in one picture: word counts and the copied recipe together,
+# the same recipe at 1e-3 well above them, the tuned one on top. ([F1](glossary.md#f1),
+# [precision](glossary.md#precision) and [recall](glossary.md#recall) are averages over
+# the two classes; with classes of equal size they tell the same story as the accuracy.)
 #
 # Two systems that answered the *same* rows are compared row by row, not interval against
 # interval. Rows that both get right, or both wrong, tell nothing about the difference.
@@ -966,8 +977,9 @@ pair = evaluation.compare_paired(a, b)
 print(f"only A right {only_a}, only B right {only_b}, p = {pair.p_value:.3f}")
 
 # %% [markdown]
-# If both were equally good, 15 disagreements would split at least as unevenly as 12 to 3,
-# one way or the other, in 3.5 % of cases. That is rare, so A is probably better. For your run:
+# If both were equally good, 15 disagreements would split at least as unevenly as 12 to
+# 3, one way or the other, in 3.5 % of cases. That is rare, so A is probably better. For
+# your run:
 
 # %%
 simple = ("tuned", "majority", "untrained")
@@ -1074,9 +1086,10 @@ print(
 )
 
 # %% [markdown]
-# Less sure of its errors than of the rest, and still far too sure of them. Sort the test rows by
-# confidence and compare, in groups, how sure the model was with how often it was right
-# ([calibration](glossary.md#calibration)). An honest model sits on the diagonal.
+# Less sure of its errors than of the rest, and still far too sure of them. Sort the
+# test rows by confidence and compare, in groups, how sure the model was with how often
+# it was right ([calibration](glossary.md#calibration)). An honest model sits on the
+# diagonal.
 
 # %%
 calibrations = {
@@ -1172,7 +1185,72 @@ table.style.format("{:,.0f}").format("{:.3f}", subset="accuracy").format(
 # <!-- claim: 110 < find("full_2000", "peak_mb").value - find("lora_2000",
 # "peak_mb").value < 130 -->
 #
-# ## 11 · Save, reload elsewhere, merge
+# ## 11 · Is LoRA still the right choice?
+#
+# Since 2021 LoRA has got many relatives. Articles that compare them often take one seed
+# and one learning rate for all, and this lesson has shown what a learning rate does. So
+# the study gave each relative the tuned recipe, its own best rate (swept on validation
+# rows, one seed), and then five seeds on the test rows:
+#
+# - *rsLoRA* scales by `alpha / √r`; *LoRA+* lets `B` learn 16 times faster than `A`;
+# - *DoRA* learns the length of each weight column apart from its direction;
+# - *PiSSA* starts `A` and `B` from the largest parts of `W` instead of from random and
+#   zero;
+# - *LoRA on the upper half* adapts layers 4 to 6 alone;
+# - *IA3* learns one factor for each output of a layer, *BitFit* only the biases.
+#
+# **Predict before you run:** how many of the seven will be clearly better than LoRA?
+
+# %%
+guess = None  # how many of the seven beat LoRA, with an interval above zero
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+relatives = [name.system for name in study.metrics if name.system.startswith("method_")]
+relatives = list(dict.fromkeys(relatives))
+table = {}
+better = 0
+for arm in relatives:
+    accuracy = study.find(arm, "accuracy")
+    row = {"test accuracy": str(accuracy)}
+    if arm != "method_lora":
+        gap = study.find(arm, "accuracy", minus="method_lora")
+        points = f"{100 * gap.value:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
+        row["minus LoRA, points"] = points
+        better += gap.low > 0
+    row["trained numbers"] = f"{study.find(arm, 'trainable').value:,.0f}"
+    row["seconds"] = f"{study.find(arm, 'seconds').value:.0f}"
+    row["peak MB"] = f"{study.find(arm, 'peak_mb').value:,.0f}"
+    table[report.display_name(arm)] = row
+report.show_guess(guess, int(better), "relatives clearly better than LoRA")
+pd.DataFrame(table).T.fillna("")
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+figure, axes = plt.subplots(figsize=(report.WIDTH, 3.6))
+listed = []
+for arm in relatives:
+    accuracy, seconds = study.find(arm, "accuracy"), study.find(arm, "seconds").value
+    spread = [[accuracy.value - accuracy.low], [accuracy.high - accuracy.value]]
+    colour = report.PALETTE[3] if arm == "method_lora" else report.PALETTE[0]
+    axes.errorbar(seconds, accuracy.value, spread, fmt="o", color=colour, capsize=3)
+    axes.annotate(
+        report.display_name(arm),
+        (seconds, accuracy.value),
+        xytext=(6, 4),
+        textcoords="offset points",
+        size=9,
+    )
+    listed.append(f"{report.display_name(arm)} {accuracy.value:.3f} in {seconds:.0f} s")
+axes.set(xlabel="seconds of training", ylabel="test accuracy (95 % interval)")
+axes.set_title("Relatives of LoRA: accuracy against time")
+axes.margins(x=0.2)
+report.show_figure(
+    figure, f"Test accuracy against seconds of training: {'; '.join(listed)}."
+)
+
+# %% [markdown]
+# RELATIVES_READING
+#
+# ## 12 · Save, reload elsewhere, merge
 #
 # The adapter (all the small additions together) is a small file. Two things besides `A`
 # and `B` must survive. The *head* was drawn at random and trained: if it is lost, the
@@ -1254,7 +1332,7 @@ close = torch.allclose(unmerged, read_logits(merged), atol=1e-4)
 print("merged model agrees:", close)
 
 # %% [markdown]
-# ## 12 · Ask it yourself
+# ## 13 · Ask it yourself
 #
 # Two sentences, then your own. Try "not bad at all", a sentence about the weather, and
 # one in capitals.
@@ -1344,9 +1422,9 @@ print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 #
 # <details><summary>Answer</summary>
 #
-# **(c).** With nothing but the rate changed the same recipe gains 8.0 points.
-# (a), (d) The same recipe, with rank 8 and two matrices, gets .840 once its rate is changed.
-# (b) So it can learn from 2,000 rows.
+# **(c).** With nothing but the rate changed the same recipe gains 8.0 points. (a), (d)
+# The same recipe, with rank 8 and two matrices, gets .840 once its rate is changed. (b)
+# So it can learn from 2,000 rows.
 #
 # </details>
 #
@@ -1369,9 +1447,9 @@ print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 #
 # <details><summary>Answer</summary>
 #
-# **(b).** About as many answers are wrong, at a higher price. A calibration plot confirms it.
-# (a) Then the accuracy would fall. (c) A low rate would show as a loss that still falls.
-# (d) Accuracy on other rows of the kind should stay, too.
+# **(b).** About as many answers are wrong, at a higher price. A calibration plot
+# confirms it. (a) Then the accuracy would fall. (c) A low rate would show as a loss
+# that still falls. (d) Accuracy on other rows of the kind should stay, too.
 #
 # </details>
 #
@@ -1390,7 +1468,8 @@ print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 # </details>
 
 # %% [markdown]
-# **Next.** Lesson 03 does the same with a decoder and three
-# classes; lesson 02 trains on 4-bit weights. With `LESSONS_PROFILE=gpu` this notebook
-# fine-tunes `distilbert-base-uncased` on all of IMDB. The graded assignment of this lesson asks you to build the
-# LoRA layer, the paired test, and the file that does not lose its head.
+# **Next.** Lesson 03 does the same with a decoder and three classes; lesson 02 trains
+# on 4-bit weights. With `LESSONS_PROFILE=gpu` this notebook fine-tunes
+# `distilbert-base-uncased` on all of IMDB. The graded assignment of this lesson asks
+# you to build the LoRA layer, the paired test, and the file that does not lose its
+# head.

@@ -16,6 +16,7 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 from lessons_lib.paths import NOTEBOOKS
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+FOLDS = {"<details>": "<!-- a fold begins -->", "</details>": "<!-- a fold ends -->"}
 NO_WIDGET = "(Here the notebook has a control to move or to type into.)"
 
 
@@ -35,10 +36,22 @@ def _render_page(notebook: NotebookNode) -> str:
     )
     notebook = nbformat.from_dict(notebook)
     _replace_widgets(notebook)
+    _mark_folds(notebook)
     about = {"name": read_title(notebook), "path": str(NOTEBOOKS)}
     body, _ = exporter.from_notebook_node(notebook, resources={"metadata": about})
     body = body.replace('href="glossary.md#', 'href="glossary.html#')
+    for tag, mark in FOLDS.items():
+        body = body.replace(mark, tag)
     return re.sub(r'<script src="">\s*</script>', "", body)
+
+
+def _mark_folds(notebook: NotebookNode) -> None:
+    """Puts marks in the place of <details> in prose: nbconvert, which embeds pictures piece by
+    piece, would close a fold before what it holds."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for tag, mark in FOLDS.items():
+                cell.source = cell.source.replace(tag, mark)
 
 
 def _replace_widgets(notebook: NotebookNode) -> None:

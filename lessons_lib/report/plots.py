@@ -98,10 +98,10 @@ def plot_curves(histories: dict[str, pd.DataFrame], title: str, by: str = "epoch
         left.plot(loss[by], loss["loss"], color=colour, alpha=0.35, linewidth=1)
         seen = history.dropna(subset="validation_loss")
         left.plot(seen[by], seen["validation_loss"], color=colour, marker="o", label=name)
-        right.plot(seen[by], seen["validation_accuracy"], color=colour, marker="o", label=name)
+        right.plot(seen[by], seen["validation_accuracy"], color=colour, marker="o")
     left.set(title=title, xlabel=by, ylabel="loss (faint: training)")
     right.set(xlabel=by, ylabel="validation accuracy")
-    right.legend(loc="lower right")
+    figure.legend(loc="outside lower center", ncols=len(histories))
     return figure
 
 

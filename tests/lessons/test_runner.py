@@ -253,3 +253,16 @@ def test_closing_table_shows_before_and_after(capsys):
     """Failing means the table at the end does not say what was gained."""
     run.print_table([run.summarise(collect("04_x", "laptop"))])
     assert "b accuracy 0.500 → 0.800 [0.700, 0.900]" in capsys.readouterr().out
+
+
+def test_a_page_keeps_folded_what_is_folded(tmp_path):
+    """Failing means a quiz's answers stand under its questions, in sight."""
+    prose = "1. Why?\n\n<details><summary>Answer</summary>\n\nBecause *so*.\n\n</details>\n\nNext."
+    code = nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["hide-input"]})
+    cells = [nbformat.v4.new_markdown_cell("# Title"), nbformat.v4.new_markdown_cell(prose), code]
+    pages.write_page(nbformat.v4.new_notebook(cells=cells), tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    answer = page[page.index("<details><summary>Answer") :]
+    assert answer.index("Because") < answer.index("</details>") < answer.index("Next.")
+    hidden = page[page.index('<details class="course-code">') :]
+    assert hidden.index('class="highlight') < hidden.index("</details>")
