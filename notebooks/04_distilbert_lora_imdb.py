@@ -675,7 +675,8 @@ def measure_change(model) -> float:
     for module in model.modules():
         if hasattr(module, "get_delta_weight"):
             change = module.get_delta_weight("default")
-            shares.append(float(change.norm() / module.base_layer.weight.norm()))
+            share = change.norm() / module.base_layer.weight.norm()
+            shares.append(float(share.detach()))
     return float(np.mean(shares))
 
 
@@ -1157,7 +1158,8 @@ table = pd.DataFrame(
         for arm in arms
     }
 ).T
-print("measured on", study.machine["cpu"], "in", study.machine["precision"])
+machine = report.read_machine(LESSON, "lora_2000")
+print("measured on", machine["cpu"], "in", machine["precision"])
 table.style.format("{:,.0f}").format("{:.3f}", subset="accuracy").format(
     "{:.1f}", subset="checkpoint MB"
 )
@@ -1221,6 +1223,8 @@ for arm in relatives:
     row["seconds"] = f"{study.find(arm, 'seconds').value:.0f}"
     row["peak MB"] = f"{study.find(arm, 'peak_mb').value:,.0f}"
     table[report.display_name(arm)] = row
+machine = report.read_machine(LESSON, "method_lora")
+print("measured on", machine["cpu"], "in", machine["precision"])
 report.show_guess(guess, int(better), "relatives clearly better than LoRA")
 pd.DataFrame(table).T.fillna("")
 
@@ -1248,7 +1252,29 @@ report.show_figure(
 )
 
 # %% [markdown]
-# RELATIVES_READING
+# None of them. Plain LoRA, with its rate swept, gets .854. rsLoRA, DoRA, PiSSA and LoRA+
+# lie about one point lower, with intervals that reach zero: not told apart from LoRA, and
+# not better. DoRA takes almost three times as long. The cheap ones pay: LoRA on the upper
+# half saves a third of the time for 2.3 points, IA3 costs 2.0 and BitFit 3.8.
+# <!-- claim: round(find("method_lora", "accuracy").value, 3) == 0.854 -->
+# <!-- claim: all(find("method_" + method, "accuracy", minus="method_lora").value < 0 for
+# method in ("rslora", "dora", "pissa", "loraplus", "ia3", "bitfit", "upper_half")) -->
+# <!-- claim: all(find("method_" + method, "accuracy", minus="method_lora").high > -0.001
+# for method in ("rslora", "dora", "pissa", "loraplus")) -->
+# <!-- claim: all(find("method_" + method, "accuracy", minus="method_lora").high < 0 for
+# method in ("ia3", "bitfit", "upper_half")) -->
+# <!-- claim: round(100 * find("method_upper_half", "accuracy", minus="method_lora").value,
+# 1) == -2.3 and round(100 * find("method_ia3", "accuracy", minus="method_lora").value, 1)
+# == -2.0 and round(100 * find("method_bitfit", "accuracy", minus="method_lora").value, 1)
+# == -3.8 -->
+# <!-- claim: 2.5 < find("method_dora", "seconds").value / find("method_lora",
+# "seconds").value < 3.2 and 0.6 < find("method_upper_half", "seconds").value /
+# find("method_lora", "seconds").value < 0.72 -->
+#
+# Read it as a sceptic. The recipe around the method (layers, averaging, pooling) was
+# chosen for LoRA; each rate was swept with one seed, at three or four values; the data
+# are small and easy. What the table does show: on equal terms, a new method has to beat a
+# *tuned* LoRA, and here none did.
 #
 # ## 12 · Save, reload elsewhere, merge
 #

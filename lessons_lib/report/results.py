@@ -144,6 +144,12 @@ def read_predictions(lesson: str) -> dict[str, np.ndarray]:
         return {name: array for name, array in kept.items() if not name.startswith(ABOUT)}
 
 
+def read_machine(lesson: str, arm: str) -> dict[str, str | int]:
+    """The machine that an arm of a study was run on: a study's arms need not share one."""
+    with np.load(PUBLISHED / "study" / f"{lesson}.predictions.npz") as kept:
+        return json.loads(str(kept[f"{ABOUT}{arm}"]))["machine"]
+
+
 def tabulate_metrics(
     results: Results, metric: str = "accuracy", *, subset: str = ""
 ) -> pd.DataFrame:
