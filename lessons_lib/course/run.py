@@ -197,6 +197,8 @@ def _say_how_to_go_on(
 
 
 def run_lesson(lesson: Path, publish: bool) -> None:
+    """Executes a lesson and writes it with its page to `build/`, as far as it got; `publish` also
+    replaces the stored notebook and results. Raises LessonError."""
     notebook = read_source(lesson)
     try:
         execute(notebook, lesson.stem)
