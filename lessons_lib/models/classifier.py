@@ -101,7 +101,7 @@ def check_class_names(model: transformers.PreTrainedModel, class_names: list[str
     own = [str(model.config.id2label.get(number)) for number in range(model.config.num_labels)]
     if [name.lower() for name in own] != [name.lower() for name in class_names]:
         raise ModelError(
-            f"the model's classes are {own}, the data's {class_names}.",
+            f"The model's classes are {own}, the data's {class_names}.",
             remedy="train it with class_names=… of the data, or bring its columns into the data's "
             "order by name.",
         )
