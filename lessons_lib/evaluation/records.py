@@ -94,20 +94,8 @@ class Metrics(dict[MetricName, Metric]):
 
     def table(self) -> pd.DataFrame:
         """One row per number: system, metric, subset, minus, value, low, high, n, interval."""
-        return pd.DataFrame(
-            self.records(),
-            columns=[
-                "system",
-                "metric",
-                "subset",
-                "minus",
-                "value",
-                "low",
-                "high",
-                "n",
-                "interval",
-            ],
-        )
+        columns = [*MetricName._fields, *Metric.__dataclass_fields__]
+        return pd.DataFrame(self.records(), columns=columns)
 
     def records(self) -> Iterator[dict[str, str | float | int]]:
         """The rows of `table`."""

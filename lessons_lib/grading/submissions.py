@@ -405,6 +405,7 @@ def recognise(cells: list[str], assignments: list[Assignment]) -> Assignment | N
         names |= list_definitions(cell)
 
     def count(assignment: Assignment) -> int:
+        """How many of its functions are among them."""
         return len(names & {exercise.name for exercise in assignment.exercises})
 
     best = max(assignments, key=count)

@@ -136,17 +136,22 @@ def find_results(lesson: str, profile: str) -> Results | None:
         return None
 
 
+def locate_predictions(lesson: str) -> Path:
+    """Where a study's kept predictions stand; there may be none yet."""
+    return PUBLISHED / "study" / f"{lesson}.predictions.npz"
+
+
 def read_predictions(lesson: str) -> dict[str, np.ndarray]:
     """A study's kept probabilities, "<split>.<arm>" (seeds, rows, classes), and "labels.<split>"
     (rows).
     """
-    with np.load(PUBLISHED / "study" / f"{lesson}.predictions.npz") as kept:
+    with np.load(locate_predictions(lesson)) as kept:
         return {name: array for name, array in kept.items() if not name.startswith(ABOUT)}
 
 
 def read_machine(lesson: str, arm: str) -> dict[str, str | int]:
     """The machine that an arm of a study was run on: a study's arms need not share one."""
-    with np.load(PUBLISHED / "study" / f"{lesson}.predictions.npz") as kept:
+    with np.load(locate_predictions(lesson)) as kept:
         return json.loads(str(kept[f"{ABOUT}{arm}"]))["machine"]
 
 
@@ -154,16 +159,20 @@ def tabulate_metrics(
     results: Results, metric: str = "accuracy", *, subset: str = ""
 ) -> pd.DataFrame:
     """Every system's `metric` on `subset` with its interval, best first; one row per system."""
-    table = results.metrics.table()
-    chosen = (table["metric"] == metric) & (table["subset"] == subset) & (table["minus"] == "")
-    return table[chosen].set_index("system").sort_values("value", ascending=False)
+    table = _choose_metrics(results, metric, subset)
+    values = table[table["minus"] == ""]
+    return values.set_index("system").sort_values("value", ascending=False)
 
 
 def tabulate_differences(
     results: Results, metric: str = "accuracy", *, subset: str = ""
 ) -> pd.DataFrame:
     """Every paired difference in `metric` on `subset`, one row per pair, named "a − b"."""
+    table = _choose_metrics(results, metric, subset)
+    differences = table[table["minus"] != ""]
+    return differences.set_index(differences["system"] + " − " + differences["minus"])
+
+
+def _choose_metrics(results: Results, metric: str, subset: str) -> pd.DataFrame:
     table = results.metrics.table()
-    chosen = (table["metric"] == metric) & (table["subset"] == subset) & (table["minus"] != "")
-    table = table[chosen]
-    return table.set_index(table["system"] + " − " + table["minus"])
+    return table[(table["metric"] == metric) & (table["subset"] == subset)]

@@ -33,7 +33,13 @@ from lessons_lib.models.load import quiet_libraries
 from lessons_lib.paths import BUILD, PUBLISHED
 from lessons_lib.profiles import Profile, load_profile
 from lessons_lib.report.provenance import read_commit
-from lessons_lib.report.results import ABOUT, Results, collect_results, write_results
+from lessons_lib.report.results import (
+    ABOUT,
+    Results,
+    collect_results,
+    locate_predictions,
+    write_results,
+)
 from lessons_lib.training.recipe import FineTuned, Recipe, fine_tune_decoder
 from lessons_lib.training.trainer import TrainResult
 
@@ -121,6 +127,14 @@ def list_seeds(study: ModuleType, arm: str) -> tuple[int, ...]:
     return getattr(study, "ARM_SEEDS", {}).get(arm, study.SEEDS)
 
 
+def name_system(study: ModuleType, arm: str) -> tuple[str, str]:
+    """The system and the subset that an arm's costs are filed under: what the study's `name_arm`
+    says, else the arm's own name and all rows."""
+    if hasattr(study, "name_arm"):
+        return study.name_arm(arm)
+    return arm, ""
+
+
 def _run_arms(study: ModuleType) -> None:
     started = time.monotonic()
     published = _read_published(study)
@@ -205,16 +219,16 @@ def publish_study(study: ModuleType) -> None:
     for arm, runs in finished.items():
         predictions |= runs.common
         predictions |= {f"{name}.{arm}": array for name, array in runs.arrays.items()}
-        system, subset = study.name_arm(arm) if hasattr(study, "name_arm") else (arm, "")
+        system, subset = name_system(study, arm)
         costs = runs.about["costs"]
         for name in costs[0]:
             values = [cost[name] for cost in costs]
             metrics.add(system, name, seed_range(values, len(values)), subset=subset)
     metrics |= study.recompute(predictions)
     abouts = {f"{ABOUT}{arm}": json.dumps(runs.about) for arm, runs in finished.items()}
-    folder = PUBLISHED / "study"
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(folder / f"{study.LESSON}.predictions.npz", **predictions, **abouts)
+    kept = locate_predictions(study.LESSON)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(kept, **predictions, **abouts)
     path = write_results(_describe_study(study, finished, metrics), PUBLISHED)
     print(f"{path}: {len(metrics)} metrics from {len(finished)} arms")
 
@@ -267,7 +281,7 @@ def _read_runs(study: ModuleType, arm: str) -> _Finished:
 
 def _read_published(study: ModuleType) -> dict[str, np.ndarray]:
     """The published predictions with what is about them; nothing where there are none yet."""
-    path = PUBLISHED / "study" / f"{study.LESSON}.predictions.npz"
+    path = locate_predictions(study.LESSON)
     if not path.is_file():
         return {}
     with np.load(path) as kept:

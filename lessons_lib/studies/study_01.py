@@ -21,8 +21,7 @@ from lessons_lib.errors import DataError
 from lessons_lib.evaluation.likelihood import score_choices
 from lessons_lib.evaluation.records import MetricName
 from lessons_lib.models.decoder import load_decoder, render_chat
-from lessons_lib.paths import PUBLISHED
-from lessons_lib.report.results import read_predictions, read_results
+from lessons_lib.report.results import locate_predictions, read_predictions, read_results
 from lessons_lib.studies.study import (
     ArmRun,
     keep_probabilities,
@@ -46,7 +45,7 @@ GPT_LORA = Recipe(  # set beforehand, not swept: lesson 03 does that
     epochs=1,
     warmup=0.06,
 )
-KEPT = PUBLISHED / "study" / f"{OTHER}.predictions.npz"
+KEPT = locate_predictions(OTHER)
 SAME = {  # arm → lesson 04's arm
     "bert_full_all": "full_all",
     "bert_lora_all": "lora_all",

@@ -76,7 +76,7 @@ def test_every_arm_of_the_study_is_published(module):
     published = report.read_results(module.LESSON, "study")
     main = module.HEADLINE[0][1]
     for arm in module.ARMS:
-        system, subset = module.name_arm(arm) if hasattr(module, "name_arm") else (arm, "")
+        system, subset = study.name_system(module, arm)
         assert any(
             (name.system, name.metric) == (system, main) and subset in (name.subset, "")
             for name in published.metrics
