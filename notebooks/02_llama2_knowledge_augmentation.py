@@ -54,7 +54,6 @@ elif importlib.util.find_spec("lessons_lib") is None:
     sys.exit(f"This Python lacks the course: git clone {address}, there make lab.")
 
 # %%
-import gc
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +73,7 @@ from peft import PeftModel, prepare_model_for_kbit_training
 from scipy.stats import norm
 from transformers import BitsAndBytesConfig
 
-from lessons_lib.hardware import choose_precision
+from lessons_lib.hardware import choose_precision, free_memory
 from lessons_lib.profiles import load_profile
 from lessons_lib.training import Recipe, mixed_precision_lora, train
 
@@ -272,8 +271,7 @@ for name, options in FORMATS.items():
         "tokens/s": f"{token_count / (time.perf_counter() - began):.0f}",
     }
     candidate = None  # before the next one is loaded
-    gc.collect()
-    torch.cuda.empty_cache()
+    free_memory()
 del kept
 pd.DataFrame(formats).T
 
@@ -432,7 +430,7 @@ tiny = [
     {"input_ids": [1, 2, 3, 4], "labels": [-100, -100, 3, 4]},
     {"input_ids": [1, 2, 7], "labels": [-100, -100, 7]},
 ]
-batch = training.pack_batch(tiny)
+batch = training.pack_batch(tiny, multiple_of=1)
 print("tokens   ", batch["input_ids"][0].tolist())
 print("positions", batch["position_ids"][0].tolist())
 print(batch["attention_mask"][0, 0].int().numpy())
@@ -748,8 +746,7 @@ second_run = train(
     report_to="wandb",
 )
 del second_model
-gc.collect()  # a 4-bit layer and its weight point to each other
-torch.cuda.empty_cache()
+free_memory()
 
 # %%
 runs = {
@@ -803,8 +800,7 @@ theirs = evaluation.score_questions(
 print("reloaded adapter scores as ours:", np.allclose(ours, theirs, atol=1e-5))
 print("so does the base without it:", np.allclose(ours, without, atol=1e-5))
 del fresh, reloaded
-gc.collect()
-torch.cuda.empty_cache()
+free_memory()
 
 # %%
 asked = evaluation_set.trained[:20]

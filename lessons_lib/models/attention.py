@@ -10,6 +10,7 @@ with the square of the whole sequence's.
 """
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ FAST_ATTENTION = "exact_by_shape"
 # attention in fp32, which is the best of its forms, for its backward pass in bf16 takes several
 # times as long (AMD Zen 4 and Intel with AMX alike; PyTorch 2.13).
 SHORT_ROWS = 160
+# Packed rows are laid out at a multiple of so many tokens, for the reason of `TOKENS_STEP`.
+LONGEST_STEP = 16
 
 
 @contextlib.contextmanager
@@ -50,8 +53,8 @@ class RowLayout:
     """Where the rows of a packed sequence are.
 
     indices: (rows, longest), for each row the places of its tokens in the sequence; shorter rows
-    are filled up at the end with the place 0. owners: (tokens), for each token of the sequence one
-    of its places in the flattened `indices`.
+    are filled up at the end with the place 0, all of them to a multiple of LONGEST_STEP. owners:
+    (tokens), for each token of the sequence one of its places in the flattened `indices`.
     """
 
     indices: torch.Tensor
@@ -65,7 +68,7 @@ def find_rows(mask: torch.Tensor) -> RowLayout:
     all that it looks at is the row.
 
     >>> tree = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 0, 1]]).bool()  # 0 1 and 0 2
-    >>> find_rows(tree).indices.tolist()
+    >>> find_rows(tree).indices[:, :2].tolist()
     [[0, 1], [0, 2]]
     """
     ends = (mask.sum(0) == 1).nonzero()[:, 0]
@@ -74,10 +77,11 @@ def find_rows(mask: torch.Tensor) -> RowLayout:
     row, place = seen.nonzero(as_tuple=True)
     starts = lengths.cumsum(0) - lengths
     position = torch.arange(len(place), device=mask.device) - starts[row]
-    indices = torch.zeros(len(ends), int(lengths.max()), dtype=torch.long, device=mask.device)
+    longest = LONGEST_STEP * math.ceil(int(lengths.max()) / LONGEST_STEP)
+    indices = torch.zeros(len(ends), longest, dtype=torch.long, device=mask.device)
     indices[row, position] = place
     owners = torch.empty(len(mask), dtype=torch.long, device=mask.device)
-    owners[place] = row * indices.shape[1] + position
+    owners[place] = row * longest + position
     return RowLayout(indices, owners)
 
 
@@ -113,13 +117,15 @@ def attend(
 def _is_packed(
     module: nn.Module, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None
 ) -> bool:
-    """Whether a decoder reads one packed sequence."""
+    """Whether a decoder reads one packed sequence: each of its tokens looks at itself, which the
+    padding of a single row does not."""
     return (
         mask is not None
         and mask.dtype == torch.bool
         and mask.shape == (1, 1, query.shape[2], key.shape[2])
         and query.shape[2] == key.shape[2]
         and bool(getattr(module, "is_causal", False))
+        and bool(mask[0, 0].diagonal().all())
     )
 
 
@@ -185,7 +191,7 @@ def attend_by_products(
     value = value.transpose(1, 2).reshape(rows * groups, tokens, width)
     scores = torch.bmm(query, key).view(rows, heads, tokens, tokens)
     scores = _mask_scores(scores, mask, is_causal)
-    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    weights = scores.softmax(-1)
     output = torch.bmm(weights.view(rows * groups, shared * tokens, tokens), value)
     output = output.view(rows, groups, shared, tokens, width).permute(0, 3, 1, 2, 4)
     return output.reshape(rows, tokens, heads, width)

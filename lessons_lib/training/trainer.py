@@ -27,6 +27,7 @@ from lessons_lib.errors import SettingError
 from lessons_lib.hardware import (
     Precision,
     choose_precision,
+    free_memory,
     join_processes,
     peak_memory_mb,
     pick_device,
@@ -130,6 +131,7 @@ def train(
         callbacks=[watch, *ema, *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
+    free_memory()
     with mixed_precision_lora(model, precision):
         trainer.train(resume_from_checkpoint=checkpoint)
     # accelerate has wrapped `forward` in autocast: left so, the model would answer in bf16 ever
@@ -138,6 +140,7 @@ def train(
     vars(model).pop("_is_accelerate_prepared", None)
     if report_to == "wandb":
         wandb.finish()  # or the next training would go on in this run
+    free_memory()
     return _summarise(trainer.state, watch, lengths, precision)
 
 

@@ -136,7 +136,8 @@ def test_flat_batch_gives_each_row_the_gradient_it_has_alone(tiny):
     rows = list(training.encode_conversations([*FACTS, FACTS[0]], tokenizer, 64))
     flat = training.pack_batch(rows)
     labels = flat.pop("labels")
-    assert flat["input_ids"].shape[1] < sum(len(row["input_ids"]) for row in rows)
+    packed = training.pack_batch(rows, multiple_of=1)
+    assert packed["input_ids"].shape[1] < sum(len(row["input_ids"]) for row in rows)
     found = torch.autograd.grad(
         training.answer_loss(model(**flat), labels), list(model.parameters())
     )
@@ -148,6 +149,22 @@ def test_flat_batch_gives_each_row_the_gradient_it_has_alone(tiny):
         )
     expected = torch.autograd.grad(total / count, list(model.parameters()))
     for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_filling_up_changes_no_gradient(tiny):
+    """Failing means the tokens that fill a batch up are seen by its rows, or are learned."""
+    model, tokenizer = tiny
+    rows = list(training.encode_conversations(FACTS, tokenizer, 64))
+    gradients = {}
+    for multiple_of in (1, 32):
+        batch = training.pack_batch(rows, multiple_of=multiple_of)
+        assert batch["input_ids"].shape[1] % multiple_of == 0
+        assert len(batch["logits_to_keep"]) % multiple_of == 0
+        labels = batch.pop("labels")
+        loss = training.answer_loss(model(**batch), labels)
+        gradients[multiple_of] = torch.autograd.grad(loss, list(model.parameters()))
+    for one, other in zip(*gradients.values(), strict=True):
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
@@ -172,7 +189,8 @@ def test_trained_model_says_the_answer_and_stops(tmp_path):
     assert [(answer.text, answer.stopped) for answer in answers] == [
         (fact.answer, True) for fact in FACTS
     ]
-    assert result.history["validation_loss"].dropna().is_monotonic_decreasing
+    validation_losses = result.history["validation_loss"].dropna()
+    assert validation_losses.iloc[-1] < 0.2 * validation_losses.iloc[0]
 
 
 def test_untrained_model_does_not_stop():

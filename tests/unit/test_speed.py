@@ -138,6 +138,17 @@ def test_attention_of_an_encoder_equals_the_librarys():
     assert model.config._attn_implementation == "sdpa"
 
 
+def test_attention_of_one_padded_row_equals_the_librarys():
+    """Failing means a decoder with a head stops at a batch of one row, or reads its padding."""
+    model, _ = load_decoder("tiny")
+    batch = training.pad_batch([{"input_ids": [5, 6, 7]}], pad_id=0)
+    with torch.no_grad():
+        expected = model(**batch).logits[0, :3]
+        with fast_attention(model):
+            ours = model(**batch).logits[0, :3]
+    assert torch.allclose(ours, expected, atol=1e-5)
+
+
 ATTENTION_SHAPES = {
     "encoder": (3, 4, 4, 12),  # rows, heads, key heads, tokens
     "long rows": (2, 2, 2, attention.SHORT_ROWS + 5),
