@@ -143,24 +143,35 @@ def hold_linear_layers(
     """
     kept = {}
     lossless = []
-    for module in model.modules():
-        if not isinstance(module, nn.Linear):
-            continue
-        if frozen_only and any(parameter.requires_grad for parameter in module.parameters()):
-            continue
-        for parameter in module.parameters():
-            if parameter.dtype != torch.float32:
-                continue
-            held = parameter.data.to(dtype)
-            if torch.equal(held.float(), parameter.data):
-                lossless.append(parameter)
-            else:
-                kept[parameter] = parameter.data
-            parameter.data = held
+    for parameter in _list_linear_weights(model, frozen_only):
+        held = _convert(parameter.data, dtype)
+        if torch.equal(held.float(), parameter.data):
+            lossless.append(parameter)
+        else:
+            kept[parameter] = parameter.data
+        parameter.data = held
     try:
         yield
     finally:
         for parameter, data in kept.items():
             parameter.data = data
         for parameter in lossless:
-            parameter.data = parameter.data.float()
+            parameter.data = _convert(parameter.data, torch.float32)
+
+
+def _list_linear_weights(model: nn.Module, frozen_only: bool) -> Iterator[nn.Parameter]:
+    """The parameters of linear layers that are in fp32."""
+    for module in model.modules():
+        if not isinstance(module, nn.Linear):
+            continue
+        if frozen_only and any(parameter.requires_grad for parameter in module.parameters()):
+            continue
+        for parameter in module.parameters():
+            if parameter.dtype == torch.float32:
+                yield parameter
+
+
+def _convert(data: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    # a weight made in inference mode could not be trained through ever after
+    with torch.inference_mode(False):
+        return data.to(dtype)

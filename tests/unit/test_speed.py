@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from datasets import Dataset
 from helpers import hash_weights
 from peft import LoraConfig
 from torch import nn
 
-from lessons_lib import models, training
+from lessons_lib import evaluation, models, training
 from lessons_lib.evaluation.likelihood import generate_answers
 from lessons_lib.hardware import Precision
 from lessons_lib.models import attention
@@ -147,6 +148,21 @@ def test_attention_of_one_padded_row_equals_the_librarys():
         with fast_attention(model):
             ours = model(**batch).logits[0, :3]
     assert torch.allclose(ours, expected, atol=1e-5)
+
+
+def test_a_model_that_has_embedded_texts_can_be_trained():
+    """Failing means lesson 01 stops at its timings, wherever bf16 is fast."""
+    model, _ = load_decoder("tiny")
+    for parameter in model.parameters():  # as those of a model that was published in bf16
+        parameter.data = parameter.data.bfloat16().float()
+    evaluation.embed(model.get_decoder(), Dataset.from_dict({"input_ids": [[5, 6, 7]]}))
+    adapted = models.add_lora(
+        model.get_decoder(), LoraConfig(r=2, target_modules="all-linear"), seed=0
+    )
+    states = adapted(input_ids=torch.tensor([[5, 6, 7]])).last_hidden_state
+    states.sum().backward()
+    trained = [p for p in adapted.parameters() if p.requires_grad]
+    assert all(p.grad is not None for p in trained)
 
 
 ATTENTION_SHAPES = {
