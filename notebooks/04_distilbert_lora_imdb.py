@@ -256,8 +256,8 @@ report.show_schematic("lora_to_scale")
 # %% [markdown]
 # `A` starts random and `B` starts at zero, so their product is zero, and training begins
 # exactly at the pretrained model. In the first step only `B` moves, because the gradient
-# of `A` passes through `B`. `alpha / r` scales the product: with a larger `alpha` the
-# same `A` and `B` change the output more.
+# of `A` passes through `B`. The product is scaled by [alpha](glossary.md#alpha) / `r`: with
+# a larger alpha the same `A` and `B` change the output more.
 #
 # **Write it (two lines).** `x` is (…, tokens, in): each token is a *row*, while the
 # picture writes `B A x` for a column, so think about which matrices must be transposed.
@@ -710,9 +710,10 @@ guess = None  # the best learning rate for LoRA, such as 5e-4
 #
 # - `targets`: LoRA on all linear layers of the encoder, not only query and value;
 # - `alpha=16`: a scale of `alpha / r` = 2 in place of 4;
-# - `pooling="mean"`: the head reads the *average* of all tokens' vectors. DistilBERT's
+# - `pooling="mean"` ([pooling](glossary.md#pooling)): the head reads the *average* of all
+#   tokens' vectors. DistilBERT's
 #   head reads the first token's; MiniLM was pretrained to be read as the average;
-# - `warmup=0.06`: the rate rises from zero over the first 6 % of the steps (in both
+# - `warmup=0.06` ([warm-up](glossary.md#warm-up)): the rate rises from zero over the first 6 % of the steps (in both
 #   recipes it then falls to zero);
 # - `ema_decay=0.98`: the last steps of a run wander, so the finished model is a moving
 #   average of the weights over the last two thirds of the steps: each step keeps 98 % of
@@ -979,8 +980,8 @@ print(f"only A right {only_a}, only B right {only_b}, p = {pair.p_value:.3f}")
 
 # %% [markdown]
 # If both were equally good, 15 disagreements would split at least as unevenly as 12 to
-# 3, one way or the other, in 3.5 % of cases. That is rare, so A is probably better. For
-# your run:
+# 3, one way or the other, in 3.5 % of cases. That is the [p-value](glossary.md#p-value).
+# It is small, so A is probably better. For your run:
 
 # %%
 simple = ("tuned", "majority", "untrained")
@@ -1090,7 +1091,8 @@ print(
 # Less sure of its errors than of the rest, and still far too sure of them. Sort the
 # test rows by confidence and compare, in groups, how sure the model was with how often
 # it was right ([calibration](glossary.md#calibration)). An honest model sits on the
-# diagonal.
+# diagonal, up to chance: how far from it chance alone would put an honest model of the
+# same confidence, on as many rows, we simulate.
 
 # %%
 calibrations = {
@@ -1102,8 +1104,16 @@ calibrations = {
 figure = report.plot_calibration(
     {name: c[0] for name, c in calibrations.items()}, "Confidence and accuracy"
 )
-errors = {name: round(c[1], 3) for name, c in calibrations.items()}
-listed = ", ".join(f"{name} {error}" for name, error in errors.items())
+honest = {
+    report.display_name(name): evaluation.simulate_honest_error(
+        test_probabilities[name]
+    )
+    for name in ("classic", "tuned")
+}
+listed = "; ".join(
+    f"{name} {calibrations[name][1]:.3f} (an honest model: {low:.3f} to {high:.3f})"
+    for name, (low, high) in honest.items()
+)
 report.show_figure(
     figure,
     f"Accuracy against confidence. Expected calibration error: {listed}; points below "

@@ -29,6 +29,7 @@ from lessons_lib.paths import REPOSITORY
 from lessons_lib.profiles import Profile, load_profile
 from lessons_lib.report.model_card import write_card
 from lessons_lib.training.conversations import encode_conversations
+from lessons_lib.training.monitoring import describe_resources
 from lessons_lib.training.precision import mixed_precision_lora
 from lessons_lib.training.recipe import FACTS, Recipe, adapt
 from lessons_lib.training.tasks import ANSWERS
@@ -86,12 +87,14 @@ def run_finetune(options: argparse.Namespace) -> evaluation.Metrics:
     if not state.is_main_process:
         return evaluation.Metrics()
     result.history.to_csv(output / "history.csv", index=False)
+    result.resources.to_csv(output / "resources.csv", index=False)
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
     print(
         f"{result.seconds:.0f} s, {result.tokens_per_second:,.0f} tokens/s; adapter in {output}",
         flush=True,
     )
+    print(describe_resources(result.resources))
     metrics = evaluate_facts(model, tokenizer, facts, phrasings, profile.encoder)
     licence = "that of the base model and of the data"
     write_card(
@@ -241,5 +244,6 @@ def evaluate_facts(
         {
             "base": evaluation.score_predictions(evaluation_set, before),
             "lora": evaluation.score_predictions(evaluation_set, after),
-        }
+        },
+        groups=evaluation_set.groups(),
     )

@@ -14,13 +14,18 @@ from lessons_lib.data import read_snippets
 from lessons_lib.data.facts import Conversation
 from lessons_lib.data.phrasings import MEDICAL, Phrasings
 from lessons_lib.errors import DataError
-from lessons_lib.evaluation.intervals import bootstrap_interval
+from lessons_lib.evaluation.intervals import (
+    bootstrap_difference,
+    bootstrap_interval,
+    measure_share,
+)
 from lessons_lib.evaluation.likelihood import Answer, generate_answers, measure_text_losses
-from lessons_lib.evaluation.metrics import score_token_f1
+from lessons_lib.evaluation.metrics import mark_answer, score_token_f1
 from lessons_lib.evaluation.multiple_choice import (
     ChoiceQuestion,
     build_choices,
     embed_answers,
+    find_groups,
     score_questions,
 )
 from lessons_lib.evaluation.records import Metrics
@@ -42,6 +47,10 @@ class EvaluationSet:
     general: list[ChoiceQuestion]
     texts: list[str]
     generated_answers: int
+
+    def groups(self) -> dict[str, np.ndarray]:
+        """For trained and untrained questions, the balanced group of each (questions)."""
+        return {"trained": find_groups(self.trained), "untrained": find_groups(self.untrained)}
 
 
 @dataclass(frozen=True)
@@ -65,8 +74,9 @@ def build_evaluation_set(
     phrasings: Phrasings = MEDICAL,
 ) -> EvaluationSet:
     """Questions about the groups "trained" and, if there is one, "untrained", asked in the
-    evaluation's phrasing, with the course's own general questions. `encoder` (a model's name) finds
-    the distractors."""
+    evaluation's phrasing, with the course's own general questions. Distractors come from balanced
+    groups of four facts that are alike, by the vectors of `encoder` (a model's name): see
+    `build_choices`."""
     questions = {name: [] for name in GROUPS}
     for name in GROUPS:
         if name in groups:
@@ -75,6 +85,7 @@ def build_evaluation_set(
                 embed_answers(groups[name], encoder),
                 seed,
                 phrasings.evaluation,
+                balanced=True,
                 placeholder=phrasings.placeholder,
             )
     general = []
@@ -134,17 +145,19 @@ def score_predictions(
 ) -> dict[str, np.ndarray]:
     """What every question and text counts (rows), by metric: right or not, nats per token, F1,
     stopped or not, tokens. "relative_trained" takes the choice whose likelihood the term raises
-    most."""
+    most; "fact_right" and "fact_half" are generated answers as `mark_answer` marks them."""
     right = _list_right(evaluation_set.trained)
     rows = np.arange(len(right))
     scores = predictions.scores
     relative = scores["trained"] - scores["blind"]
     answers = predictions.answers
-    answered = zip(answers, evaluation_set.trained, strict=False)
-    token_f1 = [
-        score_token_f1(answer.text, question.choices[question.right])
-        for answer, question in answered
-    ]
+    token_f1 = []
+    marks = []
+    for answer, question in zip(answers, evaluation_set.trained, strict=False):
+        definition = question.choices[question.right]
+        token_f1.append(score_token_f1(answer.text, definition))
+        marks.append(mark_answer(answer.text, definition))
+    marks = np.array(marks)
     return {
         "choice_trained": scores["trained"].argmax(1) == right,
         "choice_untrained": scores["untrained"].argmax(1) == _list_right(evaluation_set.untrained),
@@ -154,6 +167,8 @@ def score_predictions(
         "definition_loss": -scores["trained"][rows, right],
         "general_loss": predictions.losses,
         "token_f1": np.array(token_f1),
+        "fact_right": marks == "right",
+        "fact_half": marks == "half",
         "stop_rate": np.array([answer.stopped for answer in answers]),
         "answer_tokens": np.array([answer.tokens for answer in answers]),
     }
@@ -164,28 +179,70 @@ def _list_right(questions: list[ChoiceQuestion]) -> np.ndarray:
     return np.array([question.right for question in questions], dtype=int)
 
 
-def summarise_scores(scores: dict[str, dict[str, np.ndarray]], base: str = "base") -> Metrics:
+def summarise_scores(
+    scores: dict[str, dict[str, np.ndarray]],
+    base: str = "base",
+    groups: dict[str, np.ndarray] | None = None,
+) -> Metrics:
     """Every system's metrics with intervals; against `base` also `gain_trained`, `gain_untrained`
-    and `gain_general` (choices), and `general_loss_change` (a share of the base's loss).
+    and `gain_general` (choices), `gain_adjusted` (the trained gain minus the untrained one),
+    `gain_token_f1` and `general_loss_change` (a share of the base's loss).
 
-    scores: what `score_predictions` returns by system; arrays (rows) or (seeds, rows). Differences
-    are paired.
+    scores: what `score_predictions` returns by system; arrays (rows) or (seeds, rows). groups: as
+    `EvaluationSet.groups` gives them; questions of a group are resampled together. Differences are
+    paired.
     """
+    groups = groups or {}
     metrics = Metrics()
     for system, by_metric in scores.items():
         by_metric = {name: values for name, values in by_metric.items() if np.size(values)}
         for name, values in by_metric.items():
-            metrics.add(system, name, bootstrap_interval(values))
-        if system == base:
-            continue
-        gains = {
-            name: np.asarray(values, float) - scores[base][name]
-            for name, values in by_metric.items()
-        }
-        for group in (*GROUPS, "general"):
-            if f"choice_{group}" in gains:
-                metrics.add(system, f"gain_{group}", bootstrap_interval(gains[f"choice_{group}"]))
-        if "general_loss" in gains:
-            change = gains["general_loss"] / np.mean(scores[base]["general_loss"])
-            metrics.add(system, "general_loss_change", bootstrap_interval(change))
+            rows = _choose_groups(name, np.shape(values)[-1], groups)
+            measure = measure_share if np.asarray(values).dtype == bool else bootstrap_interval
+            metrics.add(system, name, measure(values, rows))
+        if system != base:
+            _add_gains(metrics, system, by_metric, scores[base], groups)
     return metrics
+
+
+def _add_gains(
+    metrics: Metrics,
+    system: str,
+    by_metric: dict[str, np.ndarray],
+    before: dict[str, np.ndarray],
+    groups: dict[str, np.ndarray],
+) -> None:
+    gains = {
+        name: np.asarray(values, float) - before[name]
+        for name, values in by_metric.items()
+        if name in before
+    }
+    titles = {
+        "choice_trained": "gain_trained",
+        "choice_untrained": "gain_untrained",
+        "choice_general": "gain_general",
+        "token_f1": "gain_token_f1",
+    }
+    for name, title in titles.items():
+        if name in gains:
+            rows = _choose_groups(name, gains[name].shape[-1], groups)
+            metrics.add(system, title, bootstrap_interval(gains[name], rows))
+    if "choice_trained" in gains and "choice_untrained" in gains:
+        adjusted = bootstrap_difference(
+            gains["choice_trained"],
+            gains["choice_untrained"],
+            groups.get("trained"),
+            groups.get("untrained"),
+        )
+        metrics.add(system, "gain_adjusted", adjusted)
+    if "general_loss" in gains:
+        change = gains["general_loss"] / np.mean(before["general_loss"])
+        metrics.add(system, "general_loss_change", bootstrap_interval(change))
+
+
+def _choose_groups(name: str, count: int, groups: dict[str, np.ndarray]) -> np.ndarray | None:
+    """The groups of a metric's rows: general questions and texts have none, and what is generated
+    is about the first of the trained facts."""
+    if "general" in name or not groups:
+        return None
+    return groups["untrained" if "untrained" in name else "trained"][:count]

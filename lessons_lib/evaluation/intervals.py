@@ -5,7 +5,7 @@ except the one of `seed_range`; docstrings say what is resampled.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -57,6 +57,43 @@ def bootstrap_interval(values: np.ndarray, groups: np.ndarray | None = None) -> 
     return _find_interval(values.mean(), means / (row_counts.sum(1) * len(values)), values.shape[1])
 
 
+def bootstrap_difference(
+    a: np.ndarray,
+    b: np.ndarray,
+    a_groups: np.ndarray | None = None,
+    b_groups: np.ndarray | None = None,
+) -> Metric:
+    """The mean of `a` minus the mean of `b`, which were measured on different rows of the same
+    runs, (rows) or (seeds, rows), with a bootstrap interval; `n` counts the rows of `a`.
+
+    Both sets of rows are resampled, each by its groups, and seeds are drawn for both together.
+    """
+    a = np.atleast_2d(np.asarray(a, dtype=float))
+    b = np.atleast_2d(np.asarray(b, dtype=float))
+    seed_counts, a_counts = _resample(a.shape, a_groups)
+    _, b_counts = _resample(b.shape, b_groups, seed=1)
+    draws = np.zeros(RESAMPLES)
+    for values, counts, sign in ((a, a_counts, 1), (b, b_counts, -1)):
+        means = np.einsum("rs,sn,rn->r", seed_counts, values, counts, optimize=True)
+        draws += sign * means / (counts.sum(1) * len(values))
+    return _find_interval(a.mean() - b.mean(), draws, a.shape[1])
+
+
+def measure_share(correct: np.ndarray, groups: np.ndarray | None = None) -> Metric:
+    """The share of right answers, (rows) or (seeds, rows), with an interval as in
+    `bootstrap_interval`; by Wilson's formula, over groups, where all answers are alike: resampling
+    them would claim certainty.
+
+    >>> print(measure_share(np.ones(12, dtype=bool)))
+    1.000 [0.758, 1.000]
+    """
+    correct = np.atleast_2d(np.asarray(correct, dtype=bool))
+    if correct.mean() not in (0, 1):
+        return bootstrap_interval(correct, groups)
+    rows = correct.shape[1] if groups is None else len(np.unique(groups))
+    return replace(wilson_interval(np.full(rows, correct.flat[0])), n=correct.shape[1])
+
+
 def bootstrap_macro_f1(
     labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray | None = None
 ) -> Metric:
@@ -78,9 +115,11 @@ def bootstrap_macro_f1(
     return _find_interval(scores[0].mean(), draws, len(labels))
 
 
-def _resample(shape: tuple[int, int], groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _resample(
+    shape: tuple[int, int], groups: np.ndarray | None, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """How often each seed (resamples, seeds) and each row (resamples, rows) is drawn."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     seeds, rows = shape
     groups = np.arange(rows) if groups is None else np.unique(groups, return_inverse=True)[1]
     count = groups.max() + 1

@@ -7,12 +7,19 @@ import datasets
 import evaluate
 import numpy as np
 import pandas as pd
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
     log_loss,
     precision_recall_fscore_support,
 )
+
+STEM = 5  # letters; words that begin alike count as one word
+STOP_STEMS = {word[:STEM] for word in ENGLISH_STOP_WORDS}
+# what makes an answer right, or half right (see `mark_answer`)
+RIGHT = 0.75
+HALF = 0.4
 
 
 class ClassificationMetrics(evaluate.Metric):
@@ -70,6 +77,31 @@ def score_token_f1(answer: str, reference: str) -> float:
     return 2 * common / max(1, words[0].total() + words[1].total())
 
 
+def find_stems(text: str) -> set[str]:
+    """The first five letters of every word of more than three; words that begin alike count as one.
+
+    >>> sorted(find_stems("Enlarged hearts, an enlargement of the heart"))
+    ['enlar', 'heart']
+    """
+    return {word[:STEM] for word in re.findall(r"[a-z]+", text.lower()) if len(word) > 3}
+
+
+def mark_answer(answer: str, definition: str) -> str:
+    """Whether an answer states what a definition says: "right", "half" or "wrong".
+
+    The rule: both texts are reduced to their `find_stems` without English stop words. The answer is
+    right where the F1 of the two sets is RIGHT or more, half right from HALF on.
+
+    >>> mark_answer("A thickened skin of the palms.", "Thickening of the skin of the palms")
+    'right'
+    """
+    ours, theirs = (find_stems(text) - STOP_STEMS for text in (answer, definition))
+    overlap = 2 * len(ours & theirs) / max(1, len(ours) + len(theirs))
+    if overlap >= RIGHT:
+        return "right"
+    return "half" if overlap >= HALF else "wrong"
+
+
 def tabulate_confusion(
     labels: np.ndarray, predicted: np.ndarray, class_names: list[str]
 ) -> pd.DataFrame:
@@ -114,3 +146,26 @@ def calibrate(
     )
     gap = (table["confidence"] - table["accuracy"]).abs()
     return table, float((gap * table["rows"]).sum() / table["rows"].sum())
+
+
+def simulate_honest_error(
+    probabilities: np.ndarray, bins: int = 8, draws: int = 500, seed: int = 0
+) -> tuple[float, float]:
+    """The expected calibration error that a perfectly honest model would show on rows like these:
+    the middle 95 % of `draws` simulations.
+
+    With few rows in a bin even an honest model is off by chance. probabilities: (rows, classes). In
+    each draw the labels are drawn from the probabilities themselves.
+
+    >>> low, high = simulate_honest_error(np.tile([0.3, 0.7], (100, 1)), bins=4)
+    >>> 0.01 < low < high < 0.2
+    True
+    """
+    random = np.random.default_rng(seed)
+    bounds = probabilities.cumsum(1)
+    errors = []
+    for _ in range(draws):
+        labels = (random.random((len(bounds), 1)) * bounds[:, -1:] > bounds).sum(1)
+        errors.append(calibrate(labels, probabilities, bins)[1])
+    low, high = np.quantile(errors, [0.025, 0.975])
+    return float(low), float(high)

@@ -5,7 +5,6 @@ Contract: distractors are right answers of other facts of the same group, so of 
 trained one. It loads an encoder to compare answers, and asks no decoder but in `score_questions`.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,10 +16,10 @@ from lessons_lib.data.facts import Conversation, Fact
 from lessons_lib.data.phrasings import BLIND, HELD_OUT, phrase_terms
 from lessons_lib.evaluation.inference import Embedder
 from lessons_lib.evaluation.likelihood import score_choices
+from lessons_lib.evaluation.metrics import find_stems
 from lessons_lib.models.decoder import render_chat
 
 NO_TERM = "What is the answer?"  # the control of a question that names no term
-STEM = 5  # letters; words that begin alike count as one word
 CHOICES = 4
 ITSELF = -4.0  # a similarity below any cosine: no answer is its own distractor
 SAME_GROUP = 2.0  # added to the similarity within a group: more than any two answers are alike
@@ -48,7 +47,8 @@ def drop_lexical_overlap(facts: Sequence[Fact], least: int = 6, most: int = 30) 
     return [
         fact
         for fact in facts
-        if least <= len(fact.answer.split()) <= most and not _stems(fact.term) & _stems(fact.answer)
+        if least <= len(fact.answer.split()) <= most
+        and not find_stems(fact.term) & find_stems(fact.answer)
     ]
 
 
@@ -121,6 +121,31 @@ def build_choices(
     return questions
 
 
+def find_groups(questions: Sequence[ChoiceQuestion]) -> np.ndarray:
+    """A number per question (questions), equal for those whose facts form one balanced group. Those
+    left over, which borrow distractors, form one together."""
+    return np.array([min(question.facts) for question in questions], dtype=int)
+
+
+def rank_by_search(
+    questions: Sequence[ChoiceQuestion], terms: np.ndarray, answers: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a nearest-neighbour search picks among each question's choices, by two scores: how
+    similar a choice is to the term, and by how much more than to the average term. Returns two
+    arrays of choices' numbers (questions).
+
+    terms, answers: unit vectors of the facts (facts, width) that the questions were built from.
+    """
+    similarity = terms @ answers.T
+    raised = similarity - similarity.mean(0)
+    picked = []
+    for scores in (similarity, raised):
+        picked.append(
+            [scores[number, list(q.facts)].argmax() for number, q in enumerate(questions)]
+        )
+    return np.array(picked[0], dtype=int), np.array(picked[1], dtype=int)
+
+
 def _group_in_fours(similarity: np.ndarray) -> np.ndarray:
     """A group's number for every row: the first row that has none takes the three most similar
     rows that have none.
@@ -152,7 +177,3 @@ def score_questions(
         token_ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
         lengths.append([len(row) for row in token_ids])
     return sums / np.array(lengths)
-
-
-def _stems(text: str) -> set[str]:
-    return {word[:STEM] for word in re.findall(r"[a-z]+", text.lower()) if len(word) > 3}

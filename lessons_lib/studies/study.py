@@ -46,7 +46,7 @@ from lessons_lib.training.trainer import TrainResult
 WORK = BUILD / "study"
 PROFILE = "laptop"  # what the published studies run on
 # what is the same for all arms, in a file of predictions
-COMMON = ("labels.", "documents.", "right.", "expected.", "quartet.")
+COMMON = ("labels.", "documents.", "groups.", "right.", "expected.", "quartet.")
 
 
 def load_study_profile(lesson: str, **overrides: object) -> Profile:

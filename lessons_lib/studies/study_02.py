@@ -3,7 +3,7 @@ or in three drawn from ten, with equal training tokens but for the phrasings' ow
 
 The learning rate, the batch size and the way choices are scored were settled on other terms of the
 ontology, which are neither trained nor asked here. Every arm answers the lesson's own evaluation
-set.
+set; wrong choices come from balanced groups of four terms, which are resampled together.
 """
 
 import functools
@@ -39,7 +39,7 @@ Model = PreTrainedModel | PeftModel
 # name → phrasings, how often each term is met
 ARMS: dict[str, tuple[int, int]] = {
     "base": (0, 0),
-    "search": (0, 1),  # no decoder: the definition whose embedding is most like the term's
+    "search": (0, 1),  # no decoder: nearest-neighbour search by the encoder's vectors
     "lora": (len(data.PHRASINGS), TIMES),
     "lora_dose1": (1, TIMES),
     "lora_dose3": (3, TIMES),
@@ -49,14 +49,17 @@ COMPARISONS = [("lora_dose3", "lora_dose1"), ("lora", "lora_dose1"), ("lora", "s
 
 def recompute(kept: dict[str, np.ndarray]) -> Metrics:
     """Every metric of the study from what was kept of every question."""
+    groups = {name: kept[f"groups.{name}"] for name in ("trained", "untrained")}
     scores: dict[str, dict[str, np.ndarray]] = {}
     for key, values in kept.items():
         metric, arm = key.split(".", 1)
-        scores.setdefault(arm, {})[metric] = values
-    metrics = evaluation.summarise_scores(scores)
+        if arm in ARMS and metric != "generated":
+            scores.setdefault(arm, {})[metric] = values
+    metrics = evaluation.summarise_scores(scores, groups=groups)
     for arm, rival in COMPARISONS:
-        pair = compare_paired(scores[arm]["choice_trained"], scores[rival]["choice_trained"])
-        metrics.add(arm, "choice_trained", pair.difference, minus=rival)
+        for metric in ("choice_trained", "relative_trained"):
+            pair = compare_paired(scores[arm][metric], scores[rival][metric], groups["trained"])
+            metrics.add(arm, metric, pair.difference, minus=rival)
     return metrics
 
 
@@ -91,9 +94,7 @@ def run_arm(name: str, seed: int) -> ArmRun:
 
 @functools.cache
 def search_definitions() -> ArmRun:
-    """What the encoder that picked the wrong answers picks itself, as the lesson's section 6
-    does.
-    """
+    """What the encoder that picked the wrong answers picks itself, as the lesson's rules do."""
     embedder = Embedder(load_study_profile(LESSON).encoder)
     evaluation_set = load_evaluation_set()
     questions = {"trained": evaluation_set.trained, "untrained": evaluation_set.untrained}
@@ -102,13 +103,24 @@ def search_definitions() -> ArmRun:
         facts = load_groups()[group]
         answers = embedder.embed([fact.answer for fact in facts], max_tokens=128)
         terms = embedder.embed([fact.term for fact in facts], max_tokens=128)
-        picked = [
-            (answers[list(question.facts)] @ term).argmax()
-            for question, term in zip(asked, terms, strict=True)
-        ]
+        nearest, raised = evaluation.rank_by_search(asked, terms, answers)
         right = [question.right for question in asked]
-        scores[f"choice_{group}"] = np.array(picked) == right
-    return ArmRun(scores)
+        scores[f"choice_{group}"] = nearest == right
+        scores[f"relative_{group}"] = raised == right
+    return ArmRun(scores, common=describe_questions())
+
+
+def describe_questions() -> dict[str, np.ndarray]:
+    """What is the same for all arms: the questions' groups, and the terms that are to be explained
+    with their definitions."""
+    evaluation_set = load_evaluation_set()
+    facts = load_groups()["trained"][: evaluation_set.generated_answers]
+    groups = {f"groups.{name}": rows for name, rows in evaluation_set.groups().items()}
+    return {
+        **groups,
+        "expected.terms": np.array([fact.term for fact in facts]),
+        "expected.definitions": np.array([fact.answer for fact in facts]),
+    }
 
 
 @functools.cache
@@ -121,10 +133,11 @@ def ask_base() -> ArmRun:
 
 
 def evaluate(model: Model, tokenizer: PreTrainedTokenizerBase) -> dict[str, np.ndarray]:
-    """The scores of a model on the study's evaluation set."""
+    """The scores of a model on the study's evaluation set, and the texts that it generated."""
     evaluation_set = load_evaluation_set()
     predictions = evaluation.answer_evaluation_set(model, tokenizer, evaluation_set, progress=False)
-    return evaluation.score_predictions(evaluation_set, predictions)
+    texts = np.array([answer.text for answer in predictions.answers])
+    return {**evaluation.score_predictions(evaluation_set, predictions), "generated": texts}
 
 
 def train_arm(dose: int, times: int, seed: int) -> ArmRun:

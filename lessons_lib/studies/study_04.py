@@ -7,7 +7,7 @@ own: a test holds them equal to the notebook's cells.
 
 import functools
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from lessons_lib import models
 from lessons_lib.data import load_reviews, take_rows
 from lessons_lib.evaluation.inference import classify_texts, embed, predict
 from lessons_lib.models.classifier import load_classifier
+from lessons_lib.models.load import load_tokenizer
+from lessons_lib.studies.long_reviews import average_parts, cut_reviews, make_long_reviews
 from lessons_lib.studies.study import (
     ArmRun,
     keep_probabilities,
@@ -64,8 +66,19 @@ CHANGES = {  # the tuned recipe with one thing changed
     "rank 1": {"rank": 1, "alpha": 2},
 }
 
+
+@dataclass(frozen=True)
+class LongArm:
+    """How long reviews are read. method: a recipe, or a word count. max_tokens: of a text, or of
+    each of its parts if `in_parts`."""
+
+    method: str | Recipe
+    max_tokens: int = 0
+    in_parts: bool = False
+
+
 # name → (kind or recipe, training rows; 0 for all)
-ARMS: dict[str, tuple[str | Recipe, int]] = {
+ARMS: dict[str, tuple[str | Recipe, int] | LongArm] = {
     "lora_2000": (TUNED, SMALL),
     "classic_2000": (CLASSIC, SMALL),
     "full_2000": (FULL, SMALL),
@@ -92,6 +105,7 @@ ARMS |= {
 # one seed, then five seeds on test rows.
 METHOD_RATES = {
     "lora": (1e-3, 2e-3, 4e-3),
+    "lorafa": (1e-3, 2e-3, 4e-3, 8e-3),
     "rslora": (3e-4, 7e-4, 1.5e-3),
     "dora": (5e-4, 1e-3, 2e-3, 4e-3),
     "pissa": (3e-4, 7e-4, 1.5e-3),
@@ -102,6 +116,7 @@ METHOD_RATES = {
 }
 CHOSEN_RATES = {
     "lora": 2e-3,
+    "lorafa": 4e-3,
     "rslora": 7e-4,
     "dora": 1e-3,
     "pissa": 7e-4,
@@ -121,6 +136,15 @@ for _method, _rate in CHOSEN_RATES.items():
     _arm = f"method_{_method}"
     ARMS[_arm] = (replace(TUNED, method=_method, learning_rate=_rate), SMALL)
     ARM_SEEDS[_arm] = METHOD_SEEDS
+# Long reviews (see `make_long_reviews`): the tuned recipe reads the first tokens, as many as the
+# lesson would choose, or parts whose answers are averaged; word counts read all.
+ARMS |= {
+    "long_tfidf": LongArm("tfidf"),
+    "long_nbsvm": LongArm("nbsvm"),
+    "long_first": LongArm(TUNED, 128),
+    "long_parts": LongArm(TUNED, 128, in_parts=True),
+    "long_whole": LongArm(TUNED, 384),
+}
 AS_TUNED = "sweep_lr_lora=0.002"
 COMPARISONS = [(f"sweep_change={name}", AS_TUNED) for name in CHANGES]
 COMPARISONS += [
@@ -143,13 +167,20 @@ COMPARISONS += [
     )
 ] + [("lora_all", rival) for rival in ("tfidf_all", "nbsvm_all", "probe_all", "full_all")]
 
-
+COMPARISONS += [
+    (arm, rival)
+    for arm in ("long_whole", "long_parts", "long_first")
+    for rival in ("long_tfidf", "long_nbsvm")
+]
+COMPARISONS += [("long_whole", "long_first"), ("long_parts", "long_whole")]
 COMPARISONS += [(f"method_{method}", "method_lora") for method in CHOSEN_RATES if method != "lora"]
 recompute = functools.partial(recompute_metrics, comparisons=COMPARISONS)
 
 
 def run_arm(name: str, seed: int) -> ArmRun:
     """Carries one arm out with one seed, which decides training rows, head, adapter and order."""
+    if isinstance(ARMS[name], LongArm):
+        return _run_long(ARMS[name], seed)
     method, rows = ARMS[name]
     split = "validation" if name.startswith("sweep_") else "test"
     splits = load_splits()
@@ -166,6 +197,21 @@ def run_arm(name: str, seed: int) -> ArmRun:
     features = {part: embed(model.base_model, tokens[part]) for part in tokens}
     probe = models.fit_linear_probe(features, {part: tokens[part]["labels"] for part in tokens})
     return keep_probabilities(probe.predict_proba(features["test"]), labels)
+
+
+def _run_long(arm: LongArm, seed: int) -> ArmRun:
+    splits = make_long_reviews(load_splits(), seed)
+    labels = np.array(splits["test"]["label"])
+    if isinstance(arm.method, str):
+        probabilities = FITS[arm.method](splits).predict_proba(splits["test"]["text"])
+        return keep_probabilities(probabilities, labels, "long")
+    encoder = _profile().encoder
+    owners = np.arange(len(labels))
+    if arm.in_parts:
+        splits, owners = cut_reviews(splits, load_tokenizer(encoder), arm.max_tokens)
+    run = run_recipe(arm.method, encoder, splits, seed, max_tokens=arm.max_tokens)
+    probabilities = average_parts(run.arrays["test"].astype(float), owners)
+    return keep_probabilities(probabilities, labels, "long", run.cost)
 
 
 @functools.cache
@@ -185,15 +231,22 @@ def load_splits() -> DatasetDict:
 
 
 def run_recipe(
-    recipe: Recipe, model: str, splits: DatasetDict, seed: int, split: str = "test"
+    recipe: Recipe,
+    model: str,
+    splits: DatasetDict,
+    seed: int,
+    split: str = "test",
+    max_tokens: int = 0,
 ) -> ArmRun:
-    """Fine-tunes `model` by `recipe` with one seed and predicts the rows of `split`."""
+    """Fine-tunes `model` by `recipe` with one seed and predicts the rows of `split`. max_tokens: 0
+    is the profile's."""
+    max_tokens = max_tokens or _profile().max_tokens
     with tempfile.TemporaryDirectory() as folder:
         tuned = fine_tune_classifier(
             recipe,
             model,
             splits,
-            max_tokens=_profile().max_tokens,
+            max_tokens=max_tokens,
             seed=seed,
             output_dir=folder,
             evaluations=0,
@@ -203,11 +256,10 @@ def run_recipe(
         size = sum(path.stat().st_size for path in Path(folder, "saved").iterdir()) / 1e6
     cost = {
         "seconds": tuned.result.seconds,
+        "rise_mb": tuned.result.rise_mb,
         "tokens_per_second": tuned.result.tokens_per_second,
         "trainable": tuned.count.trainable,
         "checkpoint_mb": size,
     }
-    probabilities = classify_texts(
-        tuned.model, tuned.tokenizer, splits[split]["text"], _profile().max_tokens
-    )
+    probabilities = classify_texts(tuned.model, tuned.tokenizer, splits[split]["text"], max_tokens)
     return keep_probabilities(probabilities, np.array(splits[split]["label"]), split, cost)

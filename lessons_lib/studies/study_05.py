@@ -198,11 +198,9 @@ def compare_systems(a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> dict[st
 
 
 def measure(values: np.ndarray, groups: np.ndarray) -> Metric:
-    """A mean (seeds, rows) with its interval; Wilson's, over groups, where all rows are alike:
-    resampling them would claim certainty."""
-    if values.dtype == bool and values.mean() in (0, 1):
-        alike = evaluation.wilson_interval(np.full(len(np.unique(groups)), values.flat[0]))
-        return replace(alike, n=values.shape[1])
+    """A mean (seeds, rows) with its interval."""
+    if values.dtype == bool:
+        return evaluation.measure_share(values, groups)
     return evaluation.bootstrap_interval(values, groups)
 
 

@@ -4,6 +4,7 @@ from lessons_lib.training.batches import (
     LengthBucketSampler,
     choose_max_tokens,
     count_tokens,
+    cut_into_parts,
     describe_truncation,
     pad_batch,
     tokenize_reviews,
@@ -16,6 +17,7 @@ from lessons_lib.training.conversations import (
     find_fitting,
 )
 from lessons_lib.training.ema import WeightEma
+from lessons_lib.training.monitoring import ResourceMonitor, describe_resources
 from lessons_lib.training.packing import answer_loss, pack_batch
 from lessons_lib.training.precision import mixed_precision_lora
 from lessons_lib.training.recipe import (
@@ -33,6 +35,7 @@ from lessons_lib.training.settings import TrainSettings
 from lessons_lib.training.tasks import ANSWERS, Task, classification
 from lessons_lib.training.tracking import prepare_tracking
 from lessons_lib.training.trainer import TrainResult, build_arguments, train
+from lessons_lib.training.wandb_record import RecordError, read_wandb_run
 
 __all__ = [
     "ANSWERS",
@@ -43,6 +46,8 @@ __all__ = [
     "FineTuned",
     "LengthBucketSampler",
     "Recipe",
+    "RecordError",
+    "ResourceMonitor",
     "Task",
     "TrainResult",
     "TrainSettings",
@@ -54,6 +59,8 @@ __all__ = [
     "choose_max_tokens",
     "classification",
     "count_tokens",
+    "cut_into_parts",
+    "describe_resources",
     "describe_truncation",
     "drop_long_terms",
     "encode_conversations",
@@ -64,6 +71,7 @@ __all__ = [
     "pack_batch",
     "pad_batch",
     "prepare_tracking",
+    "read_wandb_run",
     "tokenize_reviews",
     "train",
     "train_decoder",

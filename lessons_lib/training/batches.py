@@ -4,7 +4,7 @@ Contract: rows keep their order unless they are sampled for training; padding is
 files.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -60,6 +60,42 @@ def choose_max_tokens(lengths: np.ndarray, most: int, share: float = 0.95) -> in
     """
     wanted = np.quantile(lengths, share, method="higher")
     return int(min(most, 32 * np.ceil(wanted / 32)))
+
+
+def cut_into_parts(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_tokens: int
+) -> tuple[list[str], np.ndarray]:
+    """Long texts as parts of at most `max_tokens` tokens, special ones included, one behind the
+    other; and for each part the number of its text (parts). A text that fits is one part.
+
+    For texts that are longer than a model can read: classify the parts, and average the
+    probabilities of those that belong together.
+    """
+    room = max_tokens - tokenizer.num_special_tokens_to_add()
+    parts = []
+    owners = []
+    for number, text in enumerate(texts):
+        places = tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )["offset_mapping"]
+        start = 0
+        while start < len(places) or not start:
+            end = _find_word_end(places, start, start + room)
+            parts.append(text[places[start][0] : places[end - 1][1]] if places else text)
+            owners.append(number)
+            start = end
+    return parts, np.array(owners)
+
+
+def _find_word_end(places: list[tuple[int, int]], start: int, end: int) -> int:
+    """The last place up to `end` at which a word begins, so that none is cut; `end` itself where
+    there is no such place. places: where every token begins and ends in the text."""
+    if end >= len(places):
+        return max(len(places), 1)
+    for place in range(end, start, -1):
+        if places[place][0] > places[place - 1][1]:
+            return place
+    return end
 
 
 def find_pad_id(model: nn.Module) -> int:

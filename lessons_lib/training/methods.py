@@ -6,7 +6,7 @@ recipe's. It trains nothing itself.
 
 import torch
 from peft import IA3Config, LoraConfig, PeftConfig
-from peft.optimizers import create_loraplus_optimizer
+from peft.optimizers import create_lorafa_optimizer, create_loraplus_optimizer
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -21,6 +21,7 @@ LORA_OPTIONS = {
     "dora": {"use_dora": True},  # trains a weight's length apart from its direction (Liu 2024)
     "pissa": {"init_lora_weights": "pissa_niter_4"},  # starts from W's largest parts (Meng 2024)
     "olora": {"init_lora_weights": "olora"},  # starts from orthonormal matrices (Büyükakyüz 2024)
+    "lorafa": {},  # A stays as it was drawn (Zhang 2023); see `choose_optimizer`
     "loraplus": {},  # B learns faster than A (Hayou 2024); see `choose_optimizer`
     "upper_half": {},  # LoRA on the upper half of the layers alone
 }
@@ -53,11 +54,14 @@ def choose_optimizer(
     model: nn.Module, method: str, learning_rate: float
 ) -> torch.optim.Optimizer | None:
     """The optimizer that a method needs; None for those that take the Trainer's own, AdamW."""
-    if method != "loraplus":
-        return None
-    return create_loraplus_optimizer(
-        model, torch.optim.AdamW, lr=learning_rate, loraplus_lr_ratio=LORAPLUS_RATIO
-    )
+    if method == "loraplus":
+        return create_loraplus_optimizer(
+            model, torch.optim.AdamW, lr=learning_rate, loraplus_lr_ratio=LORAPLUS_RATIO
+        )
+    if method == "lorafa":
+        config = model.peft_config["default"]
+        return create_lorafa_optimizer(model, config.r, config.lora_alpha, learning_rate)
+    return None
 
 
 def _train_biases(model: PreTrainedModel) -> PreTrainedModel:

@@ -36,6 +36,7 @@ from lessons_lib.progress import progress_bar
 from lessons_lib.training.batches import LengthBucketSampler
 from lessons_lib.training.checkpoints import describe_run, prepare_checkpoints
 from lessons_lib.training.ema import WeightEma
+from lessons_lib.training.monitoring import ResourceMonitor
 from lessons_lib.training.precision import mixed_precision_lora
 from lessons_lib.training.settings import TrainSettings
 from lessons_lib.training.tasks import Task
@@ -50,7 +51,9 @@ class TrainResult:
 
     history: one row per logged step, with step, epoch, loss, learning_rate and, where validation
     was evaluated, validation_loss and validation_accuracy. peak_mb: the process's peak in 10⁶
-    bytes, see `describe_peak_memory`.
+    bytes, see `describe_peak_memory`. rise_mb: by how much memory rose above what was in use when
+    training began, model included. resources: how busy the machine was, as
+    `ResourceMonitor.table` has it.
     """
 
     steps: int
@@ -58,8 +61,10 @@ class TrainResult:
     rows: int
     tokens: int
     peak_mb: float
+    rise_mb: float
     precision: Precision
     history: pd.DataFrame
+    resources: pd.DataFrame
 
     @property
     def tokens_per_second(self) -> float:
@@ -131,6 +136,8 @@ def train(
         callbacks=[watch, *ema, *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
+    monitor = ResourceMonitor()
+    trainer.callback_handler.callbacks.insert(0, monitor)  # before trackers log
     free_memory()
     with mixed_precision_lora(model, precision):
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -141,11 +148,15 @@ def train(
     if report_to == "wandb":
         wandb.finish()  # or the next training would go on in this run
     free_memory()
-    return _summarise(trainer.state, watch, lengths, precision)
+    return _summarise(trainer.state, watch, monitor, lengths, precision)
 
 
 def _summarise(
-    state: TrainerState, watch: "_Watch", lengths: list[int], precision: Precision
+    state: TrainerState,
+    watch: "_Watch",
+    monitor: ResourceMonitor,
+    lengths: list[int],
+    precision: Precision,
 ) -> TrainResult:
     # epochs done here, not before a resume
     share = state.epoch * watch.steps / max(1, state.global_step)
@@ -155,8 +166,10 @@ def _summarise(
         round(share * len(lengths)),
         round(share * sum(lengths)),
         peak_memory_mb(),
+        monitor.rise_mb(),
         precision,
         tabulate_history(state.log_history),
+        monitor.table(),
     )
 
 

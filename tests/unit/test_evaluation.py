@@ -142,3 +142,21 @@ def test_table_of_pairs_says_what_was_compared():
     assert row["difference"] == "+50.0 points"
     assert (row["ours alone right"], row["other alone right"]) == (30, 10)
     assert row["p (McNemar)"] == f"{pair.p_value:.1e}"
+
+
+def test_share_of_equal_answers_has_no_certain_interval():
+    """Failing means 12 of 12 right is printed as [1.00, 1.00]."""
+    share = evaluation.measure_share(np.ones((3, 12), dtype=bool))
+    assert (share.value, share.n, share.interval) == (1.0, 12, "wilson")
+    assert 0.7 < share.low < 0.8
+    grouped = evaluation.measure_share(np.ones(12, dtype=bool), np.arange(12) // 4)
+    assert grouped.low < share.low
+
+
+def test_an_honest_model_has_a_calibration_error_too():
+    """Failing means a calibration error is judged against zero, which nobody reaches."""
+    probabilities = np.tile([0.2, 0.8], (150, 1))
+    low, high = evaluation.simulate_honest_error(probabilities)
+    more_rows = evaluation.simulate_honest_error(np.tile([0.2, 0.8], (6000, 1)))
+    assert 0.02 < low < high < 0.15
+    assert more_rows[1] < low

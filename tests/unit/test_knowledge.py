@@ -237,6 +237,58 @@ def test_gains_are_paired_and_losses_relative():
     assert "gain_untrained" not in {name.metric for name in metrics}
 
 
+def test_rule_that_is_blind_to_the_term_scores_a_quarter(evaluation_set):
+    """Failing means knowing nothing of the term pays, as it did before groups were balanced."""
+    for questions in (evaluation_set.trained, evaluation_set.untrained):
+        shortest = [np.argmin([len(choice) for choice in q.choices]) for q in questions]
+        right = [q.right for q in questions]
+        assert np.mean(np.equal(shortest, right)) == 0.25
+
+
+def test_questions_that_share_choices_form_a_group(evaluation_set):
+    """Failing means intervals take questions for independent that are not."""
+    groups = evaluation_set.groups()["trained"]
+    for question, group in zip(evaluation_set.trained, groups, strict=True):
+        same = [
+            q for q, other in zip(evaluation_set.trained, groups, strict=True) if other == group
+        ]
+        assert len(same) == 4
+        assert {frozenset(q.choices) for q in same} == {frozenset(question.choices)}
+
+
+def test_search_can_be_corrected_for_definitions_that_are_near_to_all_terms():
+    """Failing means the search gets no such correction as the model gets."""
+    question = ChoiceQuestion("q", ("a", "b"), 0, facts=(0, 1))
+    answers = np.array([[1.0, 0.0], [0.0, 1.0]])
+    terms = np.array([[0.6, 0.8], [0.0, 1.0]])  # both are nearest to the second definition
+    nearest, raised = evaluation.rank_by_search([question], terms, answers)
+    assert (nearest.tolist(), raised.tolist()) == ([1], [0])
+
+
+@pytest.mark.parametrize(
+    ("answer", "mark"),
+    [
+        ("Abnormally thick skin of the palms and soles.", "right"),
+        ("Thick skin of the palms and nails.", "half"),
+        ("A disorder of the heart.", "wrong"),
+        ("", "wrong"),
+    ],
+)
+def test_answers_are_marked_by_the_words_they_share(answer, mark):
+    """Failing means the lesson counts other answers as right than its rule says."""
+    assert evaluation.mark_answer(answer, "Abnormally thick skin of palms and soles.") == mark
+
+
+def test_adjusted_gain_is_the_trained_one_minus_the_untrained_one():
+    """Failing means practice with such questions is counted as knowledge."""
+    base = {name: np.zeros(40, dtype=bool) for name in ("choice_trained", "choice_untrained")}
+    lora = {"choice_trained": np.arange(40) < 20, "choice_untrained": np.arange(40) < 10}
+    metrics = evaluation.summarise_scores({"base": base, "lora": lora})
+    adjusted = metrics.find("lora", "gain_adjusted")
+    assert adjusted.value == pytest.approx(0.25)
+    assert adjusted.low < 0.25 < adjusted.high
+
+
 def test_evaluation_set_can_be_answered(evaluation_set):
     """Failing means the evaluation set breaks on a real model, or asks nothing."""
     model, tokenizer = models.load_decoder("tiny")
