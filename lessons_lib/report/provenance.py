@@ -19,6 +19,9 @@ NOT_CODE = (
     "data/assets.txt",
     "requirements.txt",
 )
+# what publishing writes itself, so that the second lesson of a run is not said to have been changed
+# by the first
+OUTPUTS = ("*.ipynb", "data/results", "README.md")
 
 
 class ProvenanceError(CourseError):
@@ -26,11 +29,13 @@ class ProvenanceError(CourseError):
 
 
 def read_commit(root: Path = REPOSITORY) -> str:
-    """The commit that is checked out, such as "905a2df", or "905a2df+" where tracked files differ
-    from it; "" where there is no git, as in a copy that was downloaded as an archive."""
+    """The commit that is checked out, such as "905a2df", or "905a2df+" where tracked files but
+    OUTPUTS differ from it; "" where there is no git, as in a copy that was downloaded as an archive."""
     try:
         commit = _ask_git(root, "rev-parse", "--short", "HEAD").strip()
-        changed = _ask_git(root, "status", "--porcelain", "--untracked-files=no").strip()
+        but_outputs = [f":(exclude){path}" for path in OUTPUTS]
+        status = ("status", "--porcelain", "--untracked-files=no", "--", ".", *but_outputs)
+        changed = _ask_git(root, *status).strip()
     except ProvenanceError:
         return ""
     return commit + DIRTY if changed else commit

@@ -172,6 +172,7 @@ def _list_linear_weights(model: nn.Module, frozen_only: bool) -> Iterator[nn.Par
 
 
 def _convert(data: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    # a weight made in inference mode could not be trained through ever after
-    with torch.inference_mode(False):
+    # A weight made in inference mode could not be trained through ever after; but one that was
+    # loaded in that mode must stay of its kind.
+    with torch.inference_mode(data.is_inference()):
         return data.to(dtype)

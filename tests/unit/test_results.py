@@ -280,6 +280,13 @@ def test_changes_since_a_number_are_listed(small_clone, name, listed):
         commit_all(small_clone)
 
 
+def test_what_publishing_writes_is_no_change(small_clone):
+    """Failing means the second lesson of a run is published as if its code had been changed."""
+    (result,) = (small_clone / "data" / "results").rglob("*.json")
+    result.write_text(result.read_text() + "\n")
+    assert not provenance.read_commit(small_clone).endswith("+")
+
+
 def test_moved_file_has_not_changed(small_clone):
     """Failing means every move of a module makes all numbers stale."""
     (small_clone / "lessons_lib" / "deep").mkdir()

@@ -165,6 +165,14 @@ def test_a_model_that_has_embedded_texts_can_be_trained():
     assert all(p.grad is not None for p in trained)
 
 
+def test_a_model_that_was_loaded_in_inference_mode_can_embed():
+    """Failing means lesson 02's study stops at its evaluation, wherever bf16 is fast."""
+    with torch.inference_mode():
+        model, _ = models.load_classifier("tiny", seed=0)
+        rows = Dataset.from_dict({"input_ids": [[5, 6, 7]]})
+        assert evaluation.embed(model.base_model, rows).shape[0] == 1
+
+
 ATTENTION_SHAPES = {
     "encoder": (3, 4, 4, 12),  # rows, heads, key heads, tokens
     "long rows": (2, 2, 2, attention.SHORT_ROWS + 5),
