@@ -39,8 +39,8 @@ GROUPS = ("trained", "untrained")
 @dataclass(frozen=True)
 class EvaluationSet:
     """What a model is asked before and after training: four-way questions about trained facts,
-    about facts never trained and about general ones; general texts; and how many trained facts it
-    explains in its own words."""
+    about facts never trained and about general ones; general texts; and how many facts, trained
+    ones and as many untrained ones, it explains in its own words."""
 
     trained: list[ChoiceQuestion]
     untrained: list[ChoiceQuestion]
@@ -57,11 +57,13 @@ class EvaluationSet:
 class Predictions:
     """What a model answered to an evaluation set. `scores` are the mean log-likelihoods per token
     of every choice (questions, 4) by part; "blind" asks the trained questions without their term;
-    `losses` are those of the general texts; `answers` its own words."""
+    `losses` are those of the general texts; `answers` its own words about trained facts,
+    `untrained_answers` about untrained ones."""
 
     scores: dict[str, np.ndarray]
     losses: np.ndarray
     answers: list[Answer]
+    untrained_answers: list[Answer]
 
 
 def build_evaluation_set(
@@ -132,12 +134,16 @@ def answer_evaluation_set(
     for name, questions in parts.items():
         scores[name] = score_questions(model, tokenizer, questions, progress)
     losses = measure_text_losses(model, tokenizer, evaluation_set.texts, progress=progress)
-    asked = trained[: evaluation_set.generated_answers]
-    prompts = [render_chat(tokenizer, question.question) for question in asked]
-    answers = generate_answers(
-        model, tokenizer, prompts, max_new_tokens=max_new_tokens, progress=progress
-    )
-    return Predictions(scores, losses, answers)
+    answers = []
+    for questions in (trained, evaluation_set.untrained):
+        asked = questions[: evaluation_set.generated_answers]
+        prompts = [render_chat(tokenizer, question.question) for question in asked]
+        answers.append(
+            generate_answers(
+                model, tokenizer, prompts, max_new_tokens=max_new_tokens, progress=progress
+            )
+        )
+    return Predictions(scores, losses, *answers)
 
 
 def score_predictions(
@@ -145,19 +151,13 @@ def score_predictions(
 ) -> dict[str, np.ndarray]:
     """What every question and text counts (rows), by metric: right or not, nats per token, F1,
     stopped or not, tokens. "relative_trained" takes the choice whose likelihood the term raises
-    most; "fact_right" and "fact_half" are generated answers as `mark_answer` marks them."""
+    most; "fact_right" and "fact_half" are generated answers as `mark_answer` marks them,
+    "…_untrained" those about untrained facts."""
     right = _list_right(evaluation_set.trained)
     rows = np.arange(len(right))
     scores = predictions.scores
     relative = scores["trained"] - scores["blind"]
     answers = predictions.answers
-    token_f1 = []
-    marks = []
-    for answer, question in zip(answers, evaluation_set.trained, strict=False):
-        definition = question.choices[question.right]
-        token_f1.append(score_token_f1(answer.text, definition))
-        marks.append(mark_answer(answer.text, definition))
-    marks = np.array(marks)
     return {
         "choice_trained": scores["trained"].argmax(1) == right,
         "choice_untrained": scores["untrained"].argmax(1) == _list_right(evaluation_set.untrained),
@@ -166,11 +166,27 @@ def score_predictions(
         "relative_trained": relative.argmax(1) == right,
         "definition_loss": -scores["trained"][rows, right],
         "general_loss": predictions.losses,
-        "token_f1": np.array(token_f1),
-        "fact_right": marks == "right",
-        "fact_half": marks == "half",
+        **_score_answers(answers, evaluation_set.trained, ""),
+        **_score_answers(predictions.untrained_answers, evaluation_set.untrained, "_untrained"),
         "stop_rate": np.array([answer.stopped for answer in answers]),
         "answer_tokens": np.array([answer.tokens for answer in answers]),
+    }
+
+
+def _score_answers(
+    answers: list[Answer], questions: list[ChoiceQuestion], ending: str
+) -> dict[str, np.ndarray]:
+    """What generated answers to the first of `questions` count, by metric."""
+    token_f1 = []
+    marks = []
+    for answer, question in zip(answers, questions, strict=False):
+        definition = question.choices[question.right]
+        token_f1.append(score_token_f1(answer.text, definition))
+        marks.append(mark_answer(answer.text, definition))
+    return {
+        f"token_f1{ending}": np.array(token_f1),
+        f"fact_right{ending}": np.array([mark == "right" for mark in marks], dtype=bool),
+        f"fact_half{ending}": np.array([mark == "half" for mark in marks], dtype=bool),
     }
 
 

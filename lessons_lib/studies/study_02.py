@@ -1,5 +1,5 @@
-"""The study behind lesson 02: 300 medical terms, each met three times: in one phrasing, in three,
-or in three drawn from ten, with equal training tokens but for the phrasings' own.
+"""The study behind lesson 02: 300 medical terms, each met three times: in one phrasing, or in three
+drawn from ten, with equal training tokens but for the phrasings' own.
 
 The learning rate, the batch size and the way choices are scored were settled on other terms of the
 ontology, which are neither trained nor asked here. Every arm answers the lesson's own evaluation
@@ -42,9 +42,8 @@ ARMS: dict[str, tuple[int, int]] = {
     "search": (0, 1),  # no decoder: nearest-neighbour search by the encoder's vectors
     "lora": (len(data.PHRASINGS), TIMES),
     "lora_dose1": (1, TIMES),
-    "lora_dose3": (3, TIMES),
 }
-COMPARISONS = [("lora_dose3", "lora_dose1"), ("lora", "lora_dose1"), ("lora", "search")]
+COMPARISONS = [("lora", "lora_dose1"), ("lora", "search")]
 
 
 def recompute(kept: dict[str, np.ndarray]) -> Metrics:
@@ -53,7 +52,7 @@ def recompute(kept: dict[str, np.ndarray]) -> Metrics:
     scores: dict[str, dict[str, np.ndarray]] = {}
     for key, values in kept.items():
         metric, arm = key.split(".", 1)
-        if arm in ARMS and metric != "generated":
+        if arm in ARMS and not metric.startswith("generated"):
             scores.setdefault(arm, {})[metric] = values
     metrics = evaluation.summarise_scores(scores, groups=groups)
     for arm, rival in COMPARISONS:
@@ -114,13 +113,12 @@ def describe_questions() -> dict[str, np.ndarray]:
     """What is the same for all arms: the questions' groups, and the terms that are to be explained
     with their definitions."""
     evaluation_set = load_evaluation_set()
-    facts = load_groups()["trained"][: evaluation_set.generated_answers]
-    groups = {f"groups.{name}": rows for name, rows in evaluation_set.groups().items()}
-    return {
-        **groups,
-        "expected.terms": np.array([fact.term for fact in facts]),
-        "expected.definitions": np.array([fact.answer for fact in facts]),
-    }
+    common = {f"groups.{name}": rows for name, rows in evaluation_set.groups().items()}
+    for group in ("trained", "untrained"):
+        facts = load_groups()[group][: evaluation_set.generated_answers]
+        common[f"expected.{group}_terms"] = np.array([fact.term for fact in facts])
+        common[f"expected.{group}_definitions"] = np.array([fact.answer for fact in facts])
+    return common
 
 
 @functools.cache
@@ -136,8 +134,14 @@ def evaluate(model: Model, tokenizer: PreTrainedTokenizerBase) -> dict[str, np.n
     """The scores of a model on the study's evaluation set, and the texts that it generated."""
     evaluation_set = load_evaluation_set()
     predictions = evaluation.answer_evaluation_set(model, tokenizer, evaluation_set, progress=False)
-    texts = np.array([answer.text for answer in predictions.answers])
-    return {**evaluation.score_predictions(evaluation_set, predictions), "generated": texts}
+    texts = {
+        "generated": predictions.answers,
+        "generated_untrained": predictions.untrained_answers,
+    }
+    return {
+        **evaluation.score_predictions(evaluation_set, predictions),
+        **{name: np.array([answer.text for answer in texts[name]]) for name in texts},
+    }
 
 
 def train_arm(dose: int, times: int, seed: int) -> ArmRun:

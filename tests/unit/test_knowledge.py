@@ -216,7 +216,8 @@ def test_scores_follow_from_likelihoods():
     scores = np.array([[-1.0, -2, -3, -4], [-1, -2, -3, -4]])
     blind = np.array([[-2.0, -2, -2, -2], [-1, -9, -9, -9]])
     parts = {"trained": scores, "untrained": scores, "blind": blind, "general": scores}
-    predictions = Predictions(parts, np.array([3.0, 4.0]), [evaluation.Answer("B x.", True, 2)])
+    answers = [evaluation.Answer("B x.", True, 2)]
+    predictions = Predictions(parts, np.array([3.0, 4.0]), answers, answers)
     scored = evaluation.score_predictions(
         EvaluationSet(questions, questions, questions, ["t", "u"], 1), predictions
     )
