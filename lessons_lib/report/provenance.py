@@ -30,7 +30,8 @@ class ProvenanceError(CourseError):
 
 def read_commit(root: Path = REPOSITORY) -> str:
     """The commit that is checked out, such as "905a2df", or "905a2df+" where tracked files but
-    OUTPUTS differ from it; "" where there is no git, as in a copy that was downloaded as an archive."""
+    OUTPUTS differ from it; "" where there is no git, as in a copy that was downloaded as an
+    archive."""
     try:
         commit = _ask_git(root, "rev-parse", "--short", "HEAD").strip()
         but_outputs = [f":(exclude){path}" for path in OUTPUTS]

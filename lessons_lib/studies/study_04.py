@@ -145,6 +145,7 @@ ARMS |= {
     "long_parts": LongArm(TUNED, 128, in_parts=True),
     "long_whole": LongArm(TUNED, 384),
 }
+ARM_SEEDS |= {arm: (0,) for arm in ARMS if arm.startswith("long_")}  # 5 minutes a run
 AS_TUNED = "sweep_lr_lora=0.002"
 COMPARISONS = [(f"sweep_change={name}", AS_TUNED) for name in CHANGES]
 COMPARISONS += [
