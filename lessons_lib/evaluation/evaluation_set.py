@@ -34,6 +34,12 @@ from lessons_lib.paths import SAMPLES
 
 GENERAL_QUESTIONS = SAMPLES / "general_questions.json"
 GROUPS = ("trained", "untrained")
+# gains of trained facts minus those of untrained ones: title, metric, its control
+ADJUSTED = (
+    ("gain_adjusted", "choice_trained", "choice_untrained"),
+    ("gain_token_f1_adjusted", "token_f1", "token_f1_untrained"),
+    ("gain_fact_right_adjusted", "fact_right", "fact_right_untrained"),
+)
 
 
 @dataclass(frozen=True)
@@ -201,8 +207,8 @@ def summarise_scores(
     groups: dict[str, np.ndarray] | None = None,
 ) -> Metrics:
     """Every system's metrics with intervals; against `base` also `gain_trained`, `gain_untrained`
-    and `gain_general` (choices), `gain_adjusted` (the trained gain minus the untrained one),
-    `gain_token_f1` and `general_loss_change` (a share of the base's loss).
+    and `gain_general` (choices), `gain_token_f1`, the trained gains minus the untrained ones (see
+    ADJUSTED), and `general_loss_change` (a share of the base's loss).
 
     scores: what `score_predictions` returns by system; arrays (rows) or (seeds, rows). groups: as
     `EvaluationSet.groups` gives them; questions of a group are resampled together. Differences are
@@ -243,14 +249,15 @@ def _add_gains(
         if name in gains:
             rows = _choose_groups(name, gains[name].shape[-1], groups)
             metrics.add(system, title, bootstrap_interval(gains[name], rows))
-    if "choice_trained" in gains and "choice_untrained" in gains:
-        adjusted = bootstrap_difference(
-            gains["choice_trained"],
-            gains["choice_untrained"],
-            groups.get("trained"),
-            groups.get("untrained"),
-        )
-        metrics.add(system, "gain_adjusted", adjusted)
+    for title, name, control in ADJUSTED:
+        if name in gains and control in gains:
+            adjusted = bootstrap_difference(
+                gains[name],
+                gains[control],
+                _choose_groups(name, gains[name].shape[-1], groups),
+                _choose_groups(control, gains[control].shape[-1], groups),
+            )
+            metrics.add(system, title, adjusted)
     if "general_loss" in gains:
         change = gains["general_loss"] / np.mean(before["general_loss"])
         metrics.add(system, "general_loss_change", bootstrap_interval(change))

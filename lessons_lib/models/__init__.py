@@ -10,7 +10,7 @@ from lessons_lib.models.baselines import (
     fit_vader,
 )
 from lessons_lib.models.classifier import check_class_names, load_classifier
-from lessons_lib.models.decoder import load_decoder, render_chat, resolve_decoder
+from lessons_lib.models.decoder import load_decoder, render_chat, render_messages, resolve_decoder
 from lessons_lib.models.distilbert import convert_bert_weights, distilbert_config
 from lessons_lib.models.load import ModelError, load_tokenizer, locate_model, quiet_libraries
 from lessons_lib.models.lora import add_lora
@@ -48,5 +48,6 @@ __all__ = [
     "locate_model",
     "quiet_libraries",
     "render_chat",
+    "render_messages",
     "resolve_decoder",
 ]

@@ -2,15 +2,18 @@
 hard.
 """
 
+import json
+
 import numpy as np
 import pytest
 
-from lessons_lib import data, evaluation, models, training
+from lessons_lib import data, evaluation, models, report, training
 from lessons_lib.data import DataError
 from lessons_lib.data.facts import make_example, make_fact
 from lessons_lib.evaluation import ChoiceQuestion, EvaluationSet, Predictions
 from lessons_lib.evaluation import evaluation_set as evaluation_set_module
 from lessons_lib.paths import SAMPLES
+from lessons_lib.studies import study_02
 from lessons_lib.training.conversations import encode_conversations
 
 pytestmark = pytest.mark.usefixtures("each_precision")
@@ -312,3 +315,18 @@ def test_sample_terms_have_no_giveaways():
     """Failing means the course's own facts can be told by matching words."""
     terms = data.read_terms(SAMPLES / "medical_terms.json")
     assert evaluation.drop_lexical_overlap(terms, least=1, most=99) == terms
+
+
+def test_rule_and_person_agree_as_the_lesson_says():
+    """Failing means lesson 02's words about the marking rule are not what its table shows."""
+    kept = report.read_predictions(study_02.LESSON)
+    hand = json.loads((SAMPLES / "marked_answers.json").read_text(encoding="utf-8"))
+    definitions = kept["expected.trained_definitions"]
+    assert [row["answer"] for row in hand] == kept["generated.lora"][0].tolist()
+    pairs = [
+        (evaluation.mark_answer(row["answer"], definition), row["mark"])
+        for row, definition in zip(hand, definitions, strict=True)
+    ]
+    assert [rule for rule, _ in pairs].count("right") == 12
+    assert pairs.count(("right", "right")) == 11
+    assert [mark for _, mark in pairs].count("right") == 17

@@ -89,9 +89,11 @@ def test_lesson_02_keeps_what_it_promises():
     study = report.read_results(study_02.LESSON, "study")
     assert study.find("lora", "gain_trained").value >= 0.15
     assert study.find("lora", "gain_trained").low > 0
+    assert study.find("lora", "gain_adjusted").low > 0
+    assert study.find("lora", "gain_fact_right_adjusted").low > 0
     assert study.find("lora", "general_loss_change").value <= 0.02
     assert study.find("lora", "stop_rate").value >= 0.95
-    assert study.find("lora", "choice_blind").value < 0.3
+    assert study.find("lora", "choice_blind").value == 0.25
 
 
 def test_lesson_03_keeps_what_it_promises():
