@@ -116,7 +116,7 @@ METHOD_RATES = {
 }
 CHOSEN_RATES = {
     "lora": 2e-3,
-    "lorafa": 4e-3,
+    "lorafa": 2e-3,
     "rslora": 7e-4,
     "dora": 1e-3,
     "pissa": 7e-4,
