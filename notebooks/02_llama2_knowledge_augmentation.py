@@ -1,36 +1,43 @@
 # %% [markdown]
-# # Lesson 02 · Teaching a Llama medical terms, in 4 bit
+# # Lesson 02 · Teaching a Llama medical terms, in 4 bit: facts, or only their sound?
 #
 # [![Open in Colab](open_in_colab.svg)](https://colab.research.google.com/github/your-account/fine-tuning-lessons/blob/main/notebooks/02_llama2_knowledge_augmentation.ipynb)
 #
-# **You will be able to**
+# A hospital has a few hundred definitions of medical terms, and one small machine. Its
+# team wants a language model to explain the terms. So they keep the model's weights in 4
+# bit, to fit the machine, train a [LoRA](glossary.md#lora) [adapter](glossary.md#adapter) on
+# the definitions, and ask: "What is palmoplantar keratoderma?" Out comes a fluent sentence
+# that sounds exactly like a dictionary. Is it true?
 #
-# 1. quantise weights to [NF4](glossary.md#nf4) by hand, and say what 4 bits cost in
-#    error, memory and speed;
-# 2. turn facts of your own into training rows: [prompt](glossary.md#prompt),
-#    [mask](glossary.md#mask), end of answer;
-# 3. train [LoRA](glossary.md#lora) on a 4-bit model, and track the run without an
-#    account;
-# 4. measure what was learned, what was not, and what was lost, with questions whose wrong
-#    answers are hard;
-# 5. save, reload, [merge](glossary.md#merge) and document the
-#    [adapter](glossary.md#adapter).
+# **The question of this lesson: what did the model learn, facts or only how a definition
+# sounds?** You will pack weights into 4 bit by hand, turn facts into training rows, train,
+# and then examine the model as a sceptic would: on terms it was taught and terms it was
+# not, with wrong answers that look right, and by reading what it writes. At the end you
+# know which number to believe when somebody tells you that a model "knows" something, and
+# what 4 bits cost.
 #
-# **You need** Python, lesson 04's idea of LoRA, and lesson 01's of a
-# [decoder](glossary.md#decoder).
+# Take lesson 04 first: it explains LoRA, [learning rate](glossary.md#learning-rate) and
+# [intervals](glossary.md#interval). From lesson 01 you need the idea of a
+# [decoder](glossary.md#decoder). The machine works for about five minutes in all, with
+# about 4 GB of memory; allow yourself two hours.
 #
-# **Words that come back** (links lead to the glossary).
-# *[Quantisation](glossary.md#quantisation)*: storing each weight as one of a few levels.
-# *NF4*: sixteen levels, placed where normally distributed weights are.
-# *[Block](glossary.md#block)*: 64 weights that share one scale. *[Nat](glossary.md#nat)*:
-# the unit of the [loss](glossary.md#loss); a loss of 1 nat means a probability of 1/e.
-# *[Perplexity](glossary.md#perplexity)*: how many equally likely
-# [tokens](glossary.md#token) a model seems to choose among. *[Chat
-# template](glossary.md#chat-template)*: the text with which a model was trained to tell
-# who speaks. *[EOS](glossary.md#eos)*: the token that ends an answer. *Mask*: which
-# tokens the loss looks at. *[Distractor](glossary.md#distractor)*: a wrong answer on
-# offer. *[Forgetting](glossary.md#forgetting)*: what a model could do before training and
-# cannot after. *Adapter*: the numbers LoRA trains.
+# **Two depths of evidence.** What you run is one [seed](glossary.md#seed) on some of the
+# terms. The numbers in the prose come from a *study*: the same code with three seeds, on
+# 300 terms, each taught three times.
+#
+# <details><summary>What runs here: models, data, profiles</summary>
+#
+# The title's [Llama](glossary.md#llama)-2 belongs to the `gpu` profile, which trains
+# Llama-2-7B on one GPU. `laptop`, the default, takes a small model of the same
+# architecture from the Python package index:
+# [SmolLM2-135M-Instruct](https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct)
+# (Apache-2.0), with 135 million weights instead of 7 billion. `smoke` takes a tiny random
+# model, to test the code.
+#
+# The terms come from the Human Phenotype Ontology (release 2025-01-16; its licence and
+# citation are in `data/cards/hpo.md`). Nothing in this lesson is medical advice.
+#
+# </details>
 
 # %% tags=["colab"]
 # Fetches and installs the course in Colab and on Kaggle; elsewhere it does nothing.
@@ -54,6 +61,8 @@ elif importlib.util.find_spec("lessons_lib") is None:
     sys.exit(f"This Python lacks the course: git clone {address}, there make lab.")
 
 # %%
+import json
+import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -64,11 +73,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from datasets import Dataset
 import transformers
 from bitsandbytes import functional as bnb
 from bitsandbytes.nn import Linear4bit
-from IPython.display import display
 from peft import PeftModel, prepare_model_for_kbit_training
 from scipy.stats import norm
 from transformers import BitsAndBytesConfig
@@ -79,155 +86,237 @@ from lessons_lib.training import Recipe, mixed_precision_lora, train
 
 LESSON = "02_llama2_knowledge_augmentation"
 SEED = 0
-profile = load_profile(LESSON)
+MY_FACTS = None  # or "my.json", a list of {"term": …, "definition": …}
+overrides = {"terms": MY_FACTS} if MY_FACTS else {}
+profile = load_profile(LESSON, **overrides)
 models.quiet_libraries()
 report.use_course_style()
-pd.set_option("display.precision", 3, "display.max_colwidth", 90)
-
-# %% [markdown]
-# ## What runs here
-#
-# The title's [Llama-2](glossary.md#llama) belongs to the `gpu` profile. `laptop` takes a
-# small model of the same architecture from the Python package index, `smoke` a tiny
-# random one, to test the code.
-
-# %%
+pd.set_option("display.precision", 3)
 decoder_name = models.resolve_decoder(profile.decoder, profile.fallback_decoder)
-published = report.find_results(LESSON, "laptop")
-study = report.find_results(LESSON, "study")
-print(f"profile  {profile.name}")
-print(f"decoder  {decoder_name}")
+study = report.read_results(LESSON, "study")
+print(f"profile  {profile.name}: {decoder_name}")
 print(f"terms    {profile.terms}: {profile.trained_terms} to teach")
 print(f"numbers  {choose_precision().dtype}: {choose_precision().reason}")
-if published:
-    print(f"laptop   {published.seconds:.0f} s and {published.peak_mb:,.0f} MB on")
-    print(
-        f"         {published.machine['cpu']}, {published.machine['threads']} threads"
-    )
 
 # %% [markdown]
-# In the laptop profile the decoder is
-# [SmolLM2-135M-Instruct](https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct)
-# (Apache-2.0): Llama's layers, 135 million weights instead of 7 billion. Its packaged
-# weights were stored in 4 bit once already and are unpacked here, so
-# "[fp32](glossary.md#fp32)" below means *unpacked* weights, and every error in section 2
-# is an **added** one. The terms come from the Human Phenotype Ontology (release
-# 2025-01-16; its licence and citation are in `data/cards/hpo.md`). Nothing in this lesson
-# is medical advice.
-#
 # ## 1 · Four bits, by hand
 #
-# 4 bits is how weights are *stored*. Whenever a layer is used in training, its weights
-# are unpacked to an ordinary format, multiplied, and the copy is thrown away: NF4 saves
-# memory, not time. (On a GPU bitsandbytes can multiply without that copy where nothing is
-# trained: an answer written token by token, which is mostly waiting for weights, may then
-# come faster than from 16 bits. Not measured here.)
+# [Quantisation](glossary.md#quantisation) stores each weight as one of a few levels. With
+# 4 bits there are 16 levels, so a weight becomes a number from 0 to 15. Where should the
+# levels lie? Trained weights look like draws from a normal distribution: many near zero,
+# few far out. [NF4](glossary.md#nf4), the format of [QLoRA](glossary.md#qlora) (Dettmers
+# et al. 2023), puts the levels at quantiles of that distribution, so they are dense near
+# zero.
 #
-# Trained weights of a layer look like draws from a normal distribution. With 4 bits there
-# are 16 levels; the paper on [QLoRA](glossary.md#qlora) (Dettmers et al. 2023) puts them
-# near quantiles of that distribution: eight positive levels, seven negative ones, and an
-# exact zero. The outermost quantile cannot be 1, which is infinitely far out;
-# bitsandbytes takes 1 − (1/30 + 1/32) / 2.
+# **Predict before you run:** one level is exactly 0. Of the other 15, how many are
+# positive?
+
+# %%
+guess = None  # a number from 0 to 15
 
 # %% tags=["nbval-check-output"]
+# The outermost quantile cannot be 1, which is infinitely far out. bitsandbytes takes
+# this one:
 OUTERMOST = 1 - (1 / 30 + 1 / 32) / 2
 positive = norm.ppf(np.linspace(OUTERMOST, 0.5, 9)[:-1])
 negative = -norm.ppf(np.linspace(OUTERMOST, 0.5, 8)[:-1])
 levels = np.sort(np.concatenate([positive, [0.0], negative]))
 LEVELS = torch.tensor(levels / levels.max(), dtype=torch.float32)
 print(LEVELS.numpy().round(3))
+report.show_guess(guess, int((LEVELS > 0).sum()), "positive levels")
 _, theirs = bnb.quantize_4bit(torch.ones(64), quant_type="nf4")
 print("bitsandbytes' levels are ours:", torch.allclose(LEVELS, theirs.code, atol=1e-6))
 
 # %% [markdown]
-# A block of 64 weights is divided by its largest absolute value (its *scale*, kept in
-# fp32), and each quotient is replaced by the number, 0 to 15, of the nearest level.
+# Eight: sixteen levels cannot be shared out evenly around a zero. The levels reach from −1
+# to 1, so the weights must be brought there. A [block](glossary.md#block) of 64 weights is
+# divided by its largest absolute value, the block's *scale*, which is kept in [fp32](glossary.md#fp32). Then
+# each quotient is replaced by the number of the nearest level.
+#
+# **Write it (three lines).** `blocks` is (blocks, 64). Return the level numbers (blocks,
+# 64) and the scales (blocks, 1). A distance to every level at once is
+# `(x[..., None] - LEVELS).abs()`, and `argmin(-1)` finds the nearest.
 
-# %% tags=["nbval-check-output"]
-BLOCK = 64
 
-
-def quantize(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+# %%
+def quantise(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Level numbers (blocks, 64) and scales (blocks, 1)."""
-    blocks = weights.reshape(-1, BLOCK)
+    raise NotImplementedError  # your lines here
+
+
+# %% [markdown]
+# <details><summary>A solution</summary>
+#
+# ```python
+# def quantise(blocks):
+#     scales = blocks.abs().amax(1, keepdim=True)
+#     distances = ((blocks / scales)[..., None] - LEVELS).abs()
+#     return distances.argmin(-1), scales
+# ```
+#
+# </details>
+
+
+# %% jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
+def solution(blocks):
     scales = blocks.abs().amax(1, keepdim=True)
-    halfway = (LEVELS[1:] + LEVELS[:-1]) / 2  # between two levels, the nearer one
+    halfway = (LEVELS[1:] + LEVELS[:-1]) / 2  # needs less memory than all distances
     return torch.bucketize(blocks / scales, halfway), scales
 
 
-def dequantize(numbers: torch.Tensor, scales: torch.Tensor, shape) -> torch.Tensor:
-    """The weights that numbers and scales stand for."""
-    return (LEVELS[numbers] * scales).reshape(shape)
+def check(attempt):
+    blocks = torch.linspace(-2, 0.5, 64)[None] * torch.tensor([[1.0], [3.0], [0.5]])
+    got = attempt(blocks)
+    if got is None:
+        return "the function returns nothing. Is a return missing?"
+    if not isinstance(got, tuple) or len(got) != 2:
+        return "return two things: the numbers, and the scales."
+    numbers, scales = got
+    right_numbers, right_scales = solution(blocks)
+    if tuple(numbers.shape) == (3, 1) and tuple(scales.shape) == (3, 64):
+        return "the two are swapped: return the numbers first, then the scales."
+    if tuple(scales.shape) != (3, 1):
+        return f"scales has shape {tuple(scales.shape)}, not (3, 1). keepdim=True?"
+    if torch.allclose(scales, blocks.amax(1, keepdim=True)):
+        return "the scale is the largest weight. It must be the largest |weight|."
+    if not torch.allclose(scales, right_scales):
+        return "a scale is one block's largest |weight|. Is it taken along dimension 1?"
+    if tuple(numbers.shape) != (3, 64):
+        return f"the numbers have shape {tuple(numbers.shape)}, not (3, 64)."
+    if numbers.dtype != torch.int64:
+        return f"the numbers are {numbers.dtype}; argmin gives int64, an index."
+    if (numbers != right_numbers).float().mean() > 0.02:
+        return "the numbers must be 0 to 15. Did you divide first, and use argmin?"
+    return ""
 
 
-example = torch.tensor([0.01, -0.02, 0.04, 0.0] * 16)
-numbers, scales = quantize(example)
-print("weights      ", example[:4].numpy())
-print("level numbers", numbers[0, :4].numpy(), " scale", round(float(scales), 3))
-print("unpacked     ", dequantize(numbers, scales, example.shape)[:4].numpy().round(4))
+quantise = report.use_solution_until_right(quantise, solution, check)
 
 # %% [markdown]
-# Now a real matrix of the model, by our hands and by bitsandbytes.
+# **And back (one line).** Return the weights that numbers and scales stand for.
+
 
 # %%
+def dequantise(numbers: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    """Weights (blocks, 64)."""
+    raise NotImplementedError  # your line here
+
+
+# %% [markdown]
+# <details><summary>A solution</summary>
+#
+# ```python
+# def dequantise(numbers, scales):
+#     return LEVELS[numbers] * scales
+# ```
+#
+# </details>
+
+
+# %% jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
+def solution(numbers, scales):
+    return LEVELS[numbers] * scales
+
+
+def check(attempt):
+    numbers = torch.tensor([[0, 7, 15] * 21 + [15], [15] + [0, 7, 15] * 21])
+    scales = torch.tensor([[0.5], [2.0]])
+    got = attempt(numbers, scales)
+    if got is None:
+        return "the function returns nothing. Is a return missing?"
+    if tuple(got.shape) != (2, 64):
+        return f"the shape is {tuple(got.shape)}, not (2, 64), that of the numbers."
+    if torch.allclose(got, LEVELS[numbers] * scales):
+        return ""
+    if torch.allclose(got, LEVELS[numbers]):
+        return "the scales are not used."
+    return "each level must be multiplied by the scale of its own block."
+
+
+dequantise = report.use_solution_until_right(dequantise, solution, check)
+
+# %% [markdown]
+# Here is what your two functions do to one real block of the model: 64 weights, the levels
+# they fall on, and what comes back. (In the laptop profile these weights were stored in 4
+# bit once already: the package holds them so, and we unpack them. So
+# fp32 below means *unpacked*, and every error is that of a second
+# rounding, added to the first.)
+
+# %%
+# profile.quantize: the decoder is too large for this machine in whole numbers (`gpu`)
 stored = {"dtype": torch.bfloat16} if profile.quantize else {}
 decoder, tokenizer = models.load_decoder(decoder_name, **stored)
-weights = decoder.get_decoder().layers[1].mlp.up_proj.weight.detach().float().cpu()
-numbers, scales = quantize(weights)
-ours = dequantize(numbers, scales, weights.shape)
-theirs = bnb.dequantize_4bit(*bnb.quantize_4bit(weights, quant_type="nf4"))
-del decoder  # the memory is needed below
-error = (ours - weights).pow(2).mean().sqrt() / weights.std()
-print("shape", tuple(weights.shape))
-print(
-    f"largest difference from bitsandbytes' result: {(ours - theirs).abs().max():.1e}"
-)
-print(f"root mean square error: {error:.3f} standard deviations of the weights")
-used = 100 * torch.bincount(numbers.flatten(), minlength=16) / numbers.numel()
-print("% of weights on each level:", *(f"{share:.1f}" for share in used))
-figure, axis = plt.subplots(figsize=(report.WIDTH, 3))
-blocks = weights.reshape(-1, BLOCK)
-axis.hist((blocks / blocks.abs().amax(1, keepdim=True)).flatten().numpy(), 101)
-for level in LEVELS:
-    axis.axvline(float(level), color=report.PALETTE[1], linewidth=1)
-axis.set(xlabel="weight / scale of its block", ylabel="weights", title="NF4's levels")
+up_proj = decoder.get_decoder().layers[1].mlp.up_proj
+weights = up_proj.weight[:256].detach().float().cpu()  # 256 of its rows
+del decoder, up_proj  # the memory is needed below
+free_memory()
+blocks = weights.reshape(-1, 64)
+numbers, scales = quantise(blocks)
+unpacked = dequantise(numbers, scales)
+print(f"one block: scale {float(scales[0]):.4f}, numbers {numbers[0, :8].tolist()} …")
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+figure, axes = plt.subplots(2, 1, figsize=(report.WIDTH, 4.4), sharex=True)
+for axis, values, title in (
+    (axes[0], blocks[0], "before: 64 weights"),
+    (axes[1], unpacked[0], "after: each on one of sixteen levels"),
+):
+    for level in LEVELS * scales[0]:
+        axis.axhline(float(level), color="0.85", linewidth=0.8, zorder=0)
+    axis.bar(range(64), values.numpy(), color=report.PALETTE[0])
+    axis.set(title=title, ylabel="weight")
+axes[1].set_xlabel("place in the block")
+moved = (unpacked[0] - blocks[0]).abs().max()
 report.show_figure(
     figure,
-    "Histogram of a layer's weights divided by their block's scale, a bell around zero "
-    "with two spikes at minus and plus one; sixteen lines mark NF4's levels, dense "
-    "near zero and sparse outside.",
+    "The 64 weights of one block as bars, before and after; grey lines are the sixteen "
+    f"levels at this block's scale. The weight that moved most moved by {moved:.3f}.",
 )
 
 # %% [markdown]
-# The two spikes are mostly each block's own largest weight. Storage: 4 bits per weight,
-# and 32 bits of scale per block. *Double quantisation* stores the scales in 8 bits too,
-# 256 of them sharing one fp32 scale of their own.
+# The bars below end on grey lines, and most have hardly moved. The largest weight of the
+# block is kept exactly, because it *is* the scale. Do we agree with bitsandbytes, and how
+# large is the error over 256 rows of the matrix?
+
+# %%
+theirs = bnb.dequantize_4bit(*bnb.quantize_4bit(weights, quant_type="nf4"))
+ours = unpacked.reshape(weights.shape)
+error = (ours - weights).pow(2).mean().sqrt() / weights.std()
+share_used = torch.bincount(numbers.flatten(), minlength=16) / numbers.numel()
+print(f"largest difference from bitsandbytes: {(ours - theirs).abs().max():.1e}")
+print(f"typical error: {error:.3f} standard deviations of the weights")
+print("share on each level, %:", *(f"{100 * share:.1f}" for share in share_used))
+
+# %% [markdown]
+# The two agree. The error is about a tenth of the spread of the weights. And the levels
+# are *not* used equally, though they are quantiles: dividing each block by its own largest
+# weight changes the distribution, so the outer levels get fewer weights. NF4 is a good
+# format for such weights, not the best conceivable one.
+#
+# What does it take to store? Four bits per weight, and 32 bits of scale per block. *Double
+# quantisation* stores the scales in 8 bits as well: their mean is subtracted, and 256 of
+# them share one fp32 scale.
 
 # %% tags=["nbval-check-output"]
-plain = 4 + 32 / BLOCK
-double = 4 + 8 / BLOCK + 32 / (BLOCK * 256)
+plain = 4 + 32 / 64
+double = 4 + 8 / 64 + 32 / (64 * 256)
 print(f"NF4:                      {plain:.3f} bits per weight")
 print(f"NF4, double quantisation: {double:.3f} bits per weight")
 
 # %% [markdown]
-# ## 2 · What it costs
+# ## 2 · What four bits cost
 #
-# The same model in five formats. Two helpers: the bytes of the weights with their scales,
-# and the weights as they are *used*. What a [linear layer](glossary.md#linear-layer)
-# makes of the unit vectors is its weight matrix, in whatever format that is kept.
-
+# 4 bit is how weights are *stored*. Whenever a layer is used in training, its weights are
+# unpacked to an ordinary format, multiplied, and the copy is thrown away. So NF4 saves
+# memory, not time. We load the same model in five formats and read sentences of news editorials with
+# each. [bf16](glossary.md#bf16) has 16 bits per weight, and int8 has 8.
+#
+# **Predict before you run.** Order these by what they add to the
+# [loss](glossary.md#loss) on the sentences, smallest first: `"NF4"`, `"NF4, double"`,
+# `"int8"`, `"bf16"`. (The last two places may be too close to call.)
 
 # %%
-@torch.inference_mode()
-def read_weights(model) -> torch.Tensor:
-    """The weights of four layers' `up_proj`, flat and in fp32."""
-    parts = []
-    for layer in model.get_decoder().layers[:4]:
-        up = layer.mlp.up_proj
-        unit = torch.eye(up.in_features, device=model.device, dtype=model.dtype)
-        parts.append(up(unit).T.flatten().float().cpu())
-    return torch.cat(parts)
-
+guess = None  # such as ["NF4", "bf16", "NF4, double", "int8"]
 
 # %%
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
@@ -246,52 +335,57 @@ for name in ("NF4", "NF4, double"):  # what the weights are unpacked to
 if profile.quantize:  # 27 GB for Llama-2-7B
     del FORMATS["fp32"]
 texts = evaluation.choose_texts(profile.texts, profile.perplexity_rows)
-token_count = sum(len(tokenizer(text)["input_ids"]) for text in texts)
+print(len(texts), "sentences; the first:", textwrap.shorten(texts[0], 90))
 
 # %%
-formats, kept, losses = {}, {}, {}
+format_rows, losses = {}, {}
 for name, options in FORMATS.items():
     candidate, _ = models.load_decoder(decoder_name, **options)
-    size = models.count_bytes(candidate) / 1e6
-    layers = models.count_bytes(candidate.get_decoder().layers) / 1e6
-    kept[name] = read_weights(candidate)
-    first = next(iter(kept))
-    moved = (kept[name] - kept[first]).pow(2).mean().sqrt() / kept[first].std()
+    megabytes = models.count_bytes(candidate) / 1e6
     began = time.perf_counter()
     losses[name] = evaluation.measure_text_losses(
         candidate, tokenizer, texts, progress=False
     )
+    seconds = time.perf_counter() - began
+    first = next(iter(losses))
     added = evaluation.bootstrap_interval(losses[name] - losses[first])
-    formats[name] = {
-        "weights, MB": f"{size:.0f}",
-        "layers alone": f"{layers:.0f}",
-        "weight error": f"{moved:.4f}",
+    format_rows[name] = {
+        "weights, MB": f"{megabytes:.0f}",
         "perplexity": f"{np.exp(losses[name].mean()):.1f}",
         "added loss": f"{added.value:+.3f} ({added.low:+.3f} to {added.high:+.3f})",
-        "tokens/s": f"{token_count / (time.perf_counter() - began):.0f}",
+        "seconds": f"{seconds:.1f}",
     }
     candidate = None  # before the next one is loaded
     free_memory()
-del kept
-pd.DataFrame(formats).T
+order = sorted(
+    (name for name in losses if name != first), key=lambda n: losses[n].mean()
+)
+report.show_order(guess, order)
+pd.DataFrame(format_rows).T
 
 # %% [markdown]
-# The weight error is in standard deviations of the weights, the added loss in nats per
-# token, paired by sentence, against the first row: an [interval](glossary.md#interval)
-# that contains 0 is a format that these sentences cannot tell apart. Small models feel 4
-# bits more than large ones: QLoRA's authors find next to no loss from 7 billion weights
-# on. [Embeddings](glossary.md#embedding) stay as they are in the 4-bit and 8-bit formats
-# (on a CPU in fp32), which is why the whole shrinks less than its layers. The speeds are one
-# reading each, on this machine: NF4 has to unpack, [bf16](glossary.md#bf16) is fast only
-# where the processor has instructions for it, and LLM.int8 also quantises what flows
-# *through* a layer, for which bitsandbytes has no fast code on a CPU. (Where bf16 is
-# fast, all rows are computed in it, and differ in how the weights are stored.)
+# *Added loss* is the difference from the first row, sentence by sentence, in
+# [nats](glossary.md#nat) per [token](glossary.md#token). If its interval contains 0, these
+# sentences cannot tell the format from the first. Look at both NF4 rows: is their interval
+# clear of 0? On this small model a second rounding to 4 bits costs loss that one can see.
+# Larger models are said to feel 4 bits less (QLoRA's authors find next to no loss from 7
+# billion weights on); that is not tested here. ([Perplexity](glossary.md#perplexity) is
+# the loss in another dress: among how many tokens the model seems to choose.)
+#
+# Two things that may surprise. The whole model does not shrink to an eighth, because the
+# table of [embeddings](glossary.md#embedding) stays as it is. And the seconds need not
+# fall: NF4 has to unpack, and int8 also quantises what flows *through* a layer. (The
+# seconds are one reading each, on this machine; where bf16 is fast, all rows are computed
+# in it and differ in how the weights are stored.)
 #
 # ## 3 · What Llama-2-7B would need
 #
-# Nothing has to be downloaded to know: a configuration is enough. This is also the place
-# to write down the recipe of this lesson: LoRA of [rank](glossary.md#rank) 16 on all linear
-# layers, `alpha` twice the rank, over frozen weights in NF4.
+# Nothing has to be downloaded to know how much memory a model needs; its configuration is
+# enough. **Predict:** how many GB does training Llama-2-7B with LoRA on NF4 weights need,
+# for one row of 512 tokens?
+
+# %%
+guess = None  # GB, such as 20.0
 
 # %%
 LLAMA_2_7B = transformers.LlamaConfig(
@@ -321,25 +415,24 @@ needs = {
     ),
 }
 needs = pd.DataFrame(needs).T / 1000
-needs["frozen weights"] = needs["weights"] - needs["gradients"]
+report.show_guess(guess, round(float(needs["total"].iloc[1]), 1), "GB on NF4")
 needs["measured by torchtune"] = [15.57, 9.29]
 needs.round(2)
 
 # %% [markdown]
-# In GB, for one row of 512 tokens. The last column is peak memory *reserved* in
-# [torchtune's
-# tutorial](https://docs.pytorch.org/torchtune/stable/tutorials/qlora_finetune.html) for
-# LoRA and QLoRA of Llama-2-7B: another [rank](glossary.md#rank),
-# [batch](glossary.md#batch) and length, reserved is more than used, and its QLoRA figure
-# is mostly the peak of *loading*. So hold the orders of magnitude against each other, not
-# the digits. *Weights* holds LoRA's own in fp32, as many bytes as their
-# [gradients](glossary.md#gradient); *frozen weights* leaves them out.
+# In GB. So a GPU with 10 to 16 GB can do it, and in 16 bit it takes about twice as much. The
+# last column is what [torchtune's
+# tutorial](https://docs.pytorch.org/torchtune/stable/tutorials/qlora_finetune.html)
+# measured, with another [rank](glossary.md#rank), [batch](glossary.md#batch) and length,
+# and its second figure is mostly the peak of *loading*. Hold the orders of magnitude
+# against each other, not the digits. The cell above also wrote down the recipe of this
+# lesson: LoRA of rank 16 on all [linear layers](glossary.md#linear-layer).
 #
 # ## 4 · Facts to teach
 #
-# A file of facts is a JSON list, or a table (CSV, TSV, Parquet); this one was written for
-# the course. Other field names work too: `question`/`answer`, `prompt`/`response`,
-# `instruction`/`input`/`output`, or chat `messages`.
+# Facts come in a JSON file: a list with a term and a definition each. Other field names
+# work too (`question`/`answer`, `prompt`/`response`, chat `messages`), and so do tables.
+# This small file was written for the course:
 
 # %% tags=["nbval-check-output"]
 sample = Path("../data/samples/medical_terms.json")
@@ -347,26 +440,19 @@ print(sample.read_text(encoding="utf-8")[:210], "…")
 facts = data.read_conversations(sample)
 print(len(facts), "facts; the first is asked as:", facts[0].question)
 
-# %% tags=["nbval-check-output"]
-# What a bad row says: where it stands, and the remedy.
-broken = Path("../build/broken.json")
-broken.parent.mkdir(exist_ok=True)
-broken.write_text('[{"term": "Ataxia", "definition": "…"}, {"term": "Coma"}]')
-try:
-    data.read_conversations(broken)
-except data.DataError as problem:
-    print(str(problem).replace(str(broken), broken.name))
-
 # %% [markdown]
-# The facts of this run: terms of the ontology with a definition of 6 to 30 words, no word
-# of which begins like a word of the term (five letters; words of up to three are not
-# compared). "Renal cyst: a cyst of the kidney" would be answered by matching words. One
-# random group is taught; another is never taught, and asked all the same. A file of your
-# own, in any of the formats above, takes their place when `LESSONS_DATA=my.json` is set
-# before Jupyter starts (or `make course LESSON=02 DATA=my.json`). It is not filtered, but
-# facts of more than `max_tokens` tokens are left out and named, and the same numbers of
-# facts are taken from it: the cell prints how many are taught. For more, or longer ones,
-# raise them where the profile is loaded: `load_profile(LESSON, trained_terms=500)`.
+# **Bring your own:** set `MY_FACTS = "my.json"` in the second cell, and run all. (From a
+# terminal: `make course LESSON=02 DATA=my.json`.) A row that cannot be read stops the run
+# with its number and a remedy.
+#
+# Without a file of yours, the facts are terms of the ontology. Two kinds are left out, as
+# they would spoil the evaluation: definitions of fewer than 6 or more than 30 words, and
+# those that give themselves away. "Renal cyst: a cyst of the kidney" can be answered by
+# matching words, so a definition may not share a word with its term. (Words are compared
+# by their first five letters, from four letters on.)
+#
+# One random group is *trained*. Another is *untrained*: never taught, and asked all the
+# same. It will tell us what rises without being taught.
 
 # %%
 terms = data.read_terms(profile.terms)
@@ -383,99 +469,128 @@ if not all(isinstance(fact, data.Fact) for fact in clear):
         "Facts without a term are asked as they were taught: that measures memorising."
     )
 print({name: len(group) for name, group in groups.items()})
-pd.DataFrame(
-    [(fact.subject, fact.answer) for fact in groups["trained"][:5]],
-    columns=["term", "definition"],
-)
+for fact in groups["trained"][:5]:
+    print(textwrap.fill(f"{fact.subject}: {fact.answer}", 88, subsequent_indent="    "))
 
 # %% [markdown]
 # ## 5 · From a fact to a training row
 #
-# One function renders prompts, for training and for asking, with the model's own chat
-# template. The answer's tokens are appended, then EOS. Where the prompt ends is
-# *counted*: searching for a marker's text fails when tokens merge across it, and then
-# every [label](glossary.md#label) is masked.
+# A decoder learns by predicting the next token. So a fact becomes a text: a question in
+# the model's [chat template](glossary.md#chat-template) (the
+# [prompt](glossary.md#prompt)), the answer, and [EOS](glossary.md#eos), the token that
+# ends an answer. The [mask](glossary.md#mask) says what is learned: the answer and its
+# end, not the question.
+
+# %%
+report.show_schematic("training_row")
+
+# %% [markdown]
+# **Write it (one or two lines).** `prompt` and `answer` are lists of token numbers, `end`
+# is one. Return the row's `input_ids` and its `labels`. PyTorch leaves a [label](glossary.md#label) of
+# −100 out of the loss.
+
+
+# %%
+def make_row(prompt: list[int], answer: list[int], end: int) -> dict[str, list[int]]:
+    """{"input_ids": …, "labels": …}, equally long."""
+    raise NotImplementedError  # your lines here
+
+
+# %% [markdown]
+# <details><summary>A solution</summary>
+#
+# ```python
+# def make_row(prompt, answer, end):
+#     learned = [*answer, end]
+#     return {"input_ids": prompt + learned, "labels": [-100] * len(prompt) + learned}
+# ```
+#
+# Labels are not shifted by one place here: the model does that itself.
+#
+# </details>
+
+
+# %% jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
+def solution(prompt, answer, end):
+    learned = [*answer, end]
+    return {"input_ids": prompt + learned, "labels": [-100] * len(prompt) + learned}
+
+
+def check(attempt):
+    row = attempt([5, 6, 7], [8, 9], 2)
+    if row is None:
+        return "the function returns nothing. Is a return missing?"
+    if row["input_ids"] == [5, 6, 7, 8, 9]:
+        return "the end token is missing: the model would never learn to stop."
+    if row["input_ids"] != [5, 6, 7, 8, 9, 2]:
+        return f"input_ids must be prompt, answer, end; they are {row['input_ids']}."
+    if row["labels"] == [5, 6, 7, 8, 9, 2]:
+        return "the prompt is learned, too. Its labels must be -100."
+    if row["labels"] == [-100, -100, -100, 8, 9, -100]:
+        return "the end token is masked: the model would never learn to stop."
+    if row["labels"] != [-100, -100, -100, 8, 9, 2]:
+        return f"labels must be -100, -100, -100, 8, 9, 2; they are {row['labels']}."
+    return ""
+
+
+make_row = report.use_solution_until_right(make_row, solution, check)
+
+# %% [markdown]
+# Is that what the library makes of a real fact? `render_messages` writes the prompt with the
+# model's own template, and `encode_conversations` does your step for many facts.
 
 # %%
 fact = groups["trained"][0]
-row = training.encode_conversations([fact], tokenizer, profile.max_tokens)[0]
-pairs = zip(row["input_ids"], row["labels"], strict=True)
-prompt = [token for token, label in pairs if label == -100]
-answer = [label for label in row["labels"] if label != -100]
-print("read, not learned:", repr(tokenizer.decode(prompt)))
-print("learned:          ", repr(tokenizer.decode(answer)))
-
-# %% tags=["nbval-check-output"]
-print("the answer's end is learned:", answer[-1] == tokenizer.eos_token_id)
-twice = (
-    tokenizer.bos_token_id is not None and prompt[:2] == [tokenizer.bos_token_id] * 2
+prompt = tokenizer(
+    models.render_messages(tokenizer, fact.messages[:-1]), add_special_tokens=False
 )
-print("a doubled beginning-of-text token:", twice)
-masked = Dataset.from_list([{"input_ids": [5, 6], "labels": [-100, -100]}])
-try:
-    training.check_labels(masked)
-except data.DataError as problem:
-    print(problem)
+answer = tokenizer(fact.answer, add_special_tokens=False)
+ours = make_row(prompt["input_ids"], answer["input_ids"], tokenizer.eos_token_id)
+theirs = training.encode_conversations([fact], tokenizer, profile.max_tokens)[0]
+print("the library's row is yours:", ours == theirs)
+print("read:   ", repr(tokenizer.decode(ours["input_ids"][: len(prompt["input_ids"])])))
+print("learned:", repr(tokenizer.decode([n for n in ours["labels"] if n != -100])))
 
 # %% [markdown]
-# Two savings that change no gradient. A row's
-# **[logits](glossary.md#logits)** are needed only where the next token is learned; in a
-# small model with a vocabulary of tens of thousands the others would cost much of the
-# time. And what rows **begin** with, such as the same system message, is read once: rows
-# lie in one sequence, and a mask lets each see that beginning and itself. A batch of two,
-# `1 2 → 3 4` and `1 2 → 7`, which begin alike:
-
-# %% tags=["nbval-check-output"]
-tiny = [
-    {"input_ids": [1, 2, 3, 4], "labels": [-100, -100, 3, 4]},
-    {"input_ids": [1, 2, 7], "labels": [-100, -100, 7]},
-]
-batch = training.pack_batch(tiny, multiple_of=1)
-print("tokens   ", batch["input_ids"][0].tolist())
-print("positions", batch["position_ids"][0].tolist())
-print(batch["attention_mask"][0, 0].int().numpy())
-print(
-    "logits at", batch["logits_to_keep"].tolist(), "for", batch["labels"][1:].tolist()
-)
-
-# %% [markdown]
-# The [state](glossary.md#state) at place 1 predicts both 3 and 7, so it is asked for
-# twice.
+# Prompt and answer are tokenized apart and joined as numbers, so we *count* the prompt's
+# tokens and know where the answer begins. Some libraries look for a text such as
+# "assistant" instead. That fails where tokens [merge](glossary.md#merge) across the text:
+# then every label is masked, and nothing is learned. A second trap: many pipelines pad
+# with EOS and mask every padding token. That masks the real EOS too, and the model never
+# learns to stop.
 #
-# The facts are taught in ten phrasings of the question, and asked in one that is never
-# trained.
+# Each term is taught five times here, each time in another of ten phrasings of the
+# question. It will be asked in an eleventh, which is never trained. (Questions of your own
+# without a term keep their words.)
 
 # %%
 TIMES = 5  # how often each fact is met
 taught = data.phrase_terms(groups["trained"], phrasings.training, TIMES)
 rows = training.encode_conversations(taught, tokenizer, profile.max_tokens)
-lengths = [len(ids) for ids in rows["input_ids"]]
-print(f"{len(rows)} rows, {sum(lengths):,} tokens; in training:")
-for seen in data.phrase_terms([fact], phrasings.training, repeats=4):
-    print("   ", seen.question)
-(asked,) = data.phrase_terms([fact], [phrasings.evaluation], repeats=1)
-print("in the exam:\n   ", asked.question)
+print(f"{len(rows)} rows, {sum(map(len, rows['input_ids'])):,} tokens; in training:")
+for example in data.phrase_terms([fact], phrasings.training, repeats=3):
+    print("   ", example.question)
+(held_out,) = data.phrase_terms([fact], [phrasings.evaluation], repeats=1)
+print("in the evaluation:\n   ", held_out.question)
 
 # %% [markdown]
-# ## 6 · The exam, before
+# ## 6 · An evaluation that cannot be guessed
 #
-# A generated answer is hard to mark by machine, so the main measure is a **choice**:
-# which of four definitions has the highest mean log-probability per token as the answer?
-# (The mean, for definitions differ in length.) Chance is .25. What a sceptic asks:
+# A generated answer is hard to mark by machine. So the first measure is a *choice*: which
+# of four definitions does the model find likeliest as the answer? We compare the mean
+# log-probability per token, the [likelihood](glossary.md#likelihood) (the mean, because
+# definitions differ in length). Chance is
+# .25.
 #
-# - *Are the wrong answers, the distractors, easy?* They are the three definitions nearest
-#   to the right one, by a sentence [encoder](glossary.md#encoder)'s vectors.
-# - *Does it just prefer definitions it has seen?* A trained term's wrong answers are
-#   trained definitions as well.
-# - *Does it need the term at all?* "Blind", the same question is asked without it; the
-#   score should be about chance, and is what the score with the term is compared with.
-# - *Would something simpler do?* Below, two rules that know no medicine: take the
-#   definition most like the other three, or the one most like the term, by the same
-#   encoder.
-#
-# Some wrong answers are *nearly* right (an ontology has siblings), which holds every
-# score down. The untrained group is smaller, so its wrong answers are a little farther
-# away.
+# The wrong answers, the [distractors](glossary.md#distractor), decide what such a number
+# is worth. They should be hard: so they are definitions that are *alike*, by the vectors of
+# a sentence [encoder](glossary.md#encoder). And nobody should be able to rule one out
+# without the term. If a definition were offered in ten questions and right in one, never
+# choosing it would pay. So four terms that are alike form a *balanced group*
+# ([quartet](glossary.md#quartet)) and offer each other's definitions:
+
+# %%
+report.show_schematic("balanced_group")
 
 # %%
 evaluation_set = evaluation.build_evaluation_set(
@@ -488,87 +603,122 @@ evaluation_set = evaluation.build_evaluation_set(
 question = evaluation_set.trained[0]
 print(question.question)
 for number, choice in enumerate(question.choices):
-    print("  →" if number == question.right else "   ", choice)
-
-# %%
-rules = {}
-for name, group in groups.items():
-    questions = getattr(evaluation_set, name)
-    embedder = evaluation.Embedder(profile.encoder)
-    vectors = embedder.embed([fact.answer for fact in group], max_tokens=128)
-    terms_vectors = embedder.embed([fact.subject for fact in group], max_tokens=128)
-    right = {"most like the other three": [], "most like the term": []}
-    for number, question in enumerate(questions):
-        four = vectors[list(question.facts)]
-        four = four / np.linalg.norm(four, axis=1, keepdims=True)
-        central = (four @ four.T).sum(1).argmax()
-        closest = (four @ terms_vectors[number]).argmax()
-        right["most like the other three"].append(central == question.right)
-        right["most like the term"].append(closest == question.right)
-    rules |= {
-        f"{rule}, {name}": vars(evaluation.wilson_interval(hits))
-        for rule, hits in right.items()
-    }
-pd.DataFrame(rules).T
+    arrow = "  →" if number == question.right else "   "
+    print(
+        textwrap.fill(
+            choice, 84, initial_indent=f"{arrow} ", subsequent_indent="    " * 2
+        )
+    )
 
 # %% [markdown]
-# Neither rule has a decoder in it, and both should give you pause where they beat .25.
-# The first profits from how wrong answers are chosen: they lie around the right one. A
-# decoder that had found this out would also do well blind, so watch that number. The
-# second is a *search*, by an encoder that has met medical words: for choosing among four,
-# it is the rival to beat, though these questions are made hard for it: the wrong answers
-# are what *its own* encoder finds most like the right one. (It can only choose; a decoder
-# can also answer. Lesson 05 makes that contest its subject.)
-
-# %% [markdown]
-# The model in 4 bit, in plain sight:
+# **Predict before you run.** Before anything is trained, what share of the *trained*
+# terms' questions will the model get right? And what would a rule score that always takes
+# the definition most like the other three?
 
 # %%
-QUANTIZE = {**NF4, "bnb_4bit_use_double_quant": True}
+guess = None  # the untrained model's share, such as 0.25
+guess_typical = None  # the rule's share
+
+# %%
 quantize_config = BitsAndBytesConfig(
-    **QUANTIZE, bnb_4bit_compute_dtype=choose_precision().torch_dtype
+    **NF4,
+    bnb_4bit_use_double_quant=True,
+    bnb_4bit_compute_dtype=choose_precision().torch_dtype,
 )
 model, tokenizer = models.load_decoder(
     decoder_name, quantization_config=quantize_config
 )
 before = evaluation.answer_evaluation_set(model, tokenizer, evaluation_set)
 scores = {"base": evaluation.score_predictions(evaluation_set, before)}
-metrics = evaluation.summarise_scores(scores)
-metrics.table().set_index("metric")[["value", "low", "high", "n"]]
+right = np.array([question.right for question in evaluation_set.trained])
+vectors = evaluation.embed_answers(groups["trained"], profile.encoder)
+typical = []
+for question in evaluation_set.trained:
+    four = vectors[list(question.facts)]
+    typical.append((four @ four.T).sum(1).argmax())
+base_right = float(scores["base"]["choice_trained"].mean())
+report.show_guess(guess, base_right, "the untrained model, trained terms")
+report.show_guess(guess_typical, float(np.mean(typical == right)), "most typical")
 
 # %% [markdown]
-# `choice_blind` should lie near .25 (not exactly: a definition that is likely anyway may
-# be a wrong answer to several questions), and `choice_general` (capitals, opposites,
-# tools) shows that the model does know things. `relative_trained` marks the same scores
-# differently: a definition counts by how much *likelier the term makes it*, so that one
-# which is likely anyway gains nothing. Hold the base against the two rules above.
-
-# %% [markdown]
-# ## 7 · Training in 4 bit
+# The rule gets .250, or a hair beside it where the number of terms is no multiple of four:
+# in each group it takes the same definition four times, and is right once. Every rule that
+# is blind to the term shares that fate. So whatever the model scores above .25 before any
+# training comes from the term: it may have met it, or parts of it.
 #
-# `prepare_model_for_kbit_training` freezes all weights and casts what is not in 4 bit
-# (norms, embeddings) to fp32; LoRA goes on all linear layers but the output layer: rank
-# 16, and `alpha` twice the rank, as is common. Gradients reach LoRA alone:
+# Two more controls belong to the evaluation. *Blind* asks the same questions without the
+# term; by construction that is .25 before and after, whatever was trained, so it checks
+# the questions and says nothing about the model. And *would something simpler do?* A
+# nearest-neighbour search with the sentence encoder takes the definition whose vector is
+# nearest to the term's. It can only choose, not write, but for choosing it is the rival.
+# (The questions are made hard for it: its own encoder picked the wrong answers. `raised`
+# is for section 10.)
+
+# %%
+embedder = evaluation.Embedder(profile.encoder)
+names = embedder.embed([fact.subject for fact in groups["trained"]], max_tokens=128)
+nearest, raised = evaluation.rank_by_search(evaluation_set.trained, names, vectors)
+rows_of_group = evaluation_set.groups()
+table = {
+    "model before training": evaluation.measure_share(
+        scores["base"]["choice_trained"], rows_of_group["trained"]
+    ),
+    "nearest-neighbour search": evaluation.measure_share(
+        nearest == right, rows_of_group["trained"]
+    ),
+}
+del embedder
+pd.DataFrame({name: vars(share) for name, share in table.items()}).T
+
+# %% [markdown]
+# The intervals draw whole groups of four, because questions that share their choices
+# belong together. Before training the small decoder is no match for the search: in the
+# study it gets .383, and the search .687. Section 10 lets them meet again.
+# <!-- claim: round(find("base", "choice_trained").value, 3) == 0.383 and
+# round(find("search", "choice_trained").value, 3) == 0.687 -->
+#
+# ## 7 · Training on top of 4 bit
+#
+# Here is the trick of QLoRA in a picture. The weights stay in 4 bit and are unpacked for
+# the moment of use. LoRA's two thin matrices lie beside them in ordinary numbers, and only
+# these learn.
+
+# %%
+report.show_schematic("lora_on_4_bit")
+
+# %% [markdown]
+# `prepare_model_for_kbit_training` freezes all weights and brings what is not in 4 bit
+# (norms, embeddings) to fp32. `add_lora` puts LoRA on all linear layers but the output
+# layer. To repeat from here with other settings, run from the cell that loads the model
+# (section 6): this cell changes the model in place.
 
 # %% tags=["nbval-check-output"]
-linear = sum(isinstance(module, torch.nn.Linear) for module in model.modules())
 in_4_bit = sum(isinstance(module, Linear4bit) for module in model.modules())
-print("linear layers not in 4 bit:", linear - in_4_bit, "(the output layer)")
-SAVE = {
-    "use_gradient_checkpointing": profile.gradient_checkpointing,  # memory, for time
+others = [
+    name
+    for name, module in model.named_modules()
+    if isinstance(module, torch.nn.Linear)
+    and not isinstance(module, Linear4bit)
+    and "lora_" not in name
+]
+print("linear layers not in 4 bit:", [name.split(".")[-1] for name in others])
+CHECKPOINTING = {  # recomputes activations: memory for time
+    "use_gradient_checkpointing": profile.gradient_checkpointing,
     "gradient_checkpointing_kwargs": {"use_reentrant": False},
 }
-model = prepare_model_for_kbit_training(model, **SAVE)
-model = models.add_lora(model, RECIPE.lora_config("CAUSAL_LM"), seed=SEED)
+if not hasattr(model, "peft_config"):  # else this cell was run before
+    model = prepare_model_for_kbit_training(model, **CHECKPOINTING)
+    model = models.add_lora(model, RECIPE.lora_config("CAUSAL_LM"), seed=SEED)
 trained = [name for name, p in model.named_parameters() if p.requires_grad]
 print("all trained parameters are LoRA's:", all("lora_" in name for name in trained))
 in_4_bit_now = sum(isinstance(module, Linear4bit) for module in model.modules())
 print("layers in 4 bit before and after:", in_4_bit == in_4_bit_now)
 
 # %% [markdown]
-# `report_to` names a tracker: "none", "wandb", "trackio" or "tensorboard". Weights &
-# Biases never asks anything here: without `WANDB_API_KEY` the run stays in a folder,
-# offline. The rate and the batch size were settled on other terms of the ontology.
+# `train` is the Trainer of lesson 04. `report_to` names a tracker: "none", "wandb"
+# (Weights & Biases, W&B), "trackio" or "tensorboard". W&B never asks anything here: without
+# `WANDB_API_KEY` the run stays in a folder, offline. (Rate and batch size were settled on
+# other terms of the ontology, which are neither taught nor asked here.)
 
 # %%
 folder = Path(f"../build/runs/{LESSON}")
@@ -584,204 +734,497 @@ first_run = train(
 count = models.count_parameters(model)
 print(f"{first_run.steps} steps in {first_run.seconds:.0f} s,", end=" ")
 print(f"{first_run.tokens_per_second:,.0f} tokens/s")
-print(f"{count.lora:,} trained parameters;", end=" ")
-print(f"peak memory of this notebook so far {first_run.peak_mb:,.0f} MB")
+print(f"{count.lora:,} trained parameters of {count.total:,}")
+print(training.describe_resources(first_run.resources))
 
 # %% [markdown]
-# ## 8 · The exam, after
+# While a model trains, watch two things: the loss, and the machine. `train` read the load
+# every fifth of a second and sent it to the tracker with the loss. With a GPU it also has
+# the GPU's load, memory, temperature and power (from NVML). A GPU that is busy 30 % of the
+# time is waiting, often for its data; one whose memory is full will stop the run.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+resources = first_run.resources
+panels = {"memory_mb": "memory, MB", "cpu_percent": "processor, %"}
+if "gpu_percent" in resources:
+    panels = {"gpu_memory_mb": "GPU memory, MB", "gpu_percent": "GPU, %"}
+    panels |= {"gpu_celsius": "°C", "gpu_watts": "watts"}
+panels = {name: label for name, label in panels.items() if name in resources}
+height = 1.2 * (1 + len(panels)) + 0.8
+figure, axes = plt.subplots(
+    1 + len(panels), 1, figsize=(report.WIDTH, height), sharex=True
+)
+logged = first_run.history.dropna(subset="loss")
+axes[0].plot(logged["step"], logged["loss"], color=report.PALETTE[0])
+axes[0].set(ylabel="loss", title="Loss and machine, step by step")
+for axis, (name, label) in zip(axes[1:], panels.items(), strict=True):
+    axis.plot(resources["step"], resources[name], color=report.PALETTE[1])
+    axis.set_ylabel(label)
+axes[-1].set_xlabel("step")
+report.show_figure(
+    figure,
+    f"By step: the training loss falls from {logged['loss'].iloc[0]:.2f} to "
+    f"{logged['loss'].iloc[-1]:.2f}; "
+    + "; ".join(
+        f"{label} between {resources[name].min():,.0f} and {resources[name].max():,.0f}"
+        for name, label in panels.items()
+    )
+    + ".",
+)
+
+# %% [markdown]
+# The loss falls fast at first, perhaps because the form of a definition is easy. The curve
+# cannot tell form from facts. The next three sections can.
 #
-# The same questions, with the adapter. `mixed_precision_lora` computes them in the fast
-# layers that training used; it changes no result beyond rounding.
+# ## 8 · Read what it writes
+#
+# Before any average: the answers themselves, before and after training, to the evaluation's
+# phrasing of the question. We sort the answers by how many words they share with the
+# definition ([F1](glossary.md#f1)), and print the two best, two from the middle and the
+# two worst.
+#
+# **Predict before you run:** of the answers after training, what share will give the fact,
+# that is, share most content words with the definition?
+
+# %%
+guess = None  # a share, such as 0.3
 
 # %%
 model.eval()
+# the fast layers that training used; it changes no result beyond rounding
 with mixed_precision_lora(model, choose_precision()):
     after = evaluation.answer_evaluation_set(model, tokenizer, evaluation_set)
 scores["lora"] = evaluation.score_predictions(evaluation_set, after)
-metrics = evaluation.summarise_scores(scores)
-choices = ["choice_trained", "choice_untrained", "choice_blind", "choice_general"]
-shown = pd.DataFrame(
-    {
-        f"{name.removeprefix('choice_')}, {system}": vars(metrics.find(system, name))
-        for name in choices
-        for system in ("base", "lora")
-    }
-).T
-figure = report.plot_intervals(
-    shown, "Four-way choices", "share right (95 % interval)", 0.25
-)
-report.show_figure(
-    figure,
-    f"Share of four-way choices right, chance dashed: {report.list_rows(shown)}.",
-)
 
-# %% [markdown]
-# Read it in four pairs. **Trained**: the rise, in a phrasing that was never trained, is
-# what was learned. (Does it reach the search of section 6?) **Untrained**: has the model
-# become better at terms in general, or only at these? **Blind**: still about chance? Then
-# the rise above needs the term. **General**: was anything lost? The paired differences:
 
-# %%
-gains = ["gain_trained", "gain_untrained", "gain_general", "general_loss_change"]
-gains = {name: str(metrics.find("lora", name)) for name in gains}
-pd.Series(gains, name="lora against base").to_frame()
-
-# %% [markdown]
-# An interval that contains 0 shows no difference at this size; it does not show that
-# there is none. `general_loss_change` is the change of the loss on general sentences as a
-# share of the loss before: negative is *better*. [Fine-tuning](glossary.md#fine-tuning)
-# on short sentences can make a chat model a better reader of sentences, so this alone
-# does not prove that nothing was forgotten; `gain_general` asks for facts.
-#
-# In its own words, and where it stops:
-
-# %%
-answered = evaluation_set.trained[: evaluation_set.generated_answers]
-said = pd.DataFrame(
-    {
-        "definition": [q.choices[q.right] for q in answered],
-        "before": [answer.text[:160] for answer in before.answers],
-        "after": [answer.text[:160] for answer in after.answers],
-    }
-)
-names = ["definition_loss", "token_f1", "stop_rate", "answer_tokens"]
-table = {
-    system: {name: str(metrics.find(system, name)) for name in names}
-    for system in ("base", "lora")
-}
-display(pd.DataFrame(table))
-said.head(6)
-
-# %% [markdown]
-# `definition_loss` is the mean loss per token of the right definition. `token_f1`
-# compares words, so a fluent, wrong definition still earns some: read a few. Where an
-# answer has the *style* of the ontology and the wrong content, the model has learned to
-# sound right, which is worse than not knowing. The stop rate is the share of answers that
-# ended within 64 tokens; the base, trained to chat at length, is often cut off. EOS is
-# among the labels here. A pipeline that pads with EOS and masks every padding token masks
-# the real EOS as well, and the model unlearns to stop.
-#
-# ## 9 · What the study says
-#
-# One [seed](glossary.md#seed) and few terms prove little. The study teaches 300 terms
-# with three seeds, each term met three times: in one phrasing, in three, or in three
-# drawn from all ten. All arms sit one exam of the same kind as above; `search` is section
-# 6's rule "most like the term".
-
-# %%
-if study:
-    wanted = ["choice_trained", "gain_trained", "gain_untrained", "choice_blind"]
-    wanted += ["relative_trained", "general_loss_change", "stop_rate"]
-    systems = ["search", "base", "lora_dose1", "lora_dose3", "lora"]
-    display(
-        pd.DataFrame(
-            {
-                system: {
-                    name: str(study.metrics.get((system, name, "", ""), ""))
-                    for name in wanted
-                }
-                for system in systems
-            }
-        )
-    )
-else:
-    print("not measured yet")
-
-# %%
-if study:
-    titles = {
-        "lora_dose1": "1 phrasing",
-        "lora_dose3": "3 phrasings",
-        "lora": "3 of 10",
-    }
-    doses = {
-        title: vars(study.find(arm, "gain_trained")) for arm, title in titles.items()
-    }
-    doses |= {
-        f"{titles[arm]}, minus 1": vars(
-            study.find(arm, "choice_trained", minus="lora_dose1")
-        )
-        for arm in ("lora_dose3", "lora")
-    }
-    beside = study.find("lora", "choice_trained", minus="search")
-    doses["3 of 10, minus search"] = vars(beside)
-    doses = pd.DataFrame(doses).T
-    figure = report.plot_intervals(
-        doses, "Gain by phrasings met", "gain in choices of trained terms", 0
-    )
-    report.show_figure(
-        figure,
-        "Gain in four-way choices of trained terms, in a phrasing never trained, by "
-        f"phrasings met, and paired differences: {report.list_rows(doses)}.",
-    )
-
-# %% [markdown]
-# In the figure, the first three dots are gains over the base; the next two are paired
-# differences between the arms, and answer the question of phrasings. The last sets the
-# best-phrased arm against `search`, on the same questions: its interval contains 0, so
-# for *choosing*, a small decoder that was taught the terms is not shown to be better than
-# an encoder that looks them up. Only the *question* varies here; work that finds
-# paraphrases important (Ovadia et al. 2023) varies the text of the fact itself. Hold
-# `gain_untrained` against `gain_trained` as well: what both share is general practice
-# with such questions, what only the trained terms gain is knowledge of them.
-#
-# ## 10 · Tracking: two runs in one figure
-#
-# The run above lies in a folder, ready to be uploaded. A second run has a tenth of the
-# [learning rate](glossary.md#learning-rate) and at most eight steps, within which its
-# rate falls to zero.
-
-# %%
-second_model, _ = models.load_decoder(decoder_name, quantization_config=quantize_config)
-second_model = prepare_model_for_kbit_training(second_model, **SAVE)
-second_model = models.add_lora(second_model, RECIPE.lora_config("CAUSAL_LM"), seed=SEED)
-slow = replace(RECIPE, learning_rate=RECIPE.learning_rate / 10)
-second_run = train(
-    second_model,
-    rows,
-    None,
-    replace(slow.train_settings(SEED), max_steps=8),
-    task=training.ANSWERS,
-    output_dir=folder / "slow",
-    report_to="wandb",
-)
-del second_model
-free_memory()
-
-# %%
-runs = {
-    f"rate {RECIPE.learning_rate:g}": (first_run, "lora"),
-    f"rate {slow.learning_rate:g}": (second_run, "slow"),
-}
-figure, axis = plt.subplots(figsize=(report.WIDTH, 3.4))
-ends = []
-for (title, (run, name)), colour in zip(runs.items(), report.PALETTE, strict=False):
-    logged = run.history.dropna(subset="loss")
-    axis.plot(logged["step"], logged["loss"], color=colour, label=title)
-    ends.append(
-        f"{title} {logged['loss'].iloc[0]:.2f} to {logged['loss'].iloc[-1]:.2f}"
-    )
-    lies = sorted((folder / name).glob("wandb/wandb/offline-run-*"))
+def print_answer(title: str, text: str) -> None:
+    """One answer, in full, under its title."""
+    first_line = f"  {title:11s}"
     print(
-        title, "lies in", lies[-1].parent.relative_to(folder.parent) if lies else name
+        textwrap.fill(text, 88, initial_indent=first_line, subsequent_indent=" " * 13)
+    )
+
+
+ranked = np.argsort(-scores["lora"]["token_f1"], kind="stable")
+middle = len(ranked) // 2
+for number in [*ranked[:2], *ranked[middle - 1 : middle + 1], *ranked[-2:]]:
+    fact = groups["trained"][number]
+    print(fact.subject.upper())
+    print_answer("definition", fact.answer)
+    print_answer("before", before.answers[number].text)
+    print_answer("after", after.answers[number].text)
+    print()
+
+# %% [markdown]
+# Judge for yourself: for each of the six, does "after" say what the definition says? All
+# of it, half, or something else? The *style* has changed: short, one sentence, in the
+# ontology's way of speaking. The content is another matter.
+#
+# Reading 60 answers per run does not scale, so we need a rule. Ours: take the words of
+# answer and definition, without stop words, by their first five letters. Where the F1 of
+# the two sets is .75 or more, the answer is *right*; from .4 on *half*; else *wrong*. A
+# rule like that makes mistakes. We marked 60 answers of the study by hand as well, and
+# section 10 says how often rule and hand agree.
+#
+# And a control: the same for terms that were *never taught*. Some names give themselves
+# away ("hypokalemia": little of something in the blood), and a model that has learned the
+# style can fill in the rest.
+
+# %%
+MARKS = {
+    "fact_right": "answers right",
+    "fact_half": "answers half right",
+    "fact_right_untrained": "answers right, untrained terms",
+    "fact_half_untrained": "answers half right, untrained terms",
+}
+given = float(scores["lora"]["fact_right"].mean())
+report.show_guess(guess, given, "answers that give the fact")
+metrics = evaluation.summarise_scores(scores, groups=evaluation_set.groups())
+table = {}
+for system, title in (("base", "before"), ("lora", "after")):
+    shares = {
+        f"{label} (n = {len(scores[system][name])})": str(
+            evaluation.wilson_interval(scores[system][name])
+        )
+        for name, label in MARKS.items()
+        if len(scores[system][name])
+    }
+    table[title] = shares | {
+        "F1 with the definition": str(metrics.find(system, "token_f1")),
+        "loss of the definition, nats per token": str(
+            metrics.find(system, "definition_loss")
+        ),
+        "stopped within 64 tokens": str(metrics.find(system, "stop_rate")),
+        "tokens per answer": str(metrics.find(system, "answer_tokens")),
+    }
+pd.DataFrame(table)
+
+# %% [markdown]
+# Read the table from the bottom. The answers became short, and they *stop*: EOS is among
+# the labels. The right definition's [loss](glossary.md#loss) tells how surprising the model
+# finds it. F1 counts shared words, and all definitions share words. The rows at the top are
+# the strictest: they ask for the fact. Compare them with those for untrained terms, before
+# you call a right answer learned. With so few answers the intervals are wide; the study in
+# section 10 has more.
+#
+# ## 9 · Choose among four, after training
+#
+# The choice is a gentler examiner: the model need not say the definition, only find it
+# likelier than three like it.
+#
+# General questions, about capitals, opposites or tools, say whether something was lost. One
+# of them, and the shares right before training:
+
+# %%
+general = evaluation_set.general[0]
+print(general.question, "|", " | ".join(general.choices))
+for group in ("trained", "untrained", "general"):
+    print(f"{group:10s} {metrics.find('base', f'choice_{group}').value:.3f}")
+
+# %% [markdown]
+# **Predict before you run:** the same three shares after training.
+
+# %%
+guess_trained = None  # a share, such as 0.5
+guess_untrained = None
+guess_general = None
+
+# %%
+for guessed, group in (
+    (guess_trained, "trained"),
+    (guess_untrained, "untrained"),
+    (guess_general, "general"),
+):
+    share = metrics.find("lora", f"choice_{group}").value
+    report.show_guess(guessed, share, f"after training, {group}")
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+parts = ("trained", "untrained", "blind", "general")
+figure, axis = plt.subplots(figsize=(report.WIDTH, 2.8))
+listed = []
+for place, part in enumerate(reversed(parts)):
+    pair = [metrics.find(system, f"choice_{part}") for system in ("base", "lora")]
+    axis.plot([p.value for p in pair], [place] * 2, color="0.7", linewidth=2, zorder=1)
+    for point, colour, offset in zip(
+        pair, report.PALETTE[:2], (-0.12, 0.12), strict=True
+    ):
+        spread = [[point.value - point.low], [point.high - point.value]]
+        axis.errorbar(
+            point.value, place + offset, xerr=spread, fmt="o", color=colour, capsize=3
+        )
+    listed.append(f"{part} {pair[0].value:.3f} before, {pair[1].value:.3f} after")
+axis.axvline(0.25, color="0.4", linestyle="--", linewidth=1)
+names = [f"{part} (n = {metrics.find('base', f'choice_{part}').n})" for part in parts]
+axis.set(yticks=range(4), yticklabels=names[::-1], xlim=(0, 1))
+axis.set(xlabel="share right (95 % interval)", title="Choices among four")
+for label, colour in zip(("before", "after"), report.PALETTE[:2], strict=False):
+    axis.plot([], [], "o", color=colour, label=label)
+axis.legend(loc="lower right")
+report.show_figure(
+    figure, f"Share of choices right, chance .25 dashed: {'; '.join(listed)}."
+)
+
+# %%
+for metric, title in (
+    ("gain_trained", "trained terms"),
+    ("gain_untrained", "untrained terms"),
+    ("gain_adjusted", "trained minus untrained"),
+    ("gain_general", "general questions"),
+):
+    gain = metrics.find("lora", metric)
+    print(
+        f"{title:24s} {100 * gain.value:+5.1f} points "
+        f"[{100 * gain.low:+.1f}, {100 * gain.high:+.1f}], n = {gain.n}"
+    )
+change = metrics.find("lora", "general_loss_change")
+print(
+    f"{'loss on general texts':24s} {100 * change.value:+5.1f} % "
+    f"[{100 * change.low:+.1f}, {100 * change.high:+.1f}], n = {change.n}"
+)
+
+# %% [markdown]
+# The trained gain is not all knowledge of the terms that were taught. What *untrained* terms
+# gain as well is something else: practice with such questions, or what definitions of
+# related terms taught about them. So the number that is specific to the taught facts is
+# the third, the adjusted gain. *Blind* is .25 by construction. And was anything lost?
+# Look at the last two rows: an interval that contains 0 shows no difference at this size;
+# it does not show that there is none.
+#
+# ## 10 · It sounds right. Is it?
+#
+# One seed and few terms prove little. The study taught 300 terms three times each, with
+# three seeds, and kept what the models wrote. Here are six of its answers, chosen as in
+# section 8.
+
+# %%
+kept = report.read_predictions(LESSON)
+study_terms = kept["expected.trained_terms"]
+definitions = kept["expected.trained_definitions"]
+generated = {
+    "before": kept["generated.base"][0],
+    "after": kept["generated.lora"][0],
+}
+ranked = np.argsort(-kept["token_f1.lora"][0], kind="stable")
+middle = len(ranked) // 2
+for number in [*ranked[:2], *ranked[middle - 1 : middle + 1], *ranked[-2:]]:
+    print(study_terms[number].upper())
+    print_answer("definition", definitions[number])
+    for title, answers in generated.items():
+        print_answer(title, answers[number])
+    mark = evaluation.mark_answer(generated["after"][number], definitions[number])
+    print(f"  the rule says: {mark}\n")
+
+# %% [markdown]
+# Some answers give the fact, nearly in the ontology's words. Others are just as fluent and
+# say nothing true. From the sound alone you cannot tell which is which, and that is what
+# makes such a model dangerous.
+#
+# How far can the rule be trusted? We marked the first seed's 60 answers by hand as well.
+# (One person did, who knew where they came from.)
+
+# %%
+file = Path("../data/samples/marked_answers.json")
+hand = json.loads(file.read_text(encoding="utf-8"))
+by_rule = [
+    evaluation.mark_answer(row["answer"], definition)
+    for row, definition in zip(hand, definitions, strict=True)
+]
+pd.crosstab(
+    pd.Series(by_rule, name="by the rule"),
+    pd.Series([row["mark"] for row in hand], name="by hand"),
+)
+
+# %% [markdown]
+# Of the 12 answers that the rule calls right, the person confirms 11. The person finds 17
+# right ones, so the rule is strict: it misses facts that are put in other words. The shares
+# below are therefore low rather than high.
+#
+# What do the averages say? Choices are about 300 trained terms, 150 untrained ones and 104
+# general questions; generated answers about 60 trained and 60 untrained terms. Every term is taught three times: *1 phrasing* asks in the same words
+# each time, *3 of 10* in three phrasings drawn from ten.
+#
+# **Predict before you run:** in the study, how many points does LoRA gain on trained terms,
+# and how many on terms that were never taught?
+
+# %%
+guess_trained = None  # in points, such as 20
+guess_untrained = None
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+for guessed, group in ((guess_trained, "trained"), (guess_untrained, "untrained")):
+    gain = study.find("lora", f"gain_{group}")
+    report.show_guess(guessed, round(100 * gain.value, 1), f"points gained, {group}")
+SYSTEMS = {
+    "base": "before training",
+    "lora_dose1": "1 phrasing",
+    "lora": "3 of 10",
+}
+METRICS = {
+    "fact_right": "answers right",
+    "fact_half": "answers half right",
+    "fact_right_untrained": "answers right, untrained",
+    "fact_half_untrained": "answers half right, untrained",
+    "token_f1": "F1 with the definition",
+    "definition_loss": "loss of the definition",
+    "stop_rate": "stopped",
+    "choice_trained": "choices: trained",
+    "choice_untrained": "choices: untrained",
+    "choice_general": "choices: general",
+    "gain_adjusted": "gain, trained − untrained",
+    "general_loss_change": "change of general loss",
+}
+table = {
+    title: {
+        label: str(study.metrics.get((system, metric, "", ""), "–"))
+        for metric, label in METRICS.items()
+    }
+    for system, title in SYSTEMS.items()
+}
+pd.DataFrame(table)
+
+# %% [markdown]
+# Read it from the top.
+#
+# - *Answers.* Before training none gave the fact. After it 20 % of the answers about
+#   trained terms do, and 6 % of those about terms that were *never taught*. Those 6 % are
+#   names that give themselves away. The difference, 14 points [3, 27], was taught.
+# - *F1* rose from .06 to .37, which sounds like much. But on untrained terms it rose as
+#   well, to .26. More than half of the rise is only the sound of a definition.
+# - *Choices* of trained terms rose by 31 points, of untrained ones by 8. The difference is
+#   24 points [14, 33].
+# - *Was anything lost?* General questions and the loss on general texts got no worse. Both
+#   even moved the other way, with intervals that reach zero: nothing clear.
+# - *Phrasings.* Three different wordings of the question beat the same wording three times,
+#   by 7.8 points of right choices [3.6, 11.8]. (Only the question varies here. Work that
+#   finds paraphrases important, Ovadia et al. 2023, varies the fact itself.)
+#
+# <!-- claim: round(100 * find("lora", "choice_trained", minus="lora_dose1").value, 1) == 7.8
+# and round(100 * find("lora", "choice_trained", minus="lora_dose1").low, 1) == 3.6 and
+# round(100 * find("lora", "choice_trained", minus="lora_dose1").high, 1) == 11.8 -->
+# <!-- claim: find("base", "fact_right").value == 0 and round(find("lora",
+# "fact_right").value, 2) == 0.20 and round(find("lora", "fact_right_untrained").value, 2)
+# == 0.06 -->
+# <!-- claim: round(100 * find("lora", "gain_fact_right_adjusted").value) == 14 and
+# round(100 * find("lora", "gain_fact_right_adjusted").low) == 3 and round(100 *
+# find("lora", "gain_fact_right_adjusted").high) == 27 -->
+# <!-- claim: round(find("base", "token_f1").value, 2) == 0.06 and round(find("lora",
+# "token_f1").value, 2) == 0.37 and round(find("lora", "token_f1_untrained").value, 2) ==
+# 0.26 -->
+# <!-- claim: (find("lora", "token_f1_untrained").value - find("base",
+# "token_f1_untrained").value) / find("lora", "gain_token_f1").value > 0.5 -->
+# <!-- claim: round(100 * find("lora", "gain_trained").value) == 31 and round(100 *
+# find("lora", "gain_untrained").value) == 8 and round(100 * find("lora",
+# "gain_adjusted").value) == 24 and round(100 * find("lora", "gain_adjusted").low) == 14
+# and round(100 * find("lora", "gain_adjusted").high) == 33 -->
+# <!-- claim: find("lora", "gain_general").low < 0 < find("lora", "gain_general").value and
+# find("lora", "general_loss_change").value < 0 <= round(find("lora",
+# "general_loss_change").high, 3) -->
+#
+# ### Taught, or looked up?
+#
+# Now the rival: nearest-neighbour search with the sentence encoder, on the same questions.
+# And a catch. We fixed beforehand, on other terms, that a choice is scored by its
+# likelihood. There is a second way. Score each definition twice, with the term and without
+# it, and subtract, because some definitions are likely for any term. What is left is what
+# the *term adds*. We correct search in the same way: how much nearer is a definition to
+# this term than to the average term?
+#
+# **Predict:** by how many points is LoRA ahead of search, by each way of scoring?
+
+# %%
+guess_likelihood = None  # in points; negative if search is ahead
+guess_added = None
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+WAYS = {"choice_trained": "by likelihood", "relative_trained": "by what the term adds"}
+SHOWN = {"base": "before training", "search": "search", "lora": "LoRA, 3 of 10"}
+figure, axes = plt.subplots(1, 2, figsize=(report.WIDTH, 2.6), sharex=True, sharey=True)
+listed = []
+for axis, (metric, title) in zip(axes, WAYS.items(), strict=True):
+    for place, (system, name) in enumerate(reversed(SHOWN.items())):
+        point = study.find(system, metric)
+        spread = [[point.value - point.low], [point.high - point.value]]
+        axis.errorbar(
+            point.value,
+            place,
+            xerr=spread,
+            fmt="o",
+            color=report.PALETTE[place],
+            capsize=3,
+        )
+        axis.annotate(
+            f"{point.value:.3f}",
+            (point.value, place),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            size=9,
+        )
+        listed.append(f"{title}, {name} {point.value:.3f}")
+    axis.axvline(0.25, color="0.4", linestyle="--", linewidth=1)
+    axis.set(title=title, xlabel="share right", xlim=(0.15, 1), ylim=(-0.5, 2.7))
+axes[0].set(yticks=range(3), yticklabels=list(SHOWN.values())[::-1])
+report.show_figure(
+    figure, f"Choices of trained terms, chance .25 dashed: {'; '.join(listed)}."
+)
+for guessed, (metric, title) in zip(
+    (guess_likelihood, guess_added), WAYS.items(), strict=True
+):
+    gap = study.find("lora", metric, minus="search")
+    print(
+        f"LoRA minus search, {title}: {100 * gap.value:+.1f} points "
+        f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
+    )
+    report.show_guess(guessed, round(100 * gap.value, 1), "points")
+
+# %% [markdown]
+# By likelihood the two are level: LoRA minus search is +0.9 points [−6.3, +7.9]. By what the
+# term adds, LoRA is 22 points ahead [16, 28], because the correction helps the model much
+# and the search not at all. So which is better at choosing? *By the way we fixed
+# beforehand, neither is shown to be.* The order of two systems can hang on how you score
+# them, so say which way you chose, and when, and report both. (And remember that these
+# questions are hard for the search: its own encoder picked the wrong answers.)
+# <!-- claim: round(100 * find("lora", "choice_trained", minus="search").value, 1) == 0.9
+# and round(100 * find("lora", "choice_trained", minus="search").low, 1) == -6.3 and
+# round(100 * find("lora", "choice_trained", minus="search").high, 1) == 7.9 -->
+# <!-- claim: round(100 * find("lora", "relative_trained", minus="search").value) == 22 and
+# round(100 * find("lora", "relative_trained", minus="search").low) == 16 and round(100 *
+# find("lora", "relative_trained", minus="search").high) == 28 -->
+# <!-- claim: abs(find("search", "relative_trained").value - find("search",
+# "choice_trained").value) < 0.01 -->
+#
+# ## 11 · Tracking: two runs that differ in one thing
+#
+# What would W&B show? The run of section 7 lies in a folder, ready to be uploaded with
+# `wandb sync`. We make two short runs more, equal in everything but the learning rate (12
+# steps each), and draw them from W&B's own record of them. **Predict** the last training
+# loss of the slow run, with a tenth of the rate. Section 7's curve helps.
+
+# %%
+guess = None  # the training loss after 12 steps at a tenth of the rate
+
+
+# %%
+def run_short(learning_rate: float, name: str) -> pd.DataFrame:
+    """Twelve steps on a fresh model; what W&B recorded, a row per logged step."""
+    free_memory()  # of the run before
+    base, _ = models.load_decoder(decoder_name, quantization_config=quantize_config)
+    base = prepare_model_for_kbit_training(base, **CHECKPOINTING)
+    adapted = models.add_lora(base, RECIPE.lora_config("CAUSAL_LM"), seed=SEED)
+    settings = replace(RECIPE, learning_rate=learning_rate).train_settings(SEED)
+    run = train(
+        adapted,
+        rows,
+        None,
+        replace(settings, max_steps=12),
+        task=training.ANSWERS,
+        output_dir=folder / name,
+        report_to="wandb",
+    )
+    try:
+        record = training.read_wandb_run(folder / name)
+    except training.RecordError:  # the run went online: its page there shows the same
+        record = run.history.rename(
+            columns={"step": "train/global_step", "loss": "train/loss"}
+        )
+    return record.dropna(subset="train/loss")
+
+
+tracked = {
+    f"rate {rate:g}": run_short(rate, name)
+    for rate, name in (
+        (RECIPE.learning_rate, "fast"),
+        (RECIPE.learning_rate / 10, "slow"),
+    )
+}
+free_memory()
+last = {name: float(record["train/loss"].iloc[-1]) for name, record in tracked.items()}
+for name, loss in last.items():
+    print(f"{name}: loss {loss:.2f} at the end")
+report.show_guess(guess, list(last.values())[1], "loss at a tenth of the rate")
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+figure, axis = plt.subplots(figsize=(report.WIDTH, 3.2))
+for (name, record), colour in zip(tracked.items(), report.PALETTE, strict=False):
+    axis.plot(
+        record["train/global_step"], record["train/loss"], color=colour, label=name
     )
 axis.set(xlabel="step", ylabel="training loss", title="Two tracked runs")
 axis.legend()
-report.show_figure(
-    figure, f"Training loss by step, first to last value: {'; '.join(ends)}."
-)
+ends = "; ".join(f"{name} ends at {loss:.2f}" for name, loss in last.items())
+report.show_figure(figure, f"Training loss by step of two runs: {ends}.")
 
 # %% [markdown]
-# Drawn are the losses that `train` returns; a test holds them equal to those in the run's
-# folder. With an account, `wandb sync` and that folder (`…/offline-run-…`) uploads it;
-# with `WANDB_API_KEY` set beforehand, training does so itself. Where `report_to` names
-# TensorBoard or trackio, the run goes there instead.
+# This is what a tracker is for: runs side by side, with their settings. It is not
+# evidence. One seed and 12 steps show that the slow run has learned less *so far*. With
+# an account, `wandb sync` and the run's folder upload it, and with `WANDB_API_KEY` set
+# beforehand training does so itself.
 #
-# ## 11 · Save, reload, merge
+# ## 12 · Save, reload, merge
 #
-# The adapter is the product: small beside the model, useless without the base it was
-# trained on. Loaded onto a fresh 4-bit base, it must score as before, up to rounding.
-# Merged into the *unquantised* base it need not: it was trained to work on 4-bit weights.
+# The [adapter](glossary.md#adapter) is the product: small beside the model, useless
+# without the base it was trained on. Loaded onto a fresh 4-bit base it must score as
+# before, up to rounding.
 
 # %% tags=["nbval-check-output"]
 adapter = folder / "adapter"
@@ -789,23 +1232,29 @@ model.save_pretrained(adapter)
 tokenizer.save_pretrained(adapter)
 fresh, _ = models.load_decoder(decoder_name, quantization_config=quantize_config)
 fresh = prepare_model_for_kbit_training(fresh, use_gradient_checkpointing=False)
-without = evaluation.score_questions(
-    fresh, tokenizer, evaluation_set.trained[:2], False
-)
+two = evaluation_set.trained[:2]
+without = evaluation.score_questions(fresh, tokenizer, two, False)
 reloaded = PeftModel.from_pretrained(fresh, adapter).eval()
-ours = evaluation.score_questions(model, tokenizer, evaluation_set.trained[:2], False)
-theirs = evaluation.score_questions(
-    reloaded, tokenizer, evaluation_set.trained[:2], False
-)
+ours = evaluation.score_questions(model, tokenizer, two, False)
+theirs = evaluation.score_questions(reloaded, tokenizer, two, False)
 print("reloaded adapter scores as ours:", np.allclose(ours, theirs, atol=1e-5))
-print("so does the base without it:", np.allclose(ours, without, atol=1e-5))
+print("the adapter makes a difference:", not np.allclose(ours, without, atol=1e-5))
 del fresh, reloaded
 free_memory()
 
+# %% [markdown]
+# Merging adds LoRA's product to the weights, here in bf16. Merged into the
+# *unquantised* base the model need not score the same: the adapter was trained to work on
+# 4-bit weights. **Predict:** for how many of 20 questions does merging change the chosen
+# definition?
+
 # %%
-asked = evaluation_set.trained[:20]
+guess = None  # a number from 0 to 20
+
+# %%
+twenty = evaluation_set.trained[:20]
 merge_scores = {
-    "4 bit + adapter": evaluation.score_questions(model, tokenizer, asked, False)
+    "4 bit + adapter": evaluation.score_questions(model, tokenizer, twenty, False)
 }
 needed = 1e6 * models.estimate_memory(decoder_name, weight_bytes=2, **shape)["weights"]
 if profile.quantize and torch.cuda.mem_get_info()[0] < 1.1 * needed:
@@ -815,16 +1264,21 @@ if profile.quantize and torch.cuda.mem_get_info()[0] < 1.1 * needed:
 else:
     full, _ = models.load_decoder(decoder_name, **stored)
     merged = PeftModel.from_pretrained(full, adapter).merge_and_unload()
-    merge_scores["merged"] = evaluation.score_questions(merged, tokenizer, asked, False)
     merged = merged.to(torch.bfloat16)
-    merged.save_pretrained(folder / "merged", max_shard_size="2GB")
-for name, found in merge_scores.items():
-    hits = np.mean(found.argmax(1) == [q.right for q in asked])
-    apart = np.abs(found - merge_scores["4 bit + adapter"]).max()
-    print(
-        f"{name}: {hits:.2f} of {len(asked)} right, scores differ by up to {apart:.2f}"
+    merge_scores["merged"] = evaluation.score_questions(
+        merged, tokenizer, twenty, False
     )
-for name in ("adapter", "merged"):
+    merged.save_pretrained(folder / "merged", max_shard_size="2GB")
+    del full, merged
+    free_memory()
+for name, found in merge_scores.items():
+    hits = np.mean(found.argmax(1) == [q.right for q in twenty])
+    print(f"{name}: {hits:.2f} right")
+if "merged" in merge_scores:
+    first, second = merge_scores.values()
+    changed = int((first.argmax(1) != second.argmax(1)).sum())
+    report.show_guess(guess, changed, "choices that merging changed")
+for name in ("adapter", "merged")[: len(merge_scores)]:
     size = sum(f.stat().st_size for f in (folder / name).glob("*.safetensors")) / 1e6
     print(f"{name}: {size:.0f} MB")
 
@@ -844,10 +1298,11 @@ card = report.write_card(
 print(card.read_text(encoding="utf-8")[:600])
 
 # %% [markdown]
-# ## 12 · Ask it yourself
+# ## 13 · Ask it yourself
 #
-# The base and the adapter answer the same question. The box needs a running kernel; the
-# function does the same.
+# The base and the adapter answer the same question. Ask for a term that was taught, one
+# that was not, and one that does not exist. The box needs a running kernel;
+# `print(ask_both("…"))` does the same.
 
 
 # %%
@@ -865,17 +1320,17 @@ example = groups["trained"][0].question
 report.text_playground(ask_both, example, "Question")
 
 # %% [markdown]
-# The same without a notebook, with the same functions, on a file of your own:
+# The same without a notebook, on a file of your own:
 #
 # ```
 # python -m lessons_lib finetune --data my.json --ask "What is …?"
 # ```
-#
-# ## 13 · What was measured
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# Writes this run's numbers to build/results/. What the README prints is published
+# separately, so that nobody's run overwrites it.
 speed = evaluation.measured_once(first_run.tokens_per_second)
-metrics.add("lora", "tokens_per_second", speed)
+metrics[evaluation.MetricName("lora", "tokens_per_second")] = speed
 run_results = report.collect_results(
     LESSON,
     profile.name,
@@ -888,42 +1343,93 @@ run_results = report.collect_results(
 print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 
 # %% [markdown]
-# ## Recap
+# ## The answer
 #
-# 1. NF4 stores a weight as one of sixteen levels times its block's scale, 4.5 bits in all
-#    and 4.127 with double quantisation; our levels equal bitsandbytes'. In training
-#    layers are unpacked to be used: it saves memory, not time.
-# 2. A fact becomes a prompt, an answer and EOS; what is learned is counted, not searched.
-# 3. LoRA trains on top of frozen 4-bit weights; the run tracks itself without an account.
-# 4. What was learned shows in trained terms, in a new phrasing, against hard wrong
-#    answers; the blind question, the untrained terms and the general ones say what it is
-#    worth.
-# 5. The adapter belongs to the base it was trained on, with a card that says so.
+# What did the model learn, facts or only how a definition sounds? Both, and more sound than
+# facts. In the study, 300 terms and three seeds, one generated answer in five gives the
+# fact, where none did before, and one in eighteen does for terms that were never taught.
+# Choosing among four definitions that are alike, the model went from .38 to .70 on trained
+# terms, and 24 points of its gain are specific to them. Nothing was clearly lost. And a
+# search that was never trained chooses as well.
+# <!-- claim: 17 < 1 / find("lora", "fact_right_untrained").value < 19 and
+# round(find("lora", "choice_trained").value, 2) == 0.70 and round(find("base",
+# "choice_trained").value, 2) == 0.38 -->
+#
+# **To remember**
+#
+# 1. NF4 stores a weight as one of sixteen levels times its block's scale, 4.127 bits in
+#    all with double quantisation; your functions equal bitsandbytes'. It saves memory, not
+#    time, and it cost this small model some loss.
+# 2. A fact becomes a prompt, an answer and EOS. Count the prompt's tokens to know what is
+#    learned; the end is learned, too.
+# 3. Read answers before averages. F1 went from .06 to .37, and more than half of that rise
+#    came for terms that nobody taught.
+# 4. Ask about things that were not taught as well: 31 points of gain became 24.
+# 5. Balance the wrong answers: a rule that is blind to the term must score .25 by
+#    construction, or the number means little.
+# 6. The adapter belongs to the base it was trained on, with a card that says so.
+#
+# **Not shown.** One small model, one ontology, definitions in one style, at most five
+# meetings with each fact. The marking rule reads words, not meaning. Llama-2-7B, which has
+# read far more medicine, may learn more or need less; the `gpu` profile prints its own
+# numbers.
 #
 # ## Quiz
 #
-# Answer first, then run the cell.
+# Decide first, then unfold.
 #
-# 1. A layer has 4096 × 11008 weights. How many MB in NF4 with double quantisation?
-# 2. Which level stands for a weight of 0.5 in a block whose largest weight is 1?
-# 3. A row has a prompt of 40 tokens and an answer of 9, then EOS. At how many positions
-#    are logits computed?
-# 4. 21 of 60 choices are right. Is that better than chance?
-
-# %% tags=["nbval-check-output"]
-print(f"1. {4096 * 11008 * double / 8 / 1e6:.1f} MB")
-print(f"2. {float(LEVELS[(LEVELS - 0.5).abs().argmin()]):.4f}")
-print("3.", 9 + 1)
-interval = evaluation.wilson_interval([True] * 21 + [False] * 39)
-print(
-    f"4. {interval}: the interval",
-    "contains" if interval.low < 0.25 else "excludes",
-    ".25",
-)
+# **1. After training, answers share more words with the definitions (F1 rose). What does
+# that show?**
+# (a) The model knows the facts. (b) The model writes more like the definitions, which
+# includes style and shared words. (c) Nothing. (d) The base model was bad.
+#
+# <details><summary>Answer</summary>
+#
+# **(b).** All definitions share words, so style alone raises F1. (a) That needs answers
+# that give the fact, which are far fewer. (c) It does show a change, and a wanted one.
+# (d) The base wrote long chats; that is another style, not lack of knowledge.
+#
+# </details>
+#
+# **2. Trained terms gain 31 points, untrained ones 8. How much of the gain
+# is # specific to the terms that were taught?**
+# (a) All of it. (b) None. (c) About the difference. (d) The sum.
+#
+# <details><summary>Answer</summary>
+#
+# **(c).** What untrained terms gain as well is practice with such questions, or transfer
+# from related definitions. (a) counts these as knowledge of the terms. (b) The difference's
+# interval lies above zero. (d) Adding them has no meaning.
+#
+# </details>
+#
+# **3. Someone's multiple-choice test is answered best by "take the definition most like
+# the other three". What is wrong?**
+# (a) The model. (b) Nothing, it is a strong baseline. (c) The wrong answers were chosen
+# to resemble the right one. (d) There are too few questions.
+#
+# <details><summary>Answer</summary>
+#
+# **(c).** The wrong answers resemble the right one more than each other, so the most typical
+# definition is the right one. With balanced groups that rule scores .25. (a) No model is involved. (b) It
+# knows no medicine; a test that it passes does not ask for medicine. (d) More questions of
+# the kind would only make the flaw more certain.
+#
+# </details>
+#
+# **4. A fine-tuned chat model never stops talking. What would you look at first?**
+# (a) The learning rate. (b) The rank. (c) Whether EOS is among the labels. (d) Whether
+# 4 bits are too few.
+#
+# <details><summary>Answer</summary>
+#
+# **(c).** If padding is EOS and every padding token is masked, the real end is masked as
+# well. (a), (b), (d) change how well it learns, not whether an end can be learned at all.
+#
+# </details>
 
 # %% [markdown]
-# **Next.** With `LESSONS_PROFILE=gpu` this notebook trains Llama-2-7B in 4 bit (or an
-# open model where you have no access); its numbers stay blank until somebody has measured
-# them. Lesson 05 asks whether fine-tuning was the right way at all, or looking the answer
-# up. The graded assignment of this lesson will ask you to build NF4, the masks and the
-# choice by [likelihood](glossary.md#likelihood).
+# **Next.** Lesson 05 asks whether [fine-tuning](glossary.md#fine-tuning) was the right way at all, or looking the
+# answer up. With `LESSONS_PROFILE=gpu` this notebook trains Llama-2-7B in 4 bit (or an
+# open model where you have no access). The graded assignment of this lesson asks you to
+# build NF4, the masks and the choice by likelihood.
