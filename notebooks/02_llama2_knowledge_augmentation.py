@@ -264,6 +264,7 @@ for axis, values, title in (
     for level in LEVELS * scales[0]:
         axis.axhline(float(level), color="0.85", linewidth=0.8, zorder=0)
     axis.bar(range(64), values.numpy(), color=report.PALETTE[0])
+    axis.grid(visible=False)
     axis.set(title=title, ylabel="weight")
 axes[1].set_xlabel("place in the block")
 moved = (unpacked[0] - blocks[0]).abs().max()
@@ -734,7 +735,7 @@ first_run = train(
 count = models.count_parameters(model)
 print(f"{first_run.steps} steps in {first_run.seconds:.0f} s,", end=" ")
 print(f"{first_run.tokens_per_second:,.0f} tokens/s")
-print(f"{count.lora:,} trained parameters of {count.total:,}")
+print(f"{count.lora:,} trained parameters")
 print(training.describe_resources(first_run.resources))
 
 # %% [markdown]
@@ -750,7 +751,7 @@ if "gpu_percent" in resources:
     panels = {"gpu_memory_mb": "GPU memory, MB", "gpu_percent": "GPU, %"}
     panels |= {"gpu_celsius": "°C", "gpu_watts": "watts"}
 panels = {name: label for name, label in panels.items() if name in resources}
-height = 1.2 * (1 + len(panels)) + 0.8
+height = 1.6 * (1 + len(panels)) + 0.8
 figure, axes = plt.subplots(
     1 + len(panels), 1, figsize=(report.WIDTH, height), sharex=True
 )
@@ -915,11 +916,11 @@ for place, part in enumerate(reversed(parts)):
     listed.append(f"{part} {pair[0].value:.3f} before, {pair[1].value:.3f} after")
 axis.axvline(0.25, color="0.4", linestyle="--", linewidth=1)
 names = [f"{part} (n = {metrics.find('base', f'choice_{part}').n})" for part in parts]
-axis.set(yticks=range(4), yticklabels=names[::-1], xlim=(0, 1))
+axis.set(yticks=range(4), yticklabels=names[::-1], xlim=(0, 1), ylim=(-0.5, 3.5))
 axis.set(xlabel="share right (95 % interval)", title="Choices among four")
 for label, colour in zip(("before", "after"), report.PALETTE[:2], strict=False):
     axis.plot([], [], "o", color=colour, label=label)
-axis.legend(loc="lower right")
+axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
 report.show_figure(
     figure, f"Share of choices right, chance .25 dashed: {'; '.join(listed)}."
 )
