@@ -873,8 +873,8 @@ pd.DataFrame(table)
 # The choice is a gentler examiner: the model need not say the definition, only find it
 # likelier than three like it.
 #
-# General questions, about capitals, opposites or tools, say whether something was lost. One
-# of them, and the shares right before training:
+# General questions, about capitals, opposites or tools, say whether something was lost
+# ([forgetting](glossary.md#forgetting)). One of them, and the shares right before training:
 
 # %%
 general = evaluation_set.general[0]
