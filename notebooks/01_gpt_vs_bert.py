@@ -276,7 +276,8 @@ print(
 # the same).
 _ = ipywidgets.interact(
     lambda layer, head: report.show_figure(
-        draw_attention(layer, head), f"Attention weights in layer {layer}, head {head}."
+        draw_attention(layer, head),
+        f"Attention weights of one head in each model: layer {layer}, head {head}.",
     ),
     layer=(0, max(len(a) for a in attention.values()) - 1),
     head=(0, max(a.shape[1] for a in attention.values()) - 1),

@@ -33,6 +33,7 @@ COSTS = {
     "peak_mb",
     "trainable",
     "checkpoint_mb",
+    "rise_mb",
     "retrain_seconds",
     "index_update_seconds",
 }
