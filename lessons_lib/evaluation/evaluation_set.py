@@ -17,7 +17,7 @@ from lessons_lib.errors import DataError
 from lessons_lib.evaluation.intervals import (
     bootstrap_difference,
     bootstrap_interval,
-    measure_share,
+    measure_mean,
 )
 from lessons_lib.evaluation.likelihood import Answer, generate_answers, measure_text_losses
 from lessons_lib.evaluation.metrics import mark_answer, score_token_f1
@@ -220,8 +220,7 @@ def summarise_scores(
         by_metric = {name: values for name, values in by_metric.items() if np.size(values)}
         for name, values in by_metric.items():
             rows = _choose_groups(name, np.shape(values)[-1], groups)
-            measure = measure_share if np.asarray(values).dtype == bool else bootstrap_interval
-            metrics.add(system, name, measure(values, rows))
+            metrics.add(system, name, measure_mean(values, rows))
         if system != base:
             _add_gains(metrics, system, by_metric, scores[base], groups)
     return metrics
@@ -239,6 +238,7 @@ def _add_gains(
         for name, values in by_metric.items()
         if name in before
     }
+    rows = {name: _choose_groups(name, gain.shape[-1], groups) for name, gain in gains.items()}
     titles = {
         "choice_trained": "gain_trained",
         "choice_untrained": "gain_untrained",
@@ -247,16 +247,10 @@ def _add_gains(
     }
     for name, title in titles.items():
         if name in gains:
-            rows = _choose_groups(name, gains[name].shape[-1], groups)
-            metrics.add(system, title, bootstrap_interval(gains[name], rows))
+            metrics.add(system, title, bootstrap_interval(gains[name], rows[name]))
     for title, name, control in ADJUSTED:
         if name in gains and control in gains:
-            adjusted = bootstrap_difference(
-                gains[name],
-                gains[control],
-                _choose_groups(name, gains[name].shape[-1], groups),
-                _choose_groups(control, gains[control].shape[-1], groups),
-            )
+            adjusted = bootstrap_difference(gains[name], gains[control], rows[name], rows[control])
             metrics.add(system, title, adjusted)
     if "general_loss" in gains:
         change = gains["general_loss"] / np.mean(before["general_loss"])

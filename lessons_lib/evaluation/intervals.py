@@ -52,9 +52,8 @@ def bootstrap_interval(values: np.ndarray, groups: np.ndarray | None = None) -> 
     rows of one group are drawn together.
     """
     values = np.atleast_2d(np.asarray(values, dtype=float))
-    seed_counts, row_counts = _resample(values.shape, groups)
-    means = np.einsum("rs,sn,rn->r", seed_counts, values, row_counts, optimize=True)
-    return _find_interval(values.mean(), means / (row_counts.sum(1) * len(values)), values.shape[1])
+    draws = _draw_means(values, *_resample(values.shape, groups))
+    return _find_interval(values.mean(), draws, values.shape[1])
 
 
 def bootstrap_difference(
@@ -72,10 +71,7 @@ def bootstrap_difference(
     b = np.atleast_2d(np.asarray(b, dtype=float))
     seed_counts, a_counts = _resample(a.shape, a_groups)
     _, b_counts = _resample(b.shape, b_groups, seed=1)
-    draws = np.zeros(RESAMPLES)
-    for values, counts, sign in ((a, a_counts, 1), (b, b_counts, -1)):
-        means = np.einsum("rs,sn,rn->r", seed_counts, values, counts, optimize=True)
-        draws += sign * means / (counts.sum(1) * len(values))
+    draws = _draw_means(a, seed_counts, a_counts) - _draw_means(b, seed_counts, b_counts)
     return _find_interval(a.mean() - b.mean(), draws, a.shape[1])
 
 
@@ -92,6 +88,15 @@ def measure_share(correct: np.ndarray, groups: np.ndarray | None = None) -> Metr
         return bootstrap_interval(correct, groups)
     rows = correct.shape[1] if groups is None else len(np.unique(groups))
     return replace(wilson_interval(np.full(rows, correct.flat[0])), n=correct.shape[1])
+
+
+def measure_mean(values: np.ndarray, groups: np.ndarray | None = None) -> Metric:
+    """The mean of what every row counts, (rows) or (seeds, rows), with its interval: that of
+    `measure_share` where rows are True or False, else that of `bootstrap_interval`.
+    """
+    if np.asarray(values).dtype == bool:
+        return measure_share(values, groups)
+    return bootstrap_interval(values, groups)
 
 
 def bootstrap_macro_f1(
@@ -125,6 +130,12 @@ def _resample(
     count = groups.max() + 1
     seed_counts = random.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
     return seed_counts, random.multinomial(count, np.full(count, 1 / count), RESAMPLES)[:, groups]
+
+
+def _draw_means(values: np.ndarray, seed_counts: np.ndarray, row_counts: np.ndarray) -> np.ndarray:
+    """The mean of `values` (seeds, rows) in every resample."""
+    sums = np.einsum("rs,sn,rn->r", seed_counts, values, row_counts, optimize=True)
+    return sums / (row_counts.sum(1) * len(values))
 
 
 def _find_interval(value: float, draws: np.ndarray, rows: int) -> Metric:

@@ -28,7 +28,8 @@ FAST_ATTENTION = "exact_by_shape"
 # attention in fp32, which is the best of its forms, for its backward pass in bf16 takes several
 # times as long (AMD Zen 4 and Intel with AMX alike; PyTorch 2.13).
 SHORT_ROWS = 160
-# Packed rows are laid out at a multiple of so many tokens, for the reason of `TOKENS_STEP`.
+# Packed rows are laid out at a multiple of so many tokens, for the reason that
+# `training.packing` gives.
 LONGEST_STEP = 16
 
 

@@ -141,7 +141,7 @@ def recompute(kept: dict[str, np.ndarray]) -> Metrics:
         for system, by_metric in scores.items():
             for name, values in by_metric.items():
                 rows = group_rows(name, values.shape[1], groups)
-                metrics.add(system, name, measure(values, rows), subset=facts)
+                metrics.add(system, name, evaluation.measure_mean(values, rows), subset=facts)
             for name, metric in measure_by_hit(by_metric, groups).items():
                 metrics.add(system, name, metric, subset=facts)
             if "general_loss" in by_metric and system != "base":
@@ -184,7 +184,7 @@ def measure_by_hit(by_metric: dict[str, np.ndarray], groups: np.ndarray) -> dict
     metrics = {}
     for name, columns in (("choice_found", hit), ("choice_missed", ~hit)):
         if columns.any():
-            metrics[name] = measure(choice[:, columns], groups[columns])
+            metrics[name] = evaluation.measure_mean(choice[:, columns], groups[columns])
     return metrics
 
 
@@ -192,16 +192,9 @@ def compare_systems(a: np.ndarray, b: np.ndarray, groups: np.ndarray) -> dict[st
     """The difference of two systems (seeds, questions) and its two parts."""
     return {
         "choice": evaluation.compare_paired(a, b, groups).difference,
-        "repairs": measure(a & ~b, groups),
-        "breakages": measure(b & ~a, groups),
+        "repairs": evaluation.measure_mean(a & ~b, groups),
+        "breakages": evaluation.measure_mean(b & ~a, groups),
     }
-
-
-def measure(values: np.ndarray, groups: np.ndarray) -> Metric:
-    """A mean (seeds, rows) with its interval."""
-    if values.dtype == bool:
-        return evaluation.measure_share(values, groups)
-    return evaluation.bootstrap_interval(values, groups)
 
 
 def group_rows(name: str, count: int, groups: np.ndarray) -> np.ndarray:

@@ -72,9 +72,15 @@ class ResourceMonitor(TrainerCallback):
             logs.update({k: v for k, v in self.steps[-1].items() if k not in ("step", "seconds")})
 
     def on_train_end(self, args, state, control, **kwargs) -> None:  # noqa: ANN001
-        """Ends the thread."""
+        """Stops reading."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends the thread, if it runs. To be called where a training may end in an error, which
+        tells no callback."""
         self.is_over.set()
-        self.thread.join()
+        if self.thread.is_alive():
+            self.thread.join()
 
     def _read_on(self) -> None:
         while not self.is_over.wait(SECONDS_BETWEEN):

@@ -139,8 +139,11 @@ def train(
     monitor = ResourceMonitor()
     trainer.callback_handler.callbacks.insert(0, monitor)  # before trackers log
     free_memory()
-    with mixed_precision_lora(model, precision):
-        trainer.train(resume_from_checkpoint=checkpoint)
+    try:
+        with mixed_precision_lora(model, precision):
+            trainer.train(resume_from_checkpoint=checkpoint)
+    finally:
+        monitor.stop()
     # accelerate has wrapped `forward` in autocast: left so, the model would answer in bf16 ever
     # after; and left marked as wrapped, it would be trained without autocast the next time
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False).eval()

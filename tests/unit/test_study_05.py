@@ -211,7 +211,7 @@ def test_questions_that_share_choices_are_resampled_together():
 
 def test_all_right_is_not_called_certain():
     """Failing means an arm without a mistake gets an interval of no width."""
-    metric = study_05.measure(np.ones((3, 40), dtype=bool), np.arange(40) // 4)
+    metric = evaluation.measure_mean(np.ones((3, 40), dtype=bool), np.arange(40) // 4)
     assert metric.value == metric.high == 1
     assert metric.low < 0.75
     assert metric.n == 40

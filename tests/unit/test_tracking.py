@@ -1,7 +1,10 @@
 """Tracking: never asks anything, never ends a training."""
 
+import threading
+
 import pytest
 from helpers import read_tracked_losses
+from transformers import TrainerCallback
 
 from lessons_lib import models, training
 from lessons_lib.errors import SettingError
@@ -74,6 +77,19 @@ def test_a_training_says_what_the_machine_was_busy_with(tokens, tmp_path):
     assert result.resources["seconds"].is_monotonic_increasing
     assert 0 <= result.rise_mb < result.peak_mb
     assert "MB" in training.describe_resources(result.resources)
+
+
+def test_a_training_that_ends_in_an_error_is_read_no_longer(tokens, tmp_path):
+    """Failing means a thread goes on reading after every interrupted training."""
+
+    class Interrupt(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            raise KeyboardInterrupt
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        run(tokens, tmp_path, callbacks=(Interrupt(),))
+    assert threading.active_count() == before
 
 
 def test_a_gpu_that_does_not_tell_its_temperature_stops_nothing(monkeypatch):
