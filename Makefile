@@ -4,7 +4,8 @@
 # make notebooks run the lessons and publish their outputs and numbers
 # make study     the long runs behind the claims, resumable     (LESSON=04)
 # make stale     what has changed since each published number was measured
-# make bench     throughput against the plain Trainer           (LESSON=02: of the decoder, 05: of search, gpu: on a GPU)
+# make bench     throughput against the plain Trainer           (LESSON=02: of the decoder, 05: of search, gpu: on a GPU;
+#                embedding, growth, attention; CPU=avx2: as on a processor without bf16 and AVX-512)
 # make doctor    what this machine can run, and remedies
 # make site      the course as a web page, in build/site
 # make badges    the repository's address into badges and links (REPO=owner/name)
@@ -20,6 +21,9 @@ BENCH_02 := bench_decoder.py
 BENCH_05 := bench_retrieval.py
 BENCH_gpu := bench_gpu.py
 BENCH_attention := bench_attention.py
+BENCH_embedding := bench_embedding.py
+BENCH_growth := bench_growth.py
+CPU_avx2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
 
 # What the shell brings along from other Pythons must not reach this one, nor move what pip installs.
 unexport PYTHONHOME PYTHONOPTIMIZE PYTHONWARNINGS
@@ -51,7 +55,7 @@ study: setup
 stale: setup
 	@$(PY) -m lessons_lib stale
 bench: setup
-	@$(PY) benchmarks/$(or $(BENCH_$(LESSON)),bench_training.py $(QUICK))
+	@$(CPU_$(CPU)) $(PY) benchmarks/$(or $(BENCH_$(LESSON)),bench_training.py)
 doctor: setup
 	@$(PY) -m lessons_lib doctor
 site: $(SITE_READY)

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 import transformers
 from bench_decoder import run_plain
-from bench_training import run_apart
 from datasets import Dataset
+from rounds import run_apart
 from transformers import LlamaConfig
 
 from lessons_lib.hardware import choose_precision, peak_memory_mb, pick_device

@@ -1,22 +1,18 @@
-"""Search by size of the index, and embedding against sentence-transformers, in one run.
+"""Search by size of the index, and the milliseconds of a question.
 
     make bench LESSON=05
 
 Search: the ontology's vectors and, beyond them, copies with noise, up to a million; queries are
 copies with noise as well, asked one at a time. An exact index, and three approximate ones with
-their recall of the exact ten nearest. Embedding: the same passages by this course's `Embedder` and
-by sentence-transformers with its defaults, in turns. The numbers are written to data/results/bench,
-where lesson 05 shows them.
+their recall of the exact ten nearest. The numbers are written to data/results/bench, where lesson
+05 shows them.
 """
 
-import subprocess
-import sys
 import time
 
 import faiss
 import numpy as np
 
-from lessons_lib.assets import fetch_asset
 from lessons_lib.evaluation.records import Metrics, measured_once
 from lessons_lib.models.load import quiet_libraries
 from lessons_lib.paths import PUBLISHED
@@ -30,16 +26,6 @@ QUERIES = 200
 NEAREST = 10
 SEARCHED_CELLS = 16
 PASSAGES = 1_000
-ROUNDS = 3
-INSTALL = [
-    sys.executable,
-    "-m",
-    "pip",
-    "install",
-    "--quiet",
-    "--no-deps",
-    "sentence-transformers==6.2.0",
-]
 
 
 def add_noise(real: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
@@ -95,35 +81,15 @@ def measure_growth(real: np.ndarray) -> Metrics:
     return metrics
 
 
-def compare_embedders() -> Metrics:
-    """Passages per second by us and by sentence-transformers (the best of three rounds), and the
-    smallest cosine between their vectors of one passage."""
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ModuleNotFoundError:
-        subprocess.run(INSTALL, check=True)
-        from sentence_transformers import SentenceTransformer
+def measure_embedding() -> Metrics:
+    """Passages that the course's embedder embeds per second."""
     passages = [passage.text for passage in open_index().passages.values()]
     texts = list(np.random.default_rng(0).permutation(passages)[:PASSAGES])
-    theirs = SentenceTransformer(str(fetch_asset("all-MiniLM-L6-v2")), device="cpu")
-    speeds = {"ours": 0.0, "sentence_transformers": 0.0}
-    vectors = {}
-    for _ in range(ROUNDS):
-        for name, embed in (
-            ("ours", load_embedder().embed),
-            ("sentence_transformers", theirs.encode),
-        ):
-            began = time.perf_counter()
-            vectors[name] = np.asarray(embed(texts))
-            speeds[name] = max(speeds[name], PASSAGES / (time.perf_counter() - began))
-    cosines = (vectors["ours"] * vectors["sentence_transformers"]).sum(1)
-    ratio = speeds["ours"] / speeds["sentence_transformers"]
+    began = time.perf_counter()
+    load_embedder().embed(texts)
+    speed = PASSAGES / (time.perf_counter() - began)
     metrics = Metrics()
-    for name, speed in speeds.items():
-        metrics.add(name, "passages_per_second", measured_once(speed, PASSAGES))
-    metrics.add("ours", "speed_ratio", measured_once(ratio, PASSAGES))
-    metrics.add("ours", "smallest_cosine", measured_once(cosines.min(), PASSAGES))
-    print(metrics.table()[["system", "metric", "value"]].to_string(index=False))
+    metrics.add("ours", "passages_per_second", measured_once(speed, PASSAGES))
     return metrics
 
 
@@ -153,7 +119,7 @@ def main() -> None:
     flat = faiss.downcast_index(open_index().vectors.index)
     real = flat.reconstruct_n(0, flat.ntotal)
     metrics = Metrics()
-    metrics |= compare_embedders()
+    metrics |= measure_embedding()
     metrics |= measure_search()
     metrics |= measure_growth(real)
     profile = load_study_profile(LESSON)
@@ -164,10 +130,7 @@ def main() -> None:
         models={"encoder": profile.encoder},
         data=[profile.terms],
         metrics=metrics,
-        headline=(
-            ("sentence_transformers", "passages_per_second"),
-            ("ours", "passages_per_second"),
-        ),
+        headline=(("exact", "ms", "1000000"), ("cells", "ms", "1000000")),
     )
     print(write_results(results, PUBLISHED))
 

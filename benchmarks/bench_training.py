@@ -1,23 +1,19 @@
-"""Training throughput: the classic recipe, the plain Trainer, and this course's `train`, in one
-quiet run.
+"""Training throughput: a classic recipe, the plain Trainer, and this course's `train`, in turns.
 
-Same model, rows and LoRA targets in all three; run with two threads and nothing else on the
-machine:
+Same model, rows and LoRA targets in all three; run with nothing else on the machine:
 
-    make bench                       # what this CPU can do
-    LESSONS_PRECISION=float32 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 \
-        make bench QUICK=quick       # what most laptops can
+    make bench                # what this CPU can do
+    make bench CPU=avx2       # what most laptops can: without bf16 and the wide AVX-512
 
-(a) the classic recipe's settings, padded to 512, fp32, throughput only; (b) the plain Trainer as it
-is: batch 8, dynamic padding, fp32, the model's own dropout; (c) ours, batch 32 on snippets and 8 on
-long rows. Every case runs in a process of its own, so that its peak memory is its own. Accuracy is
-on validation. "of peak" is the share of the machine's measured matrix-product peak in the format of
-(c): 2 FLOP a weight and token forwards, 2 backwards for activations.
+"padded" is the classic recipe's settings, every row padded to 512, fp32, throughput only; "plain"
+the Trainer as it is: batch 8, dynamic padding, fp32, the model's own dropout; "ours" batch 32 on
+snippets and 8 on long rows. Every case runs in a process of its own, so that its peak memory is
+its own. Accuracy is on validation, after three epochs. "of_peak" is the share of the machine's
+measured matrix-product peak in the format of "ours": 2 FLOP a weight and token forwards, 2
+backwards for activations. The table goes to data/results/bench.
 """
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,10 +21,12 @@ from dataclasses import replace
 
 import torch
 from datasets import Dataset
+from rounds import publish, run_apart, run_rounds, tabulate_rounds
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from lessons_lib.data import load_reviews
 from lessons_lib.evaluation.inference import predict
+from lessons_lib.evaluation.records import Metrics, measured_once
 from lessons_lib.hardware import choose_precision, peak_memory_mb
 from lessons_lib.models.classifier import load_classifier
 from lessons_lib.models.load import quiet_libraries
@@ -40,15 +38,20 @@ from lessons_lib.training.trainer import train
 
 ENCODER = "packaged:all-MiniLM-L6-v2"
 MAX_TOKENS = 384
-# 0: three epochs
-STEPS = {"snippets": {"a": 30, "b": 0, "c": 0}, "230 words": {"a": 8, "b": 16, "c": 32}}
-QUICK = {"snippets": {"b": 80, "c": 60}, "230 words": {"b": 12, "c": 24}}  # throughput only
+# steps of a round: some fifteen seconds each
+STEPS = {
+    "snippets": {"plain": 80, "ours": 60},
+    "230 words": {"plain": 12, "ours": 24},
+}
+ROUNDS = 3
+PADDED_STEPS = 20
+THREE_EPOCHS = 0
 
 
-def load_rows(name: str) -> tuple[Dataset, Dataset, object, object]:
+def load_rows(case: str, name: str) -> tuple[Dataset, Dataset, object, object]:
     """Training rows, validation rows, model with LoRA, tokenizer."""
     splits = load_reviews("snippets:movie", train_rows=2000)
-    dropout = TUNED.dropout if CASE == "c" else None
+    dropout = TUNED.dropout if case == "ours" else None
     model, tokenizer = load_classifier(ENCODER, seed=0, dropout=dropout)
     if name == "230 words":
         texts = splits["train"]["text"]
@@ -66,10 +69,9 @@ def load_rows(name: str) -> tuple[Dataset, Dataset, object, object]:
 
 
 def run_plain_trainer(
-    rows: Dataset, model: object, tokenizer: object, steps: int
+    rows: Dataset, model: object, tokenizer: object, steps: int, **padding: object
 ) -> tuple[float, int]:
-    """Seconds and rows of Hugging Face's Trainer; case "a" pads every row to 512."""
-    padding = {"padding": "max_length", "max_length": 512} if CASE == "a" else {}
+    """Seconds and rows of Hugging Face's Trainer; padding: options of its collator."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
@@ -116,30 +118,16 @@ def measure_peak_flops(dtype: torch.dtype, size: int = 1024, seconds: float = 0.
     return 2 * size**3 / best
 
 
-def run_apart(title: str, script: str, *arguments: str, **environment: str) -> dict[str, float]:
-    """One case's figures, printed, from a process of its own: so its peak memory is its own.
-    `script` prints them last, as JSON."""
-    command = [sys.executable, script, *arguments]
-    variables = os.environ | environment
-    output = subprocess.run(command, env=variables, capture_output=True, text=True)
-    if output.returncode:
-        sys.exit(output.stderr)
-    figures = json.loads(output.stdout.splitlines()[-1])
-    print(title, " ".join(f"{key} {value:,.4g}" for key, value in figures.items()), flush=True)
-    return figures
-
-
-def run_case(name: str) -> dict[str, float]:
+def run_case(case: str, name: str, steps: int) -> dict[str, float]:
     """One case on one kind of rows; returns its figures."""
     quiet_libraries()
-    torch.set_num_threads(2)
-    rows, validation, model, tokenizer = load_rows(name)
-    steps = (QUICK if "quick" in sys.argv else STEPS)[name][CASE]
-    seconds, done = (
-        run_ours(rows, model, steps, 8 if name == "230 words" else TUNED.batch_size)
-        if CASE == "c"
-        else run_plain_trainer(rows, model, tokenizer, steps)
-    )
+    rows, validation, model, tokenizer = load_rows(case, name)
+    if case == "ours":
+        batch = 8 if name == "230 words" else TUNED.batch_size
+        seconds, done = run_ours(rows, model, steps, batch)
+    else:
+        padding = {"padding": "max_length", "max_length": 512} if case == "padded" else {}
+        seconds, done = run_plain_trainer(rows, model, tokenizer, steps, **padding)
     lengths = [len(ids) for ids in rows["input_ids"]]
     tokens = done * sum(lengths) / len(lengths)
     weights = sum(
@@ -147,38 +135,50 @@ def run_case(name: str) -> dict[str, float]:
     )
     peak = measure_peak_flops(choose_precision().torch_dtype)
     figures = {
-        "rows_s": done / seconds,
-        "tokens_s": tokens / seconds,
+        "rows_per_second": done / seconds,
+        "tokens_per_second": tokens / seconds,
         "peak_mb": peak_memory_mb(),
         "of_peak": 4 * weights * tokens / seconds / peak,
         "peak_gflops": peak / 1e9,
     }
-    if not steps:
+    if steps == THREE_EPOCHS:
         right = predict(model, validation).argmax(1) == validation["labels"]
         figures["accuracy"] = float(right.mean())
+        figures["validation_rows"] = len(right)
     return figures
 
 
 def main() -> None:
-    """Runs every case in a process of its own and prints the table."""
-    print(f"precision of (c): {choose_precision().dtype}, {choose_precision().reason}")
-    options = [word for word in sys.argv[1:] if word == "quick"]
-    for name, cases in (QUICK if options else STEPS).items():
-        figures = {
-            case: run_apart(
-                f"{name:10s} ({case})", __file__, case, name, *options, OMP_NUM_THREADS="2"
-            )
-            for case in cases
-        }
-        print(
-            f"{name:10s} (c) / (b): {figures['c']['rows_s'] / figures['b']['rows_s']:.2f}",
-            flush=True,
-        )
+    """Runs the cases in turns, prints and publishes."""
+    print(f"precision of ours: {choose_precision().dtype}, {choose_precision().reason}")
+    metrics = Metrics()
+    for name, steps in STEPS.items():
+
+        def measure(case: str, name: str = name, steps: dict[str, int] = steps) -> dict[str, float]:
+            """One case of this kind of rows."""
+            return run_apart(f"{name:10s} {case:6s}", __file__, case, name, str(steps[case]))
+
+        figures = run_rounds(steps, measure, ROUNDS)
+        metrics |= tabulate_rounds(figures, plain="plain", speed="rows_per_second", subset=name)
+    padded = run_apart("padded to 512", __file__, "padded", "snippets", str(PADDED_STEPS))
+    speed = measured_once(padded["rows_per_second"])
+    metrics.add("padded", "rows_per_second", speed, subset="snippets")
+    for case in ("plain", "ours"):
+        figures = run_apart(f"three epochs, {case}", __file__, case, "snippets", str(THREE_EPOCHS))
+        accuracy = measured_once(figures["accuracy"], int(figures["validation_rows"]))
+        metrics.add(case, "accuracy", accuracy, subset="three epochs")
+    headline = [(case, "rows_per_second", "snippets") for case in ("plain", "ours")]
+    publish(
+        "training",
+        metrics,
+        tuple(headline),
+        models={"encoder": ENCODER},
+        data=["snippets:movie"],
+    )
 
 
 if __name__ == "__main__":
-    if len(sys.argv) >= 3:
-        CASE = sys.argv[1]
-        print(json.dumps(run_case(sys.argv[2])))
+    if len(sys.argv) == 4:
+        print(json.dumps(run_case(sys.argv[1], sys.argv[2], int(sys.argv[3]))))
     else:
         main()

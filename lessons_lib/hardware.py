@@ -125,6 +125,7 @@ def describe_machine() -> dict[str, str | int]:
     return {
         "system": platform.system(),
         "cpu": str(capabilities.get("cpu_name", platform.machine())),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "precision": choose_precision().dtype,

@@ -13,7 +13,7 @@ import pandas as pd
 from lessons_lib.errors import CourseError
 
 SHOWN_NAMES = 8  # in an error; more are counted
-IntervalKind = Literal["bootstrap", "wilson", "range over seeds", "none"]
+IntervalKind = Literal["bootstrap", "wilson", "range over seeds", "range over rounds", "none"]
 
 
 class MetricError(CourseError):
@@ -24,9 +24,9 @@ class MetricError(CourseError):
 class Metric:
     """A measured number with its interval; `n` is the number of rows it rests on.
 
-    interval: "bootstrap" and "wilson" are 95 % intervals; "range over seeds" is the smallest and
-    the largest of a few runs, no confidence interval; "none" a number measured once, whose `low`
-    and `high` are its value.
+    interval: "bootstrap" and "wilson" are 95 % intervals; "range over seeds" and "range over
+    rounds" are the smallest and the largest of a few runs, no confidence interval; "none" a number
+    measured once, whose `low` and `high` are its value.
     """
 
     value: float

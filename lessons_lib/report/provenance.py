@@ -105,7 +105,8 @@ def _find_entry(root: Path, kind: str, lesson: str) -> Path:
     if kind == "study":
         return root / "lessons_lib" / "studies" / f"study_{lesson[:2]}.py"
     if kind == "bench":
-        return root / "benchmarks" / "bench_retrieval.py"
+        name = "retrieval" if lesson[:2].isdigit() else lesson.rsplit("_", 1)[0]
+        return root / "benchmarks" / f"bench_{name}.py"
     return root / "notebooks" / f"{lesson}.py"
 
 
