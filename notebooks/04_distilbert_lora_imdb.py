@@ -205,8 +205,9 @@ report.show_guess(guess, best_count, "best word count")
 # %%
 encoder, tokenizer = models.load_classifier(profile.encoder, seed=SEED, dropout=0.0)
 lengths = training.count_tokens(splits["train"]["text"], tokenizer)
+own_file = Path(profile.dataset).exists()
 max_tokens = profile.max_tokens
-if profile.dataset.endswith((".csv", ".tsv", ".jsonl", ".parquet")):  # your own file
+if own_file:
     max_tokens = training.choose_max_tokens(lengths, most=512)
 print("one text as tokens:", tokenizer.tokenize(splits["train"][0]["text"])[:12], "…")
 print(f"median length {np.median(lengths):.0f} tokens")
@@ -215,9 +216,23 @@ print(training.describe_truncation(lengths, max_tokens))
 # %% [markdown]
 # In the laptop profile nearly nothing is cut. On your own long reviews it may be much,
 # and a model that reads the first half of each text loses to a word count that reads it
-# all (section 14 shows it). So for your own file the lesson chooses a length that leaves 95 % of the texts
-# whole (at most 512 tokens). That takes more time.
-#
+# all (section 14 shows it). So for your own file the lesson chooses a length that leaves
+# 95 % of the texts whole (at most 512 tokens). That takes more time. So the next cell
+# tries a few steps of each training and says how long all of them will take. If that is
+# too long, ask for fewer rows in the second cell: `overrides["train_rows"] = 1000`.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+if own_file:
+    from lessons_lib.studies.study_04 import CLASSIC, TUNED
+
+    recipes = [CLASSIC, CLASSIC, TUNED]  # those of sections 5, 6 and 7
+    print(
+        training.describe_duration(
+            recipes, profile.encoder, splits, max_tokens=max_tokens, minutes=5
+        )
+    )
+
+# %% [markdown]
 # Now the frozen encoder. `load_classifier` above loaded the pretrained network with a
 # new, random classifier on top. `embed` runs the network alone over all texts and
 # averages its last layer's vectors over each text's tokens.
@@ -1474,8 +1489,8 @@ pd.DataFrame(costs).T
 # **Your own reviews.** Set `MY_FILE` in the second cell to a table with a text and a
 # label column (CSV, TSV, JSON lines, Parquet), and run all. Or, from a terminal:
 # `make course LESSON=04 DATA=reviews.csv`. For a file of yours the lesson chooses a length
-# that leaves 95 % of the texts whole, and says after three steps how long training will
-# take. Fewer rows keep it short.
+# that leaves 95 % of the texts whole, and says before the first training how long all of
+# them will take, and how many rows would keep them to five minutes.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 # Writes this run's numbers to build/results/. What the README prints is published

@@ -27,6 +27,7 @@ from lessons_lib.training.recipe import (
     FineTuned,
     Recipe,
     adapt,
+    describe_duration,
     fine_tune_classifier,
     fine_tune_decoder,
     train_decoder,
@@ -34,7 +35,7 @@ from lessons_lib.training.recipe import (
 from lessons_lib.training.settings import TrainSettings
 from lessons_lib.training.tasks import ANSWERS, Task, classification
 from lessons_lib.training.tracking import prepare_tracking
-from lessons_lib.training.trainer import TrainResult, build_arguments, train
+from lessons_lib.training.trainer import TrainResult, build_arguments, estimate_seconds, train
 from lessons_lib.training.wandb_record import RecordError, read_wandb_run
 
 __all__ = [
@@ -60,10 +61,12 @@ __all__ = [
     "classification",
     "count_tokens",
     "cut_into_parts",
+    "describe_duration",
     "describe_resources",
     "describe_truncation",
     "drop_long_terms",
     "encode_conversations",
+    "estimate_seconds",
     "find_fitting",
     "fine_tune_classifier",
     "fine_tune_decoder",

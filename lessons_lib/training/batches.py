@@ -138,6 +138,21 @@ def pad_batch(
     return batch
 
 
+def cut_batch(batch: dict[str, torch.Tensor], most_tokens: int) -> list[dict[str, torch.Tensor]]:
+    """A batch of padded rows as pieces of at most `most_tokens` tokens, padding included, as equal
+    in rows as can be; a single row is never cut.
+
+    >>> batch = {"input_ids": torch.zeros(10, 384), "labels": torch.zeros(10)}
+    >>> [len(piece["labels"]) for piece in cut_batch(batch, most_tokens=1_600)]
+    [4, 3, 3]
+    """
+    rows, tokens = batch["input_ids"].shape
+    rows_at_once = max(1, most_tokens // tokens)
+    pieces = -(-rows // rows_at_once)
+    columns = {name: tensor.tensor_split(pieces) for name, tensor in batch.items()}
+    return [dict(zip(columns, parts, strict=True)) for parts in zip(*columns.values(), strict=True)]
+
+
 CHUNK_BATCHES = 32  # rows are sorted by length within chunks of this many batches
 
 

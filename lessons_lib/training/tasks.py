@@ -24,7 +24,8 @@ class Task:
     name: what it is, with its settings; a run is resumed only under the same name. collate: rows to
     a batch. loss: a function of outputs and labels; None for the model's own. metrics: a function
     of predictions on validation rows; None where the loss alone is looked at. check: raises
-    DataError for training rows that cannot be learned from.
+    DataError for training rows that cannot be learned from. weigh: what rows with these labels
+    (rows) count in the loss, together; without it every row counts one.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Task:
     loss: Callable[..., torch.Tensor] | None = None
     metrics: Callable[..., dict[str, float]] | None = None
     check: Callable[[Dataset], None] | None = None
+    weigh: Callable[[torch.Tensor], float] = len
 
 
 # A decoder learns the answers of conversations (rows of `encode_conversations`), several rows
@@ -47,13 +49,18 @@ def classification(model: nn.Module, class_weights: list[float] | None = None) -
     collate = functools.partial(pad_batch, pad_id=find_pad_id(model))
     if class_weights is None:
         return Task("classes", collate, metrics=_accuracy)
-    name = f"classes, weighted {class_weights}"
-    return Task(name, collate, _weigh_loss(class_weights), _accuracy)
-
-
-def _weigh_loss(class_weights: list[float]) -> Callable[..., torch.Tensor]:
-    """A classifier's mean cross entropy in which a row counts what its class's weight says."""
     weights = torch.tensor(class_weights, dtype=torch.float32, device=pick_device())
+    return Task(
+        f"classes, weighted {class_weights}",
+        collate,
+        _weigh_loss(weights),
+        _accuracy,
+        weigh=lambda labels: float(weights[labels].sum()),
+    )
+
+
+def _weigh_loss(weights: torch.Tensor) -> Callable[..., torch.Tensor]:
+    """A classifier's mean cross entropy in which a row counts what its class's weight says."""
     loss = nn.CrossEntropyLoss(weights)
     return lambda outputs, labels, num_items_in_batch=None: loss(outputs.logits.float(), labels)
 

@@ -18,6 +18,7 @@ from lessons_lib import data, models, training
 from lessons_lib.errors import SettingError
 from lessons_lib.evaluation.inference import predict
 from lessons_lib.hardware import PRECISIONS, Precision, choose_precision
+from lessons_lib.training import recipe as recipe_module
 from lessons_lib.training import trainer
 from lessons_lib.training.recipe import Recipe
 
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.usefixtures("each_precision")
 
 SETTINGS = training.TrainSettings(1e-2, epochs=2, batch_size=8, seed=3, ema_decay=0.9)
 BF16 = Precision("bfloat16", "the test says so")
+FP32 = Precision("float32", "the test says so")
 
 
 class KillAt(TrainerCallback):
@@ -40,7 +42,7 @@ class KillAt(TrainerCallback):
 
 def build(dropout=0.1):
     model = models.load_classifier("tiny", seed=3, dropout=dropout)[0]
-    return models.add_lora(model, Recipe(0.01, lora_dropout=0.1).lora_config(), seed=3)
+    return models.add_lora(model, Recipe(0.01, lora_dropout=dropout).lora_config(), seed=3)
 
 
 def run(tokens, folder, model=None, class_weights=None, **options):
@@ -297,3 +299,48 @@ def test_training_on_own_data_says_how_long_it_will_take(monkeypatch, capsys, ow
         watch.on_step_begin(None, state, None)
         watch.on_step_end(None, state, None)
     assert ("about 20 minutes for 600 more steps" in capsys.readouterr().out) == own
+
+
+@pytest.mark.parametrize("class_weights", [None, [0.25, 1.75]])
+def test_gradients_of_pieces_add_up_to_those_of_the_batch(
+    tokens, tmp_path, class_weights, monkeypatch
+):
+    """Failing means long rows, which are computed in pieces, are trained on another loss."""
+    weights = []
+    losses = []
+    for most_tokens in (trainer.CPU_TOKENS, 1):  # the second: every row a piece of its own
+        monkeypatch.setattr(trainer, "CPU_TOKENS", most_tokens)
+        model = build(dropout=0.0)
+        folder = tmp_path / str(most_tokens)
+        _, result = run(tokens, folder, model, class_weights, precision=FP32)
+        weights.append([p.detach() for p in model.parameters() if p.requires_grad])
+        losses.append(result.history["loss"].to_numpy())
+    np.testing.assert_allclose(*losses, atol=2e-4)  # AdamW alone would not mind another scale
+    for whole, pieces in zip(*weights, strict=True):
+        torch.testing.assert_close(whole, pieces, rtol=0, atol=2e-4)
+
+
+def test_time_of_a_training_is_estimated_from_a_few_steps(tokens, tmp_path, monkeypatch):
+    """Failing means a reader with a long file of their own is told nothing, or anything, about how
+    long it will take."""
+    task = training.classification(build())
+    rows = tokens["train"]
+    monkeypatch.setattr(trainer._StepTimer, "ends", [0, 9, 11, 13], raising=False)
+    monkeypatch.setattr(trainer._StepTimer, "__init__", lambda self: None)
+    monkeypatch.setattr(trainer._StepTimer, "on_step_end", lambda *args, **kwargs: None)
+    same = rows.map(lambda row: {"input_ids": [5, 6, 7, 8]})
+    settings = training.TrainSettings(1e-3, epochs=3, batch_size=8)
+    seconds = trainer.estimate_seconds(build(), same, settings, task=task)
+    assert seconds == pytest.approx(2 / 8 * len(rows) * 3)
+
+
+def test_reader_is_told_minutes_and_the_rows_that_fit(monkeypatch, reviews):
+    """Failing means a reader starts a training of an hour that fewer rows would have kept short."""
+    monkeypatch.setattr(recipe_module, "estimate_seconds", lambda *args, **kwargs: 300.0)
+    recipes = [Recipe(1e-3), Recipe(1e-3)]
+    rows = len(reviews["train"])
+    said = training.describe_duration(recipes, "tiny", reviews, max_tokens=8, minutes=5)
+    assert f"2 trainings on {rows} rows will take about 10 minutes" in said
+    assert f"; {rows // 2} rows would keep it to 5." in said
+    short = training.describe_duration(recipes[:1], "tiny", reviews, max_tokens=8, minutes=5)
+    assert short.endswith("about 5 minutes on this machine.")
