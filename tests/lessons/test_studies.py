@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lessons_lib.paths import REPOSITORY
-from lessons_lib.studies import invent, study_05
+from lessons_lib.studies import invent, quantization, study_05
 
 FACTS = 16  # of lesson 05's 150
 FILES = sorted((REPOSITORY / "lessons_lib" / "studies").glob("study_[0-9][0-9].py"))
@@ -58,11 +58,24 @@ def packages(tmp_path_factory):
     return folder
 
 
+class StandInForHqq:
+    """HQQ's quantizer as the studies call it; its package is installed for a study alone."""
+
+    @staticmethod
+    def quantize(weight, **options):
+        return weight, {}
+
+    @staticmethod
+    def dequantize(weight, meta):
+        return weight
+
+
 @pytest.fixture
 def small(packages, monkeypatch, tmp_path):
     """The studies on tiny models, with few facts."""
     monkeypatch.setenv("LESSONS_CACHE", str(packages))
     monkeypatch.setenv("STUDY_PROFILE", "smoke")
+    monkeypatch.setattr(quantization, "load_hqq", lambda: StandInForHqq)
     facts = tmp_path / "facts.json"
     facts.write_text(json.dumps(invent.invent_facts(FACTS)))
     for name, value in {
