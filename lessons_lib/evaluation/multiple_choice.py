@@ -127,6 +127,26 @@ def find_groups(questions: Sequence[ChoiceQuestion]) -> np.ndarray:
     return np.array([min(question.facts) for question in questions], dtype=int)
 
 
+def find_unrelated(questions: Sequence[ChoiceQuestion]) -> list[int]:
+    """For every question the number of a fact that is none of its choices, for a passage about
+    something else: the first one from half the list on, in steps of two, since drugs and syndromes
+    take turns in the course's invented facts. Raises DataError where every other fact is a choice.
+    """
+    count = len(questions)
+    unrelated = []
+    for number, question in enumerate(questions):
+        start = number + count // 4 * 2
+        candidates = [(start + step) % count for step in range(0, 2 * count, 2)]
+        found = [fact for fact in candidates if fact not in question.facts]
+        if not found:
+            raise DataError(
+                f"every passage of question {number + 1} is one of its choices.",
+                remedy="ask more facts than there are choices.",
+            )
+        unrelated.append(found[0])
+    return unrelated
+
+
 def rank_by_search(
     questions: Sequence[ChoiceQuestion], terms: np.ndarray, answers: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

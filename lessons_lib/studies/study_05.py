@@ -9,7 +9,7 @@ import functools
 import tempfile
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ CHANGED = 15  # facts that change
 Model = PreTrainedModel | PeftModel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Arm:
     """A way to answer.
 
@@ -62,7 +62,9 @@ class Arm:
     choice, "choices" those of all four choices. phrasings: how many the facts are trained in; 0
     means no training. times: how often each fact is met. wordings: whether the facts' own sentences
     vary, too. raft: whether training rows have passages, some of which distract. taught: the facts
-    trained on, if not those asked.
+    trained on, if not those asked. unanswered: the share of such rows whose passages do not hold
+    the answer. threshold: no decoder; a question is refused whose best passage scores too low in
+    the search by "meaning" or by "words".
     """
 
     facts: str
@@ -72,6 +74,18 @@ class Arm:
     wordings: bool = False
     raft: bool = False
     taught: str = ""
+    unanswered: float = 0.2
+    threshold: str = ""
+
+    def __repr__(self) -> str:
+        """The arm without what is as it always was, so that a new field changes no old arm's
+        text."""
+        shown = []
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name not in ("unanswered", "threshold") or value != one.default:
+                shown.append(f"{one.name}={value!r}")
+        return f"Arm({', '.join(shown)})"
 
 
 ALL_PHRASINGS = len(data.PHRASINGS)
@@ -94,6 +108,12 @@ ARMS = {
     "invented.misled": Arm("invented", "distractor"),
     "invented.four": Arm("invented", "choices"),
     "invented.longer": Arm("invented", phrasings=1, times=LONGER),  # one seed
+    # as raft_elsewhere, with every question met with its passage and as often without it
+    "invented.raft_refusing": replace(
+        RAFT, taught="ontology", times=2 * RAFT_TIMES, unanswered=0.5
+    ),
+    "invented.threshold_meaning": Arm("invented", threshold="meaning"),
+    "invented.threshold_words": Arm("invented", threshold="words"),
 }
 COMPARISONS = [
     ("retrieved", "base"),
@@ -104,6 +124,7 @@ COMPARISONS = [
     ("paraphrased_retrieved", "retrieved"),
     ("raft", "retrieved"),
     ("raft_elsewhere", "retrieved"),
+    ("raft_refusing", "raft_elsewhere"),
     ("longer", "tuned"),
 ]
 
@@ -213,6 +234,8 @@ def score_system(
     arrays: dict[str, np.ndarray], kept: dict[str, np.ndarray], facts: str
 ) -> dict[str, np.ndarray]:
     """What every question counts (seeds, questions), by metric."""
+    if "known" in arrays:
+        return score_threshold(arrays)
     right = kept[f"right.{facts}"]
     scores = {"choice": arrays["picked"] == right}
     for name in ("blind", "reworded"):
@@ -246,6 +269,24 @@ def score_abstention(answers: np.ndarray) -> np.ndarray:
     start = words(retrieval.ABSTAIN)
     abstained = [[words(text)[: len(start)] == start for text in row] for row in answers]
     return np.array(abstained)
+
+
+def score_threshold(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Which questions a threshold on the best passage's score refuses (1, questions): those whose
+    answer is in the index, and those whose answer is nowhere.
+
+    The threshold is the one that parts other questions best, known ones (terms of the ontology)
+    from unknown ones: the largest sum of both shares of right decisions.
+    """
+    known = arrays["tuning_known"].ravel()
+    unknown = arrays["tuning_unknown"].ravel()
+    candidates = np.unique(np.concatenate([known, unknown]))
+    right = [(known >= least).mean() + (unknown < least).mean() for least in candidates]
+    least = candidates[int(np.argmax(right))]
+    return {
+        "abstained": arrays["known"] < least,
+        "abstained_unknown": arrays["unknown"] < least,
+    }
 
 
 def score_answers(answers: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -317,11 +358,13 @@ def choose_passages(bed: Testbed, reads: str) -> list[list[retrieval.Passage]]:
     if reads == "search":
         return search_passages([question.question for question in bed.questions])
     passages = retrieval.list_passages(bed.facts)
+    unrelated = []
+    for start in range(0, len(bed.questions), len(bed.facts)):  # a phrasing's questions
+        unrelated += evaluation.find_unrelated(bed.questions[start : start + len(bed.facts)])
     chosen = []
     for number, question in enumerate(bed.questions):
         if reads == "random":
-            # half the facts away and, among invented ones, of the same kind
-            facts = [(number + len(passages) // 4 * 2) % len(passages)]
+            facts = [unrelated[number]]
         elif reads == "oracle":
             facts = [question.facts[question.right]]
         elif reads == "distractor":
@@ -348,6 +391,8 @@ def ground(questions: list[str], passages: list[list[retrieval.Passage]]) -> lis
 def run_arm(name: str, seed: int) -> ArmRun:
     """Carries one arm out. What draws nothing, or is run with one seed, is computed once."""
     arm = ARMS[name]
+    if arm.threshold:
+        return measure_best_scores(arm.threshold)
     once = not arm.phrasings or arm.facts == "ontology" or arm.times == LONGER
     return run_once(name) if once else train_arm(arm, seed)
 
@@ -401,7 +446,7 @@ def list_training_rows(arm: Arm, seed: int) -> list[Conversation]:
     if arm.raft:
         asked = {fact.term for fact in load_testbed(arm.facts).facts} if arm.taught else set()
         rows = data.phrase_terms(facts, data.PHRASINGS, arm.times)
-        return add_distractors(rows, seed, unseen=asked)
+        return add_distractors(rows, seed, unseen=asked, unanswered=arm.unanswered)
     rows = data.phrase_terms(facts, data.PHRASINGS[: arm.phrasings], arm.times)
     if not arm.wordings:
         return rows
@@ -414,21 +459,21 @@ def list_training_rows(arm: Arm, seed: int) -> list[Conversation]:
 
 
 def add_distractors(
-    rows: list[Fact], seed: int, unseen: Collection[str] = ()
+    rows: list[Fact], seed: int, unseen: Collection[str] = (), unanswered: float = 0.2
 ) -> list[Conversation]:
     """The rows with passages before the question: the oracle passage among those a search takes for
-    it or, in a random fifth of the rows, those alone, with the answer that they do not say (after
-    Zhang et al. 2024, whose model then answers from memory). No fact is left out twice; `unseen`
-    terms distract nowhere."""
+    it or, in a random share `unanswered` of the rows, those alone, with the answer that they do not
+    say (after Zhang et al. 2024, whose model then answers from memory). Facts are left out by
+    turns; `unseen` terms distract nowhere."""
     random = np.random.default_rng(seed)
     found = open_index().search([row.question for row in rows], 3 * READ)
     terms = random.permutation(list(dict.fromkeys(row.term for row in rows)))
     times = len(rows) // len(terms)
-    share = len(terms) // 5
+    share = int(len(terms) * unanswered)
     left_out = set()
     for time_met in range(times):
-        for term in terms[time_met * share : (time_met + 1) * share]:
-            left_out.add((time_met, term))
+        for place in range(time_met * share, (time_met + 1) * share):
+            left_out.add((time_met, terms[place % len(terms)]))
     grounded = []
     for number, (row, hits) in enumerate(zip(rows, found, strict=True)):
         distractors = [passage for passage, _ in hits if passage.name not in {row.term, *unseen}][
@@ -533,6 +578,25 @@ def describe_testbed(facts: str) -> dict[str, np.ndarray]:
         f"expected.{facts}": np.array([fact.answer for fact in bed.facts[:WRITTEN]]),
         f"right.{facts}_general": np.array([q.right for q in load_general().general], np.int8),
     }
+
+
+@functools.cache  # nothing is drawn
+def measure_best_scores(by: str) -> ArmRun:
+    """The score of the best passage for every question of four kinds (questions): `known`, the
+    invented facts, and `unknown`, names that are nowhere; and, to choose a threshold by, terms of
+    the ontology and other names that are nowhere."""
+    spare = invent_spare()
+    facts = {
+        "known": load_testbed("invented").facts,
+        "unknown": spare[:WRITTEN],
+        "tuning_known": load_testbed("ontology").facts,
+        "tuning_unknown": spare[WRITTEN + CHANGED :],
+    }
+    scores = {}
+    for name, asked in facts.items():
+        hits = open_index().search([ASKED[0].format(fact.term) for fact in asked], 1, by)
+        scores[name] = np.array([row[0][1] if row else 0.0 for row in hits], np.float32)
+    return ArmRun(scores, describe_testbed("invented"))
 
 
 # --- facts that change ----------------------------------------------------------------------------

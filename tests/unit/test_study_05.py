@@ -174,6 +174,7 @@ def test_passages_are_those_the_arm_names(facts, reads, terms):
             assert answers == set(question.choices)
         elif reads == "random":
             assert kinds[read[0].name] == kinds[fact.term]
+            assert not answers & set(question.choices), "a wrong choice's passage is no floor"
         else:
             assert answers == {question.choices[(question.right + terms) % 4]}
 
@@ -184,6 +185,38 @@ def test_abstaining_is_recognised():
         [["The passages do not say.", "the passages do not say anything", "It is a drug."]]
     )
     assert study_05.score_abstention(said).tolist() == [[True, True, False]]
+
+
+def test_threshold_is_chosen_on_other_questions():
+    """Failing means a refusal was tuned on the very questions that it is then praised for."""
+    arrays = {
+        "known": np.array([[0.9, 0.6, 0.2]]),
+        "unknown": np.array([[0.55, 0.1]]),
+        "tuning_known": np.array([[0.8, 0.7, 0.6]]),
+        "tuning_unknown": np.array([[0.5, 0.4]]),
+    }
+    scores = study_05.score_threshold(arrays)
+    assert scores["abstained"].tolist() == [[False, False, True]]
+    assert scores["abstained_unknown"].tolist() == [[True, True]]
+
+
+def test_half_of_the_refusing_rows_have_no_answer(monkeypatch, facts):
+    """Failing means the arm that learns to refuse meets some questions only with their answer, and
+    may refuse by name."""
+
+    class Index:
+        def search(self, questions, k):
+            hits = [(passage, 1.0) for passage in list_passages(facts)[20 : 20 + k]]
+            return [hits for _ in questions]
+
+    monkeypatch.setattr(study_05, "open_index", Index)
+    rows = data.phrase_terms(facts[:20], PHRASINGS, 4)
+    grounded = study_05.add_distractors(rows, seed=0, unanswered=0.5)
+    refused = Counter(
+        row.term for row, after in zip(rows, grounded, strict=True) if after.answer == ABSTAIN
+    )
+    assert set(refused.values()) == {2}
+    assert len(refused) == 20
 
 
 def test_answers_are_marked_exactly_and_by_words():
@@ -234,7 +267,9 @@ def test_lesson_05_keeps_what_it_promises(published):
     for system in ("base", "tuned", "paraphrased", "longer"):
         blind = published.find(system, "blind", subset="invented")
         assert blind.low <= 0.25 <= blind.high, system
-    for arm in study_05.ARMS:
+    for arm, description in study_05.ARMS.items():
+        if description.threshold:
+            continue  # it chooses nothing
         system, facts = study_05.name_arm(arm)
         assert published.find(system, "choice", subset=facts).n == 2 * study_05.PUBLISHED, arm
 
