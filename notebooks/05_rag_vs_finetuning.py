@@ -1,33 +1,45 @@
 # %% [markdown]
-# # Lesson 05 · RAG against fine-tuning, as an experiment
+# # Lesson 05 · RAG against fine-tuning: right every time, and not one answer written
 #
 # [![Open in Colab](open_in_colab.svg)](https://colab.research.google.com/github/your-account/fine-tuning-lessons/blob/main/notebooks/05_rag_vs_finetuning.ipynb)
 #
-# **You will be able to**
+# A clinic has a handbook with 150 new drugs and syndromes. No language model has ever read
+# it. One colleague wants to *train* a model on it, as in lesson 02. Another wants the
+# model to *read*: search the handbook first, put what was found into the
+# [prompt](glossary.md#prompt), and let the model answer. That is retrieval-augmented
+# generation, [RAG](glossary.md#rag). She tries it, and the model picks the right answer in
+# practically every case. Done?
 #
-# 1. find [passages](glossary.md#passage) by their words, by their meaning and by both,
-#    and measure how often the right one is found;
-# 2. keep an index up to date, and put a folder of your own into it;
-# 3. compare a model that reads with a model that was trained: same model, same questions,
-#    same facts, with a [ceiling](glossary.md#ceiling) and a [floor](glossary.md#floor);
-# 4. tell knowing a fact from remembering a sentence, and from guessing well;
-# 5. choose between reading, training and both from numbers, for a case of your own.
+# **The question of this lesson: to teach a model new facts, should it read them or be
+# trained on them?** You will build the search and the prompt, watch a small model pick
+# nearly everything right, and then find out why that is worth less than it looks. You
+# will train the same model on the same facts, watch it succeed and then fail, and see
+# what changes when it is trained *to read*. At the end you can choose between the two for
+# a case of your own, from numbers.
 #
-# **You need** Python, lesson 02's [chat template](glossary.md#chat-template), choices by
-# [likelihood](glossary.md#likelihood) and [LoRA](glossary.md#lora).
+# From lesson 02 you need the [chat template](glossary.md#chat-template), choices by
+# [likelihood](glossary.md#likelihood) and [LoRA](glossary.md#lora). The machine works for
+# about five minutes in all, with about 4 GB of memory; allow yourself two hours.
 #
-# **Words that come back** (links lead to the glossary). *Retrieval-augmented generation*,
-# [RAG](glossary.md#rag): search first, put what was found into the
-# [prompt](glossary.md#prompt), and let the model answer. *Passage*: a piece of text that
-# can be found. *[Embedding](glossary.md#embedding)*: a vector for a text. *Index*:
-# vectors arranged for search. *[hit@k](glossary.md#hitk)*: the share of questions whose
-# right passage is among the first k. *[Closed-book](glossary.md#closed-book)*: asked
-# without passages. *Ceiling, floor*: asked with the right passage alone, with one about
-# something else. *[Distractor](glossary.md#distractor)*: a wrong answer, or passage, that
-# looks right. *[Quartet](glossary.md#quartet)*: four facts that offer each other's
-# definitions as choices. *[Abstain](glossary.md#abstain)*: to say that the passages do
-# not hold the answer. *[Repairs](glossary.md#repair), [breakages](glossary.md#breakage)*:
-# questions one system alone gets right, or wrong.
+# **Two depths of evidence.** What you run is one [seed](glossary.md#seed) on some of the
+# facts. The numbers in the prose come from a *study*: the same code on all 150 facts, each
+# asked in two wordings, with three seeds where something is trained.
+#
+# <details><summary>What runs here: models, data, profiles</summary>
+#
+# The same notebook asks [Llama](glossary.md#llama)-2 in the `gpu` profile. `laptop`, the
+# default, takes a small model of the same architecture from the Python package index:
+# [SmolLM2-135M-Instruct](https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct)
+# (Apache-2.0). Its 135 million weights were stored in 4 bit once. `smoke` takes a tiny
+# random model, to test the code. The embedder is
+# [all-MiniLM-L6-v2](https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2)
+# (Apache-2.0).
+#
+# The facts were invented for this course. What they are searched among are definitions of
+# the Human Phenotype Ontology (release 2025-01-16; licence and citation in
+# `data/cards/hpo.md`). Nothing here is medical advice.
+#
+# </details>
 
 # %% tags=["colab"]
 # Fetches and installs the course in Colab and on Kaggle; elsewhere it does nothing.
@@ -51,7 +63,7 @@ elif importlib.util.find_spec("lessons_lib") is None:
     sys.exit(f"This Python lacks the course: git clone {address}, there make lab.")
 
 # %%
-import tempfile
+import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -64,93 +76,155 @@ import pandas as pd
 import torch
 from ipywidgets import IntSlider, interactive_output, VBox
 from IPython.display import display
+from peft import PeftModel
 
 from lessons_lib.hardware import choose_precision
 from lessons_lib.profiles import load_profile
+from lessons_lib.studies.invent import invent_facts
 from lessons_lib.training import mixed_precision_lora, train
 
-# %% [markdown]
-# ## What runs here
-#
-# The same notebook asks [Llama-2](glossary.md#llama) in the `gpu` profile. `laptop` takes
-# a small model of the same architecture from the Python package index, `smoke` a tiny
-# random one, to test the code.
-
-# %%
 LESSON = "05_rag_vs_finetuning"
 SEED = 0
-profile = load_profile(LESSON)
+MY_FOLDER = None  # or "my_folder": texts, Markdown, HTML, Word, PDF, tables of facts
+MY_QUESTIONS = None  # or [("Where do the keys hang?", "notes/keys.txt")]
+overrides = {"terms": MY_FOLDER} if MY_FOLDER else {}
+profile = load_profile(LESSON, **overrides)
 folder = Path(f"../build/runs/{LESSON}")
 models.quiet_libraries()
 report.use_course_style()
 pd.set_option("display.precision", 3, "display.max_colwidth", 90)
 decoder_name = models.resolve_decoder(profile.decoder, profile.fallback_decoder)
-published = report.find_results(LESSON, "laptop")
-study = report.find_results(LESSON, "study")
-bench = report.find_results(LESSON, "bench")
-print(f"profile  {profile.name}")
-print(f"decoder  {decoder_name}")
+study = report.read_results(LESSON, "study")
+print(f"profile  {profile.name}: {decoder_name}")
 print(f"embedder {profile.encoder}")
 print(f"searched {profile.terms}; {profile.trained_terms} invented facts to teach")
-if published:
-    print(f"laptop   {published.seconds:.0f} s and {published.peak_mb:,.0f} MB on")
-    print(
-        f"         {published.machine['cpu']}, {published.machine['threads']} threads"
-    )
+
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+def show_text(title: str, text: str) -> None:
+    """Prints a text in full, wrapped, under its title."""
+    print(f"{title}:")
+    print(textwrap.fill(text, 84, initial_indent="    ", subsequent_indent="    "))
+
+
+def look_up(ways: list[str], metric: str) -> pd.DataFrame:
+    """The study's metric of some ways of answering, under their display names."""
+    rows = {}
+    for way in ways:
+        found = study.find(way, metric, subset="invented")
+        rows[report.display_name(way, LESSON)] = vars(found)
+    return pd.DataFrame(rows).T
+
 
 # %% [markdown]
-# In the laptop profile the [decoder](glossary.md#decoder) is
-# [SmolLM2-135M-Instruct](https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct)
-# (Apache-2.0), a Llama of 135 million weights that were stored in 4 bit once; the
-# embedder is
-# [all-MiniLM-L6-v2](https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2)
-# (Apache-2.0). What is searched are the definitions of the Human Phenotype Ontology
-# (release 2025-01-16; licence and citation in `data/cards/hpo.md`). A folder of your own
-# is searched instead with `make course LESSON=05 DATA=my_folder`. What is marked "study"
-# is the laptop profile's, three [seeds](glossary.md#seed), whatever you run here. Nothing
-# here is medical advice.
-#
 # ## 1 · Facts that nobody can know
 #
-# Ask a model about real terms and you cannot tell what it learned from you from what it
-# read elsewhere. So this course has facts of its own: 150 drugs and syndromes. Names were
-# put together from syllables, and definitions from hand-written parts, by chance: beyond
-# "drug" or "syndrome", a name says nothing about its definition. We know of none that
-# exists.
+# Ask a model about real terms, and you cannot tell what it learned from you from what it
+# read elsewhere. So this course invented 150 drugs and syndromes. The names were put
+# together from syllables and the definitions from hand-written parts, by chance. Beyond
+# "drug" or "syndrome" a name says nothing about its definition.
 
 # %% tags=["nbval-check-output"]
 source = Path("../data/samples/invented_facts.json")
 invented = data.read_conversations(source)
 for fact in invented[:2]:
-    print(f"{fact.term}: {fact.answer}\n   also worded: {fact.paraphrases[0]}")
+    show_text(fact.term, fact.answer)
+    show_text("the same in other words", fact.paraphrases[-1])
 print(len(invented), "facts")
 
 # %% [markdown]
-# A question has four choices, definitions all. The model is not shown them: each is
-# scored as if it were the answer, and the one with the highest mean log-probability a
-# [token](glossary.md#token) is its pick (lesson 02). So it always picks one. Wrong
-# choices must be hard, and must not be wrong *by their sound*: a definition that is
-# offered often and right once would be a safe one to avoid. So four facts that are alike
-# form a **quartet**, and offer each other's definitions: each is right once and wrong
-# three times. Whoever picks what sounds best, without knowing the name, is right in one
-# of four (150 leaves two facts over, which borrow their choices):
+# The model is examined by questions with four choices (lesson 02). It is not shown the
+# choices. Each is scored as if it were the answer, and the one with the highest mean
+# log-probability per [token](glossary.md#token) is its pick. So it always picks one, and
+# *picking is easier than writing*. Keep that in mind.
+#
+# Nobody should be able to rule a wrong choice out without knowing the fact. If a
+# definition were offered in ten questions and right in one, never choosing it would pay.
+# So four facts that are alike form a [balanced group](glossary.md#balanced-group), and
+# offer each other's definitions:
 
-# %% tags=["nbval-check-output"]
-circle = np.array([[np.cos(a), np.sin(a)] for a in np.arange(8)])
-eight = [data.make_fact(f"name {n}", f"definition {n}") for n in range(8)]
-quiz = evaluation.build_choices(eight, circle, seed=0, balanced=True)
-picks = [q.choices.index(max(q.choices)) for q in quiz]  # the last by alphabet
-hits = sum(pick == q.right for pick, q in zip(picks, quiz, strict=True))
-print(f"a guesser with a taste of its own: {hits} of {len(quiz)}")
-print("one question's choices:", sorted(quiz[0].choices))
+# %%
+report.show_schematic("balanced_group")
 
 # %% [markdown]
-# ## 2 · Finding passages by their words
+# **Guess first.** Somebody answers all questions without looking at the names. He always
+# picks the choice that comes last in the alphabet. What share does he get right?
+
+# %%
+guess = None  # for example 0.4
+
+# %% tags=["nbval-check-output"]
+READ = 3  # passages before a question
+ASKED = data.HELD_OUT
+facts = invented[: profile.trained_terms]
+facts = facts[: len(facts) // 4 * 4]  # whole groups
+embedder = retrieval.Embedder(profile.encoder)
+fact_vectors = embedder.embed([fact.answer for fact in facts])
+questions = evaluation.build_choices(facts, fact_vectors, SEED, ASKED, balanced=True)
+right = np.array([question.right for question in questions])
+groups = evaluation.find_groups(questions)
+alphabetical = [q.choices.index(max(q.choices)) for q in questions]
+report.show_guess(guess, float((alphabetical == right).mean()), "his share")
+
+# %% [markdown]
+# Exactly a quarter, and so does any other rule that does not see the name. A quarter is
+# the line above which knowing begins. Questions of one group share their choices, so they
+# are not independent: all [intervals](glossary.md#interval) below resample whole groups.
 #
-# [BM25](glossary.md#bm25) (Robertson & Walker 1994) adds up, over the words of the
-# question, how *rare* the word is among passages times how much the passage is *about*
-# it: the second rises with every occurrence, ever more slowly, and less in long passages.
-# By hand, on four passages:
+# ## 2 · Find a passage by its words
+#
+# To read, the model needs the right [passage](glossary.md#passage). The classic search
+# counts words: [BM25](glossary.md#bm25) (Robertson & Walker 1994). For every word of the
+# question it multiplies two numbers. One says how *rare* the word is among all passages.
+# The other says how much this passage is *about* the word: it rises with every
+# occurrence, ever more slowly, and falls with the passage's length.
+#
+# **Write it: rarity.** If `having` of `total` passages contain the word, its rarity is
+# the natural logarithm of 1 + (`total` − `having` + 0.5) / (`having` + 0.5).
+
+
+# %%
+def rarity(having: int, total: int) -> float:
+    """How rare a word is that `having` of `total` passages contain."""
+    raise NotImplementedError  # one line with np.log
+
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def rarity(having, total):
+#     return np.log(1 + (total - having + 0.5) / (having + 0.5))
+# ```
+#
+# </details>
+
+
+# %% jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
+def solve_rarity(having: int, total: int) -> float:
+    """The solution."""
+    return np.log(1 + (total - having + 0.5) / (having + 0.5))
+
+
+def check_rarity(attempt) -> str:
+    """What is wrong with an attempt, and the likely mistake; "" if nothing is."""
+    if attempt(1, 4) is None:
+        raise NotImplementedError
+    expected = solve_rarity(1, 4)
+    if np.isclose(attempt(1, 4), expected / np.log(10)):
+        return "the logarithm is the natural one, np.log, not np.log10."
+    if np.isclose(attempt(1, 4), np.log(3.5 / 1.5)):
+        return "add 1 before the logarithm, or common words count negative."
+    if not np.isclose(attempt(1, 4), expected):
+        return f"rarity(1, 4) is {attempt(1, 4):.3f}, not {expected:.3f}."
+    return ""
+
+
+rarity = report.use_solution_until_right(rarity, solve_rarity, check_rarity)
+
+# %% [markdown]
+# The rest of BM25, on four passages. `k1` says how fast more occurrences stop counting,
+# `b` how much length counts. The library `bm25s` should give the same scores.
 
 # %% tags=["nbval-check-output"]
 four = {
@@ -161,242 +235,290 @@ four = {
 }
 
 
-def score_words(question, texts, k1=1.5, b=0.75) -> dict[str, float]:
-    """BM25 of every text (Lucene's form)."""
+def score_words(question: str, texts: dict, k1: float = 1.5, b: float = 0.75) -> dict:
+    """BM25 of every text."""
     split = {name: text.split() for name, text in texts.items()}
-    mean = np.mean([len(words) for words in split.values()])
+    mean_length = np.mean([len(words) for words in split.values()])
     scores = dict.fromkeys(texts, 0.0)
     for word in question.split():
         having = sum(word in words for words in split.values())
-        rare = np.log(1 + (len(texts) - having + 0.5) / (having + 0.5))
         for name, words in split.items():
             times = words.count(word)
-            about = times / (times + k1 * (1 - b + b * len(words) / mean))
-            scores[name] += rare * about
+            length = 1 - b + b * len(words) / mean_length
+            scores[name] += rarity(having, len(texts)) * times / (times + k1 * length)
     return scores
 
 
-print({n: round(float(s), 3) for n, s in score_words("fast heart", four).items()})
+ours = score_words("fast heart", four)
+library = retrieval.bm25s.BM25(k1=1.5, b=0.75, method="lucene")
+library.index([text.split() for text in four.values()], show_progress=False)
+theirs = library.get_scores(["fast", "heart"])
+print({name: round(float(score), 3) for name, score in ours.items()})
+print("bm25s gives the same:", np.allclose(theirs, list(ours.values()), atol=1e-4))
 
 # %% [markdown]
-# Passage `b` beats `d`, which has the heart twice: it is shorter. The library bm25s gives
-# the same numbers:
-
-# %% tags=["nbval-check-output"]
-bm25 = retrieval.bm25s.BM25(k1=1.5, b=0.75, method="lucene")
-words = [text.split() for text in four.values()]
-bm25.index(words, show_progress=False)
-theirs = bm25.get_scores(["fast", "heart"])
-ours = list(score_words("fast heart", four).values())
-print("bm25s' scores are ours:", np.allclose(theirs, ours, atol=1e-4))
-
-# %% [markdown]
-# ## 3 · Finding passages by their meaning
+# Passage `a` has the rare word "fast". Passage `b` beats `d`, which has "heart" twice,
+# because `b` is shorter. `c` has neither word. (The search below also leaves out English
+# stop words such as "the". It does not stem: "hearts" is another word than "heart".)
 #
-# The embedder is the mean of an [encoder](glossary.md#encoder)'s last
-# [states](glossary.md#state), made one unit long, so that the product of two vectors is
-# the [cosine](glossary.md#cosine) of the angle between them. MiniLM was trained to make
-# it large for texts that belong together. It needs no common word:
+# ## 3 · Find a passage by its meaning
+#
+# "A racing pulse" has no word in common with "the heart beats too fast". An
+# [embedding](glossary.md#embedding) is a vector for a text: here the mean of an
+# [encoder](glossary.md#encoder)'s last [states](glossary.md#state), one unit long, so that
+# the product of two vectors is the [cosine](glossary.md#cosine) of the angle between them.
+# This encoder was trained to make it large for texts that belong together.
 
 # %%
-embedder = retrieval.Embedder(profile.encoder)
 asked = "a racing pulse"
-texts = [
-    "Tachycardia: the heart beats too fast.",
-    "Dysphonia: the voice sounds hoarse.",
-]
+texts = ["The heart beats too fast.", "The voice sounds hoarse."]
 vectors = embedder.embed([asked, *texts])
 for text, cosine in zip(texts, vectors[1:] @ vectors[0], strict=True):
     print(f"{cosine:.2f}  {asked!r} · {text!r}")
 
-# %% tags=["nbval-check-output"]
-print("one unit long:", np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5))
-alone = embedder.embed(texts[1:])
-print("whatever shares the batch:", np.allclose(alone, vectors[2:], atol=1e-2))
-
 # %% [markdown]
 # **Both.** BM25's scores and cosines have different units, so they cannot be added.
-# [Ranks](glossary.md#rank) can: [reciprocal rank fusion](glossary.md#fusion) (Cormack et
-# al. 2009) gives a passage 1 / (60 + rank) from each list. Passage 7 is second twice, and
-# wins against two firsts that the other list does not have:
+# [Ranks](glossary.md#rank) can. [Reciprocal rank fusion](glossary.md#fusion) (Cormack et
+# al. 2009) gives a passage 1 / (60 + its rank) from each list, and adds. Passage 7 below
+# is second in both lists, and beats the two that are first in only one:
 
 # %% tags=["nbval-check-output"]
-by_words = [(3, 9.1), (7, 8.7), (1, 0.4)]
+by_words = [(3, 9.1), (7, 8.7), (1, 0.4)]  # passage, score
 by_meaning = [(5, 0.81), (7, 0.80), (2, 0.31)]
 for number, score in retrieval.fuse_ranks([by_words, by_meaning])[:3]:
     print(f"passage {number}: {score:.4f}")
-print(f"1/62 + 1/62 = {2 / 62:.4f}, 1/61 = {1 / 61:.4f}")
 
 # %% [markdown]
-# ## 4 · An index, and keeping it true
+# ## 4 · An index of five thousand passages
 #
-# [FAISS](glossary.md#faiss) holds the vectors and finds the largest products;
-# `IndexFlatIP` compares with every one, so it is exact. The library's `PassageIndex` adds
-# what a service needs: it remembers which passage a number stands for, and `update`
-# embeds only what is new or changed.
-
-# %% tags=["nbval-check-output"]
-small = retrieval.PassageIndex(embedder)
-a, b, c = (retrieval.Passage(n, f"passage {n}") for n in "abc")
-print("first    ", small.update([a, b]))
-print("one new  ", small.update([a, b, c]))
-changed = retrieval.Passage("a", "passage a, corrected")
-print("corrected", small.update([changed, b, c]))
-print("shrunk   ", small.update([changed, c]))
-with tempfile.TemporaryDirectory() as place:
-    small.save(Path(place) / "index.npz")
-    again = retrieval.load_index(Path(place) / "index.npz", embedder)
-same = again.search(["passage"], 2) == small.search(["passage"], 2)
-print("loaded   ", again.update([changed, c]), "and finds the same:", same)
-
-# %% [markdown]
-# A folder of your own becomes passages in the same way: texts, Markdown, HTML, Word, PDF.
-# They are cut into **chunks**: paragraphs, joined up to 120 words (240 characters where a
-# script has no spaces), because an embedder makes one vector of a passage, and a long one
-# says too many things for one vector. A definition is one short paragraph, so for the
-# ontology chunking is no question. It becomes one as soon as an answer spans two chunks, or
-# a chunk makes no sense without its heading: then the way of cutting is a setting, to be
-# chosen by hit@k like any other.
-
-# %% tags=["nbval-check-output"]
-with tempfile.TemporaryDirectory() as place:
-    mine = Path(place) / "my_folder"
-    (mine / "notes").mkdir(parents=True)
-    (mine / "ward.md").write_text(
-        "# Ward 3\n\nVisits end at eight.\n", encoding="utf-8"
-    )
-    (mine / "notes" / "keys.txt").write_text("The keys hang by the door.")
-    (mine / "terms.json").write_text('[{"term": "Ataxia", "definition": "Unsteady."}]')
-    for passage in retrieval.read_passages(mine):
-        print(f"{passage.name}: {passage.text}")
-    try:
-        retrieval.read_passages(mine / "nowhere")
-    except data.DataError as problem:
-        print(str(problem).replace(place, "…"))
-
-# %% [markdown]
-# Now everything there is to search, and the invented facts in the midst of it. Embedding
-# is the long part; the index is saved, and the next run only compares.
+# `PassageIndex` holds the vectors in [FAISS](glossary.md#faiss) (compared with every one,
+# so it is exact) and the words for BM25. The invented facts lie among definitions of real
+# terms. The ontology has some 16,000; embedding 5,000 is enough to make the search hard,
+# and takes a third of the time.
 
 # %%
-passages = [
-    *retrieval.read_passages(profile.terms),
-    *retrieval.list_passages(invented),
-]
-began = time.perf_counter()
-file = folder / f"index-{profile.name}-{Path(profile.terms).stem}.npz"
+SEARCHED = 5_000
+library = retrieval.read_passages(profile.terms)
+needed = {}  # what is asked for below, by kind: (name to ask by, names of right passages)
+if profile.terms == data.ONTOLOGY:
+    lay = data.read_lay_names()
+    pairs = [data.make_fact(word, term) for word in lay for term in lay[word]]
+    no_overlap = evaluation.drop_lexical_overlap(pairs, least=1)
+    clear = {(pair.term, pair.answer) for pair in no_overlap}
+    hard = {word for word in lay if all((word, term) in clear for term in lay[word])}
+    random = np.random.default_rng(SEED)
+    terms = random.permutation(sorted({passage.name for passage in library}))[:400]
+    needed["by its name"] = [(term, {term}) for term in terms]
+    easy_words = random.permutation(sorted(lay.keys() - hard))[:400]
+    hard_words = random.permutation(sorted(hard))[:400]
+    needed["by a lay name that shares a word stem"] = [(w, lay[w]) for w in easy_words]
+    needed["by a lay name that shares none"] = [(w, lay[w]) for w in hard_words]
+    wanted = {name for rows in needed.values() for _, names in rows for name in names}
+    others = [passage for passage in library if passage.name not in wanted]
+    spare = random.permutation(len(others))[: max(0, SEARCHED - len(wanted))]
+    library = [p for p in library if p.name in wanted] + [others[n] for n in spare]
+
+passages = [*library, *retrieval.list_passages(invented)]
+file = folder / f"index-{profile.name}-{Path(profile.terms).stem}-{len(passages)}.npz"
 index = retrieval.load_index(file, embedder)
+began = time.perf_counter()
 print(index.update(passages))
-seconds = time.perf_counter() - began
+embedding_seconds = time.perf_counter() - began
 index.save(file)
-print(f"{len(passages):,} passages in {seconds:.1f} s")
+print(f"{len(passages):,} passages in {embedding_seconds:.1f} s")
 print(f"{index.vectors.ntotal * vectors.shape[1] * 4 / 1e6:.1f} MB of vectors")
+
+# %% [markdown]
+# The index is saved. The next run embeds only what is new or changed, and that is the
+# first strength of reading: a fact is added, corrected or deleted in a moment.
+#
+# A folder of your own becomes passages in the same way (set `MY_FOLDER` above, and
+# `MY_QUESTIONS` to see how well they are found). Long documents are cut into *chunks*:
+# paragraphs, joined up to 120 words, because a vector of a long text says too many things
+# at once.
+
+# %%
+if MY_QUESTIONS:
+    needed["your own questions"] = [(text, {name}) for text, name in MY_QUESTIONS]
+    names = {passage.name for passage in passages}
+    missing = [name for _, name in MY_QUESTIONS if name not in names]
+    print("no passage has the name", missing, "but for example", sorted(names)[:5])
+needed["invented names"] = [(fact.term, {fact.term}) for fact in invented]
+for kind, rows in needed.items():
+    print(f"{kind}: {len(rows)} questions, such as {rows[0][0]!r} → {rows[0][1]}")
 
 # %% [markdown]
 # ## 5 · Is the right passage found?
 #
-# Four kinds of questions: about invented names; about terms of the ontology by name;
-# about terms by a **lay name**, as patients say it; and by a hard lay name, none of whose
-# longer words begins like a word of the term ("overactive bladder" for urinary urgency).
-# The index holds terms and definitions, not lay names. hit@k with Wilson's 95 %
-# [interval](glossary.md#interval):
+# [hit@k](glossary.md#hitk) is the share of questions whose right passage is among the
+# first k. There are questions by an invented name, by a real term's name, and by a *lay
+# name*, as patients say it ("overactive bladder" for urinary urgency). Each is asked as
+# a sentence: "A letter from the clinic mentions … What does this word stand for?"
+#
+# **Guess first.** For lay names that share no word stem with the term: order the three
+# searches, best first.
 
 # %%
-ASKED = data.HELD_OUT
-random = np.random.default_rng(SEED)
-queries = {"invented names": [(fact.term, {fact.term}) for fact in invented]}
-if profile.terms == data.ONTOLOGY:
-    lay = data.read_lay_names()
-    pairs = [data.make_fact(word, term) for word in lay for term in lay[word]]
-    clear = {
-        (p.term, p.answer) for p in evaluation.drop_lexical_overlap(pairs, least=1)
-    }
-    hard = sorted(w for w in lay if all((w, term) in clear for term in lay[w]))
-    terms = sorted(term.term for term in data.read_terms(profile.terms))
-    queries["terms by name"] = [(t, {t}) for t in random.permutation(terms)[:500]]
-    for kind, words in (("by lay name", sorted(lay)), ("by hard lay name", hard)):
-        some = random.permutation(words)[:500]
-        queries[f"terms {kind}"] = [(word, lay[word]) for word in some]
-print({kind: len(pairs) for kind, pairs in queries.items()}, "questions")
-print(ASKED.format(queries[kind := list(queries)[-1]][0][0]), "→", queries[kind][0][1])
+guess_order = None  # for example ["words", "meaning", "both"]
+
 
 # %%
-ranks, speed = {}, {}
-index.search([ASKED], 10)  # makes the word index, once
-for kind, pairs in queries.items():
-    questions = [ASKED.format(name) for name, _ in pairs]
-    for by in ("words", "meaning", "both"):
-        began = time.perf_counter()
-        found = index.search(questions, 10, by)
-        speed[kind, by] = 1000 * (time.perf_counter() - began) / len(questions)
-        names = [[passage.name for passage, _ in row] for row in found]
-        ranks[kind, by] = np.array(
-            [
-                next((n for n, name in enumerate(row, 1) if name in right), 99)
-                for row, (_, right) in zip(names, pairs, strict=True)
-            ]
-        )
-hit = {
-    place: {f"hit@{k}": evaluation.wilson_interval(rank <= k) for k in (1, 3, 10)}
-    for place, rank in ranks.items()
+def find_rank(names: list, by: str, phrasing: str = ASKED) -> np.ndarray:
+    """The rank of the right passage for every question; 99 if not among ten."""
+    texts = [phrasing.format(name) for name, _ in names]
+    ranks = []
+    for hits, (_, right_names) in zip(index.search(texts, 10, by), names, strict=True):
+        found = [place for place, (p, _) in enumerate(hits, 1) if p.name in right_names]
+        ranks.append(found[0] if found else 99)
+    return np.array(ranks)
+
+
+BY = ("words", "meaning", "both")
+ranks = {(kind, by): find_rank(rows, by) for kind, rows in needed.items() for by in BY}
+hits_by_search = {
+    by: pd.DataFrame(
+        {kind: vars(evaluation.measure_share(ranks[kind, by] <= 3)) for kind in needed}
+    ).T
+    for by in BY
 }
-table = pd.DataFrame(hit).T.map(str)
-table["ms each, in a batch"] = [f"{speed[place]:.1f}" for place in hit]
-table
+hardest = list(needed)[-2] if len(needed) > 1 else list(needed)[-1]
+order = sorted(BY, key=lambda by: -hits_by_search[by].loc[hardest, "value"])
+report.show_order(guess_order, order)
 
-# %%
-at3 = {f"{kind}, {by}": vars(hit[kind, by]["hit@3"]) for kind, by in hit}
-at3 = pd.DataFrame(at3).T
-figure = report.plot_intervals(at3, "Is it among the first three?", "hit@3")
-report.show_figure(
-    figure, f"hit@3 by kind of question and search: {report.list_rows(at3)}."
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+series = {f"by {by}": table for by, table in hits_by_search.items()}
+figure = report.plot_series(
+    series, "Is it among the first three?", "hit@3", is_share=True
 )
+spoken = "; ".join(f"{name}: {report.list_rows(t)}" for name, t in series.items())
+report.show_figure(figure, f"hit@3 by kind of question, for three searches. {spoken}.")
+both, best = ranks[hardest, "both"] <= 3, ranks[hardest, order[0]] <= 3
+pair = evaluation.compare_paired(both, best)
+if order[0] != "both":
+    print(f"{hardest}: both minus {order[0]}, same questions: {pair.difference}")
 
 # %% [markdown]
-# In the laptop profile: by an invented name all three find the passage among the first
-# three. BM25 often puts another one first, though: the question's other words count too,
-# and are rare among definitions. By lay name meaning wins, by a hard one more clearly,
-# and fusing it with a worse list costs. So there is no best search, there are kinds of
-# questions. For a folder of your own, put pairs of a question's name and its passage's
-# name into `queries`, and see. The experiment below asks by name, which is the easiest
-# case for search, and fuses both.
+# Names are found by any search. Lay names need meaning, and the more so the fewer words
+# they share with the term. Whether fusing a good list with a worse one costs anything is
+# told by the paired difference: look whether its interval contains 0. So there is no best
+# search. There are kinds of questions, and hit@k on *your* questions tells.
 #
-# ## 6 · The two prompts
-#
-# Closed-book, the model sees the question; open-book, passages before it. That is all RAG
-# is. The question's wording is one in which nothing is trained.
+# **Change it.** BM25 is asked a whole sentence here, whose words "letter", "clinic" and
+# "stand" are rare in definitions, too. How much better does it get if it is asked the bare
+# name? Guess the share of invented names found at the very first place:
 
 # %%
-READ = 3  # passages
-facts = invented[: profile.trained_terms]
-fact_vectors = embedder.embed([fact.answer for fact in facts])
-questions = evaluation.build_choices(facts, fact_vectors, SEED, ASKED, balanced=True)
-right = np.array([question.right for question in questions])
+guess_sentence = None  # hit@1, asked as a sentence
+guess_bare = None  # hit@1, asked by the bare name
+
+# %%
+rows = needed["invented names"]
+sentence = find_rank(rows, "words") == 1
+bare = find_rank(rows, "words", "{}") == 1
+report.show_guess(guess_sentence, float(sentence.mean()), "hit@1, as a sentence")
+report.show_guess(guess_bare, float(bare.mean()), "hit@1, by the bare name")
+
+# %% [markdown]
+# The name occurs once in five thousand passages, so the bare name finds it. In a sentence
+# the other words count as well. This is why real systems rewrite a question before they
+# search, and why a comparison of searches must say what each was asked. From here on the
+# search fuses both lists, and facts are asked by name: the easiest case for search.
+#
+# ## 6 · The prompt
+#
+# With a passage found, RAG is nothing but a prompt:
+
+# %%
+report.show_schematic("rag_pipeline")
+
+# %% [markdown]
+# **Write it.** Number the passages from 1 as `[1] text`, one per line. Then an empty line,
+# `RULE`, an empty line, and the question.
+
+# %%
+RULE = (
+    "Answer from these passages. If they do not answer the question, say: "
+    f"{retrieval.ABSTAIN}"
+)
+
+
+def build_prompt(question: str, texts: list[str]) -> str:
+    """The prompt of a model that may read `texts`."""
+    raise NotImplementedError  # "\n".join, enumerate(texts, 1), an f-string
+
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def build_prompt(question, texts):
+#     listed = "\n".join(f"[{n}] {text}" for n, text in enumerate(texts, 1))
+#     return f"{listed}\n\n{RULE}\n\n{question}"
+# ```
+#
+# </details>
+
+
+# %% jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
+def solve_prompt(question: str, texts: list[str]) -> str:
+    """The solution."""
+    listed = "\n".join(f"[{n}] {text}" for n, text in enumerate(texts, 1))
+    return f"{listed}\n\n{RULE}\n\n{question}"
+
+
+def check_prompt(attempt) -> str:
+    """What is wrong with an attempt, and the likely mistake; "" if nothing is."""
+    two = [retrieval.Passage("a", "A: one."), retrieval.Passage("b", "B: two.")]
+    expected = retrieval.ground_question("What is B?", two)
+    written = attempt("What is B?", [passage.text for passage in two])
+    if written is None:
+        raise NotImplementedError
+    if "[0]" in written:
+        return "the passages are numbered from 1: enumerate(texts, 1)."
+    if written.replace("\n", "") == expected.replace("\n", ""):
+        return "the words are right, the line breaks are not: an empty line is \\n\\n."
+    return "" if written == expected else f"you wrote {written!r}, not {expected!r}."
+
+
+build_prompt = report.use_solution_until_right(build_prompt, solve_prompt, check_prompt)
+
+# %%
 closed = [question.question for question in questions]
 found = [[p for p, _ in row] for row in index.search(closed, READ)]
-opened = [retrieval.ground_question(*pair) for pair in zip(closed, found, strict=True)]
-was_found = [f.term in {p.name for p in r} for f, r in zip(facts, found, strict=True)]
-print("right passage among those read:", evaluation.wilson_interval(was_found))
+opened = [
+    build_prompt(question, [p.text for p in read])
+    for question, read in zip(closed, found, strict=True)
+]
+was_found = [
+    fact.term in {p.name for p in read} for fact, read in zip(facts, found, strict=True)
+]
+print("right passage among the three:", evaluation.measure_share(np.array(was_found)))
 print(opened[0])
 
+# %% [markdown]
+# That prompt is what the model will read. Without passages a question is
+# [closed-book](glossary.md#closed-book). No closed-book prompt holds its answer, and the
+# question's wording is one in which nothing will be trained:
+
 # %% tags=["nbval-check-output"]
-told = [
-    fact.answer.lower() in text.lower()
-    for fact, text in zip(facts, closed, strict=True)
-]
-print("closed-book prompts that hold their answer:", sum(told))
-print("wrong choices that are not taught facts:", end=" ")
-answers = {fact.answer for fact in facts}
-print(sum(choice not in answers for q in questions for choice in q.choices))
+pairs = zip(facts, closed, strict=True)
+told = sum(fact.answer.lower() in text.lower() for fact, text in pairs)
+print("closed-book prompts that hold their answer:", told)
 print("trained phrasings among those asked:", ASKED in data.PHRASINGS)
 
 # %% [markdown]
-# ## 7 · Base, reading, ceiling, floor
+# ## 7 · Reading
 #
-# One model, four prompts. The **ceiling** has the right passage and
-# no other: it shows whether the model makes use of a passage at all. The right choice
-# stands in it word for word, so copying is enough; the study also asks with all four
-# choices' passages in the prompt. The **floor** has a passage about something else.
+# Now the model, untrained: from memory, and with the three passages. Two more prompts say
+# what the numbers are worth. The [ceiling](glossary.md#ceiling) reads the right passage
+# and no other. The [floor](glossary.md#floor) reads a passage about something unrelated,
+# which is none of the four choices.
+#
+# **Guess first.** What share does it get right from memory? And reading?
+
+# %%
+guess_memory = None  # chance is 0.25
+guess_reading = None
 
 # %%
 RECIPE = training.FACTS  # lesson 02's
@@ -409,36 +531,158 @@ model, tokenizer = models.load_decoder(
 )
 
 
-def choose(texts: list[str]) -> np.ndarray:
-    """Whether the model's likeliest choice is right (questions), asked in `texts`."""
-    asked = [replace(q, question=t) for q, t in zip(questions, texts, strict=True)]
-    return evaluation.score_questions(model, tokenizer, asked, True).argmax(1) == right
+def choose(prompts: list[str], asked: list) -> np.ndarray:
+    """The number of the likeliest choice (questions), asked in `prompts`."""
+    asked = [replace(q, question=p) for q, p in zip(asked, prompts, strict=True)]
+    return evaluation.score_questions(model, tokenizer, asked, True).argmax(1)
 
 
-own = retrieval.list_passages(facts)
-half = len(own) // 4 * 2  # even, for drugs and syndromes take turns
-other = own[half:] + own[:half]  # never the question's own
+own = [passage.text for passage in retrieval.list_passages(facts)]
+unrelated = [own[number] for number in evaluation.find_unrelated(questions)]
 prompts = {
     "base": closed,
+    "floor": [build_prompt(q, [t]) for q, t in zip(closed, unrelated, strict=True)],
+    "ceiling": [build_prompt(q, [t]) for q, t in zip(closed, own, strict=True)],
     "retrieved": opened,
-    "ceiling": list(map(retrieval.ground_question, closed, [[p] for p in own])),
-    "floor": list(map(retrieval.ground_question, closed, [[p] for p in other])),
 }
-correct = {name: choose(texts) for name, texts in prompts.items()}
-print({name: str(evaluation.wilson_interval(m)) for name, m in correct.items()})
+correct = {way: choose(texts, questions) == right for way, texts in prompts.items()}
+report.show_guess(guess_memory, float(correct["base"].mean()), "from memory")
+report.show_guess(guess_reading, float(correct["retrieved"].mean()), "reading")
 
-# %% [markdown]
-# The base cannot know, and does not: guessing gives .25. One interval of this size says
-# little more; the study below asks 300 questions.
-#
-# ## 8 · Training instead
-#
-# Lesson 02's recipe: every fact as a question and its answer, LoRA on all [linear
-# layers](glossary.md#linear-layer). One phrasing of the question, as in the study's arm
-# `tuned`.
 
 # %%
-TIMES = 8  # how often each fact is met
+def show_shares(ways: list[str]) -> None:
+    """The shares of this run, with intervals that resample whole groups."""
+    for way in ways:
+        share = evaluation.measure_share(correct[way], groups)
+        print(f"{report.display_name(way, LESSON):40s} {share}")
+
+
+show_shares(list(prompts))
+
+# %% [markdown]
+# From memory the model is at a quarter: it cannot know. An unrelated passage does not
+# help it, so it is not the mere presence of a passage. With the right one it is right
+# nearly always, also when the passage had to be found first. In the study, on 300
+# questions: from memory .250, reading .957, with the right passage alone 1.000.
+# <!-- claim: round(find("base", "choice", subset="invented").value, 3) == 0.250 and
+# round(find("retrieved", "choice", subset="invented").value, 3) == 0.957 and
+# find("ceiling", "choice", subset="invented").value == 1 -->
+#
+# Nothing was trained, a fact can be changed in a moment, and practically every pick is
+# right. Done?
+#
+# ## 8 · Not so fast
+#
+# Why is the pick right? There are two explanations. The model *understood* which passage
+# answers the question. Or it finds likely whatever it has just *seen*, and the right
+# definition happened to be what it saw. Two more prompts tell them apart:
+
+# %%
+report.show_schematic("four_prompts")
+
+# %% [markdown]
+# "Misled" reads the passage of a wrong choice, about another drug with another name. The
+# name in the question does not occur in it, so the passage does not answer it, and the
+# rule in the prompt says what to do then. "All four" reads the passages of all four
+# choices. Only the name tells which one answers.
+#
+# **Guess first**, for a model that understands what it reads, or for the other kind:
+
+# %%
+guess_misled = None  # a model that ignores the passage: 0.25
+guess_all_four = None  # a model that reads by name: 1.0
+
+# %%
+prompts["misled"] = []
+prompts["four"] = []
+for question in questions:
+    wrong = question.facts[(question.right + 1) % 4]
+    prompts["misled"].append(build_prompt(question.question, [own[wrong]]))
+    all_four = [own[fact] for fact in question.facts]
+    prompts["four"].append(build_prompt(question.question, all_four))
+for way in ("misled", "four"):
+    correct[way] = choose(prompts[way], questions) == right
+report.show_guess(guess_misled, float(correct["misled"].mean()), "misled")
+report.show_guess(guess_all_four, float(correct["four"].mean()), "all four passages")
+
+# %% [markdown]
+# Misled, it is *never* right in the study (0 of 300): far below chance, because it takes
+# the passage that is there. With all four passages before its eyes it is right in .327 of
+# the questions, not far from a guess. It does not read by name. It finds likely what it
+# has seen.
+# <!-- claim: find("misled", "choice", subset="invented").value == 0 -->
+# <!-- claim: round(find("four", "choice", subset="invented").value, 3) == 0.327 -->
+#
+# So 1.000 was the search's achievement, not the reader's: the search had removed the
+# other choices' passages. That is worth knowing, since a search on real questions
+# returns *near* misses, and near misses are what misleads.
+#
+# One suspicion is left. A pick only compares four texts. What does the model *write*,
+# with the right passage before its eyes and nothing else?
+#
+# **Guess first.** In how many of twelve answers does it write the definition word for
+# word?
+
+# %%
+guess_written = None  # 0 to 12
+
+# %%
+WRITTEN = 12
+
+
+def write_answers(prompts: list[str]) -> list[str]:
+    """The model's own answers."""
+    asked = [models.render_chat(tokenizer, prompt) for prompt in prompts]
+    answers = evaluation.generate_answers(
+        model, tokenizer, asked, max_new_tokens=48, progress=False
+    )
+    return [answer.text for answer in answers]
+
+
+def is_exact(answer: str, fact) -> bool:
+    """Whether an answer is the definition, but for case, punctuation and articles."""
+    words = evaluation.normalize_answer
+    return words(answer) == words(fact.answer)
+
+
+written = write_answers(prompts["ceiling"][:WRITTEN])
+asked_facts = facts[:WRITTEN]
+pairs = list(zip(asked_facts, written, strict=True))
+exact = [is_exact(answer, fact) for fact, answer in pairs]
+report.show_guess(guess_written, sum(exact), f"exact, of {len(written)}")
+for fact, answer in pairs[:3]:
+    show_text(f"{fact.term}, in the passage", fact.answer)
+    show_text("the model writes", answer)
+
+# %% [markdown]
+# In the study's 60 answers, with the three passages that were found, not one is exact
+# (.000 [.000, .114]). The model that picks right in 96 % of the questions writes none of
+# the answers. **A pick measures what a model finds likely; whether it can answer is
+# another question.** Remember that when you read a leaderboard of multiple choices.
+# <!-- claim: find("retrieved", "exact", subset="invented").value == 0 and
+# round(find("retrieved", "exact", subset="invented").high, 3) == 0.114 -->
+#
+# This model has 135 million weights. A model of 7 billion copies from a passage without
+# trouble; the `gpu` profile prints its own numbers.
+#
+# ## 9 · Training instead
+#
+# Now the other colleague's way: lesson 02's recipe, every fact as a question and its
+# answer, 24 times, in one phrasing.
+#
+# **Guess first.** Asked from memory, in a phrasing that was not trained: what share does
+# the trained model get right? And if the four choices are *reworded*, in sentences that
+# were never trained?
+
+# %%
+guess_trained = None  # chance is 0.25
+guess_reworded = None
+
+# %%
+TIMES = 24  # how often each fact is met
+if isinstance(model, PeftModel):  # the cell is run again: begin anew
+    model = model.unload()
 taught = data.phrase_terms(facts, data.PHRASINGS[:1], TIMES)
 rows = training.encode_conversations(taught, tokenizer, profile.max_tokens)
 model = training.adapt(
@@ -448,596 +692,450 @@ model = training.adapt(
     seed=SEED,
     gradient_checkpointing=profile.gradient_checkpointing,
 )
-print(RECIPE)
 run = train(
     model,
     rows,
     None,
     RECIPE.train_settings(SEED),
     task=training.ANSWERS,
-    output_dir=folder / "tuned",
+    output_dir=folder / "trained",
 )
-print(f"{run.rows} rows, {run.tokens:,} tokens in {run.seconds:.0f} s")
-
-# %% [markdown]
-# The same questions again; with the passages that were found; and **blind**, with "a
-# finding" in the place of the name. Blind, all questions of a quartet get the same pick,
-# which is right once: quartets make .25 of it whatever was trained. So it tests the
-# questions here, not the model.
+print(f"{run.steps} steps, {run.tokens:,} tokens in {run.seconds:.0f} s")
 
 # %%
-blind = [ASKED.format(data.BLIND)] * len(facts)
+reworded = [
+    replace(q, choices=tuple(facts[number].paraphrases[-1] for number in q.facts))
+    for q in questions
+]
 with torch.inference_mode(), mixed_precision_lora(model, choose_precision()):
-    correct["tuned"] = choose(closed)
-    correct["tuned, blind"] = choose(blind)
-    correct["tuned + retrieved"] = choose(opened)
-scores = {name: vars(evaluation.wilson_interval(m)) for name, m in correct.items()}
-scores = pd.DataFrame(scores).T
-figure = report.plot_intervals(scores, "Invented facts", "right of four choices", 0.25)
+    correct["longer"] = choose(closed, questions) == right
+    correct["longer, reworded"] = choose(closed, reworded) == right
+    correct["longer, reads"] = choose(opened, questions) == right
+    trained_answers = write_answers(closed[:WRITTEN])
+report.show_guess(guess_trained, float(correct["longer"].mean()), "trained")
+report.show_guess(
+    guess_reworded, float(correct["longer, reworded"].mean()), "trained, reworded"
+)
+show_shares(["longer", "longer, reworded", "longer, reads"])
+pair = evaluation.compare_paired(correct["longer"], correct["base"], groups)
+print(f"trained minus untrained, same questions: {pair.difference}")
+
+# %% [markdown]
+# Training puts the facts in: in the study every single pick is right (1.000). But reword
+# the choices, and .453 are left. There are two possible reasons. The model learned the
+# *sentence*, not the fact. Or training harmed its sense for all other text; section 12
+# shows such harm. This study cannot tell the two apart.
+# <!-- claim: find("longer", "choice", subset="invented").value == 1 and
+# round(find("longer", "reworded", subset="invented").value, 3) == 0.453 -->
+#
+# And what does it write?
+
+# %%
+pairs = list(zip(asked_facts, trained_answers, strict=True))
+exact = np.array([is_exact(answer, fact) for fact, answer in pairs])
+syndromes = np.array([fact.term.endswith("syndrome") for fact in asked_facts])
+print(f"exact: {exact[~syndromes].sum()} of {(~syndromes).sum()} drugs,", end=" ")
+print(f"{exact[syndromes].sum()} of {syndromes.sum()} syndromes")
+for fact, answer in pairs[:2]:
+    show_text(f"{fact.term} is", fact.answer)
+    show_text("the trained model writes", answer)
+
+# %% [markdown]
+# In the study the same recipe writes every drug's definition word for word, and answers
+# for every *syndrome* with a drug's. The mean of .50 hides that: half the facts are
+# perfect, the other half are confidently wrong. (Yours may have learned both kinds, or
+# neither: a run of 60 facts is another run.)
+# <!-- claim: find("longer", "exact", subset="invented").value == 0.5 -->
+#
+# Eight times instead of 24 (the study's `tuned`) gives .523 right picks, and .267 reworded.
+# Varying the wording of questions and definitions gives .528, and .284 reworded.
+# <!-- claim: round(find("tuned", "choice", subset="invented").value, 3) == 0.523 and
+# round(find("tuned", "reworded", subset="invented").value, 3) == 0.267 and
+# round(find("paraphrased", "choice", subset="invented").value, 3) == 0.528 and
+# round(find("paraphrased", "reworded", subset="invented").value, 3) == 0.284 -->
+#
+# ## 10 · Trained to read
+#
+# Neither way is good: the reader cannot write, and the trained one is tied to its
+# sentences. There is a third. *Train the model to read*: rows with passages before the
+# question, the right one among wrong ones, and the definition as the answer
+# ([RAFT](glossary.md#raft), Zhang et al. 2024; there the answers also quote the passage
+# and reason step by step, ours do not). The trick is which facts it is trained on. Taught
+# on *these* 150 facts, it may simply remember them. So the study also trains it on 150
+# *other* facts, real terms of the ontology. It never meets the facts that it is asked.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+STORY = {
+    "untrained": ["base", "floor", "misled", "four", "retrieved", "ceiling"],
+    "trained on the facts": ["tuned", "paraphrased", "longer"],
+    "trained, then reads": ["paraphrased_retrieved"],
+    "trained to read": ["raft", "raft_elsewhere"],
+}
+series = {title: look_up(ways, "choice") for title, ways in STORY.items()}
+figure = report.plot_series(
+    series,
+    "Study: right of four choices",
+    "share of 300 questions",
+    0.25,
+    is_share=True,
+)
+spoken = "; ".join(f"{name}: {report.list_rows(t)}" for name, t in series.items())
+report.show_figure(figure, f"Right picks in the study, chance .25 dashed. {spoken}.")
+
+# %% [markdown]
+# Picks again, and picks flatter. Whoever was trained to read picks right in all or nearly
+# all questions. The model that was trained *on the facts* in many wordings and then reads
+# is *worse* than the untrained reader: .730 against .957. Its memory and the passage
+# disagree, and memory often wins. (Ovadia et al. 2023, for Llama-2-7B and current events:
+# untrained .353, reading .585, fine-tuned .219, with paraphrases .392.) Now what they write:
+# <!-- claim: round(find("paraphrased_retrieved", "choice", subset="invented").value, 3) ==
+# 0.730 and find("paraphrased_retrieved", "choice", subset="invented",
+# minus="retrieved").high < 0 -->
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+WRITERS = ["retrieved", "longer", "paraphrased_retrieved", "raft", "raft_elsewhere"]
+table = look_up(WRITERS, "exact")
+figure = report.plot_intervals(
+    table, "Study: definitions written word for word", "share of 60", is_share=True
+)
+report.show_figure(figure, f"Exact answers in the study: {report.list_rows(table)}.")
+
+# %% [markdown]
+# Trained to read, on other facts, the model writes two thirds of the definitions word for
+# word, of facts that it was never taught. **To copy what stands after a name is a skill,
+# and a skill can be trained.** The facts themselves can stay in the index. But look at
+# the interval: two of the three seeds write most answers exactly, one mostly fails. With
+# 300 rows this training is a lottery ticket with good odds. (And the right passage always
+# was found. An answer spread over two passages was not tried.)
+# <!-- claim: 0.6 < find("raft_elsewhere", "exact", subset="invented").value < 0.7 -->
+#
+# ## 11 · When there is no answer
+#
+# A search always returns something. Ask about a drug that is in no passage, and three
+# other drugs come back. The prompt says what to do then: "The passages do not say." Does
+# the model?
+
+# %%
+unknown_facts = [
+    data.make_fact(row["term"], row["definition"])
+    for row in invent_facts(2 * len(invented))[len(invented) :]
+]
+unknown = [ASKED.format(fact.term) for fact in unknown_facts[: len(facts)]]
+near = index.search(unknown, READ)
+with model.disable_adapter():
+    prompt = build_prompt(unknown[0], [passage.text for passage, _ in near[0]])
+    answer = write_answers([prompt])[0]
+print("asked:", unknown[0])
+print("reads:", "; ".join(passage.name for passage, _ in near[0]))
+show_text("the untrained model writes", answer)
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+REFUSERS = ["retrieved", "raft", "raft_elsewhere", "raft_refusing"]
+REFUSERS += ["threshold_meaning", "threshold_words"]
+refusals = {
+    "asked about a fact that is nowhere (right to refuse)": look_up(
+        REFUSERS, "abstained_unknown"
+    ),
+    "asked about a fact in the index (wrong to refuse)": look_up(REFUSERS, "abstained"),
+}
+figure = report.plot_series(
+    refusals, "Study: who refuses?", "share of questions refused", is_share=True
+)
+spoken = "; ".join(f"{name}: {report.list_rows(t)}" for name, t in refusals.items())
+report.show_figure(figure, f"Refusals in the study. {spoken}.")
+
+# %% [markdown]
+# REFUSAL_READING
+#
+# **Choose it yourself.** A refusal can also stand *outside* the model: do not answer when
+# the best passage is too far from the question. Below are the cosines of the best passage,
+# for names that are in the index and names that are nowhere. Half of them are shown to
+# you. Choose a threshold; the other half says what it is worth.
+
+# %%
+best_known = [hits[0][1] for hits in index.search(closed, 1, "meaning")]
+best_unknown = [hits[0][1] for hits in index.search(unknown, 1, "meaning")]
+shown_known, hidden_known = best_known[::2], best_known[1::2]
+shown_unknown, hidden_unknown = best_unknown[::2], best_unknown[1::2]
+figure, axis = plt.subplots(figsize=(report.WIDTH, 2.8))
+bins = np.linspace(min(best_known + best_unknown), max(best_known + best_unknown), 25)
+axis.hist(shown_known, bins, alpha=0.6, label="in the index")
+axis.hist(shown_unknown, bins, alpha=0.6, label="nowhere")
+axis.set(xlabel="cosine of the best passage", ylabel="questions")
+axis.set_title("How near is the best passage?")
+axis.legend()
 report.show_figure(
     figure,
-    "Share of right choices among four, chance .25 dashed: "
-    f"{report.list_rows(scores)}.",
+    "Histogram of the best passage's cosine: for names in the index the median is "
+    f"{np.median(shown_known):.2f}, for names that are nowhere "
+    f"{np.median(shown_unknown):.2f}.",
 )
 
-# %% [markdown]
-# ## 9 · The same questions, so pairs
-#
-# Two systems that answer the same questions are compared question by question: how many
-# did only one of them get right? **Repairs** are what the first adds, **breakages** what
-# it spoils; a small difference can hide many of both.
+# %%
+MY_THRESHOLD = None  # refuse below this cosine; None: halfway between the two medians
 
 # %%
-wanted = [("retrieved", "base"), ("ceiling", "floor"), ("tuned", "base")]
-wanted += [("retrieved", "tuned"), ("tuned + retrieved", "retrieved")]
-pairs = {
-    f"{a} − {b}": evaluation.compare_paired(correct[a], correct[b]) for a, b in wanted
-}
-pd.DataFrame(
-    {
-        name: {
-            "difference": str(pair.difference),
-            "repairs": pair.only_a,
-            "breakages": pair.only_b,
-            "p (McNemar)": f"{pair.p_value:.1e}",
-        }
-        for name, pair in pairs.items()
-    }
-).T
+threshold = MY_THRESHOLD
+if threshold is None:
+    threshold = float(np.median(shown_known) + np.median(shown_unknown)) / 2
+refused_known = np.array(hidden_known) < threshold
+refused_unknown = np.array(hidden_unknown) < threshold
+print(f"refusing below {threshold:.2f}, on the other half:")
+print("  rightly refused (nowhere): ", evaluation.measure_share(refused_unknown))
+print("  wrongly refused (in index):", evaluation.measure_share(refused_known))
 
 # %% [markdown]
-# ## 10 · What the study says
+# Both shares matter: a system that refuses everything is never wrong, and useless.
+# THRESHOLD_READING
 #
-# 150 invented facts and, to see what "nobody can know" changes, 150 terms of the
-# ontology; two phrasings of every question, so 300 questions each; three seeds on the
-# invented facts, one on the ontology. The ways of answering are recipes to compare, not
-# causes to isolate:
+# ## 12 · What changes, and what is lost
 #
-# - untrained: `base` from memory, `retrieved` with three found passages, `ceiling`,
-#   `floor`, `misled` by a wrong choice's passage, `four` with the passages of all four
-#   choices;
-# - `tuned`: each fact eight times, in one phrasing of the question. `paraphrased`: eight
-#   times, in ten phrasings and, where we could write them, three wordings of the fact, so
-#   it met each wording less often. `longer`: `tuned` with 24 times (one seed);
-# - `paraphrased + retrieved`: the same model, with passages before the question;
-# - `raft`: trained *with* passages, each fact twice, as such rows are longer: the right
-#   one among wrong ones or, in a fifth of the rows, wrong ones alone. There it learns to
-#   say that they do not say. (In Zhang et al. 2024 the model then answers from memory.)
-#   `raft_elsewhere`: the same on the 150 terms of the ontology. It met none of the facts
-#   it is asked, in no passage either, so whatever it writes of them it has read.
+# **A fact changes.** One definition is corrected. For the index that is one passage. The
+# trained model has the old definition in its weights.
 #
-# The [learning rate](glossary.md#learning-rate) was chosen on 150 other invented facts,
-# among 5e-4, 1.5e-3 and 3e-3.
+# **Guess first.** The trained model reads the *corrected* passage. Does it pick the new
+# definition or the old one?
 
 # %%
-WAYS = ["base", "floor", "misled", "tuned", "paraphrased", "longer", "retrieved"]
-WAYS += ["paraphrased_retrieved", "raft", "raft_elsewhere", "four", "ceiling"]
-
-
-def name_way(way: str) -> str:
-    """A way of answering, as tables and figures call it."""
-    return way.replace("_retrieved", " + retrieved").replace("_", " ")
-
-
-def look_up(facts: str, metric: str, ways: list[str] = WAYS) -> pd.DataFrame:
-    """The study's `metric` by way of answering, with its interval."""
-    table = report.tabulate_metrics(study, metric, subset=facts)
-    return table.loc[[way for way in ways if way in table.index]]
-
-
-def show_study(facts: str) -> None:
-    """The figure of one set of facts."""
-    table = look_up(facts, "choice").rename(name_way)
-    figure = report.plot_intervals(table, f"Study: {facts}", "right of four", 0.25)
-    report.show_figure(
-        figure,
-        f"Right choices among four on the {facts} facts by way of answering, chance "
-        f".25 dashed: {report.list_rows(table)}.",
-    )
-
-
-if study:
-    show_study("invented")
-    show_study("ontology")
-
-# %%
-if study:
-    parts = {"choice": "difference", "repairs": "repairs", "breakages": "breakages"}
-    rows = study.metrics.table().query("minus != ''").copy()
-    rows["pair"] = rows["system"].map(name_way) + " − " + rows["minus"].map(name_way)
-    rows["part"] = rows["metric"].map(parts)
-    rows["points"] = [
-        f"{100 * row.value:+.1f} [{100 * row.low:+.1f}, {100 * row.high:+.1f}]"
-        for row in rows.itertuples()
-    ]
-    display(
-        rows.pivot(index=["subset", "pair"], columns="part", values="points")[
-            list(parts.values())
-        ]
-    )
-else:
-    print("not measured yet")
-
-# %% [markdown]
-# In points of 100; intervals resample quartets, whose questions share their choices, and
-# seeds, as far as three can show what another run would give; the ontology's and
-# `longer`'s are one run, so theirs leave that out. Each interval is for one comparison by
-# itself. [McNemar's test](glossary.md#mcnemars-test) (lesson 01) wants one answer a
-# question: seed 0, first phrasing.
-
-# %%
-if study:
-    kept = report.read_predictions(LESSON)
-
-    def first(way: str) -> np.ndarray:
-        """Right or not on the invented facts: seed 0, first phrasing."""
-        prefix = "read_" if way.endswith("_retrieved") else ""
-        picked = kept[f"{prefix}picked.invented.{way.removesuffix('_retrieved')}"]
-        return (picked[0] == kept["right.invented"])[: len(invented)]
-
-    for a, b in [("retrieved", "base"), ("tuned", "base"), ("retrieved", "longer")]:
-        pair = evaluation.compare_paired(first(a), first(b))
-        print(f"{a} − {b}: {pair.only_a} repairs, {pair.only_b} breakages,", end=" ")
-        print(f"p = {pair.p_value:.1e}")
-
-# %% [markdown]
-# **Knowing, or remembering a sentence?** The choices above are worded as the facts were
-# trained and stand in the index. Below are the same questions with all four choices in a
-# wording that was never trained and stands nowhere; beside them the blind score, and what
-# the models write themselves: `exact` is the share of answers that equal the definition
-# but for case, punctuation and articles, `token_f1` the overlap of words.
-
-
-# %%
-def show_metrics(ways: list[str], names: list[str], facts: str = "invented") -> None:
-    """A table of the study's metrics on one set of facts."""
-    table = {
-        f"{facts}, {way}": {
-            n: str(study.metrics.get((way, n, facts, ""), "")) for n in names
-        }
-        for way in ways
-    }
-    display(pd.DataFrame(table).T)
-
-
-if study:
-    ways = ["base", "tuned", "paraphrased", "longer", "retrieved"]
-    ways += ["paraphrased_retrieved", "raft", "raft_elsewhere", "four"]
-    show_metrics(ways, ["choice", "reworded", "blind", "exact", "token_f1"])
-    expected, words = kept["expected.invented"], evaluation.normalize_answer
-    for way in ("longer", "raft", "raft_elsewhere"):
-        said = kept[f"said.invented.{way}"]  # seeds, questions; `longer` is one run
-        for seed, row in enumerate(said[:1] if way == "longer" else said):
-            pairs = zip(row, expected, strict=True)
-            same = np.array([words(a) == words(b) for a, b in pairs])
-            print(f"{way}, seed {seed}: drugs exact {same[::2].mean():.2f}", end=", ")
-            print(f"syndromes {same[1::2].mean():.2f}")
-    pairs_of_kind = zip(expected, np.roll(expected, -2), strict=True)
-    floor = np.mean([evaluation.score_token_f1(*pair) for pair in pairs_of_kind])
-    print(f"another fact's definition, of the same kind, has a token_f1 of {floor:.2f}")
-
-# %% [markdown]
-# Read the rows one by one. From memory, training on one phrasing is right about twice as
-# often as chance, and back near chance once the choices are reworded. `longer` picks all
-# of them right, and less than half when they are reworded. There are two possible
-# reasons: it learned the sentence and not the fact, or training harmed it for all other
-# text; section 13 shows such harm, and this study cannot tell the two apart. (`exact` is
-# hard on `paraphrased`, which was taught three sentences and may write any.)
-# <!-- claim: 1.5 < find("tuned", "choice", subset="invented").value / 0.25 < 2.5 -->
-# <!-- claim: find("tuned", "reworded", subset="invented").value < 0.35 -->
-# <!-- claim: find("longer", "choice", subset="invented").value > 0.95 -->
-# <!-- claim: 0.3 < find("longer", "reworded", subset="invented").value < 0.5 -->
-#
-# Reading survives the rewording. But the base *picks* right nearly always and *writes*
-# hardly a right word: a passage makes whatever resembles it likely, which is not yet
-# answering. `four` shows it, and so does `misled` in the figure: with the passages of all
-# four choices before its eyes, it is not far from guessing. Of what reads, only the two
-# `raft`s write what they pick.
-# <!-- claim: find("retrieved", "reworded", subset="invented").low > 0.8 -->
-# <!-- claim: find("retrieved", "choice", subset="invented").low > 0.9 and
-# find("retrieved", "exact", subset="invented").value < 0.05 -->
-# <!-- claim: find("retrieved", "token_f1", subset="invented").value < 0.3 -->
-# <!-- claim: find("four", "choice", subset="invented").value < 0.4 and find("misled",
-# "choice", subset="invented").value < 0.05 -->
-# <!-- claim: find("raft", "choice", subset="invented").value > 0.95 and find("raft",
-# "reworded", subset="invented").low > 0.8 and find("raft", "token_f1",
-# subset="invented").low > 0.8 -->
-#
-# What is written is harder to fake than a pick, if you read `exact`: all definitions have
-# one of two forms, so that another fact's earns the `token_f1` printed last. `longer`
-# writes every drug's definition word for word, and gives every syndrome a drug's. Four
-# choices of one kind cannot show that, nor can an average of .50.
-#
-# `raft` met these very facts, so it might remember them. `raft_elsewhere` cannot. Two of
-# its three seeds write most answers exactly, one mostly another fact's definition or the
-# question once more: to copy the definition that stands after a name is *a skill that
-# training on other definitions can give*, and 300 rows do not give it safely. The facts
-# can then stay in the index. (The right passage stood first each time here; prose, or an
-# answer in two passages, was not tried.)
-#
-# On the ontology the base is not at chance: it has read of some of these terms, or
-# guesses their meaning from their names; and the same training that half fails on
-# invented facts nearly closes the gap to reading. That is why the invented facts are the
-# cleaner half, and why a result on one kind of facts says little about another.
-# <!-- claim: find("base", "choice", subset="ontology").low > 0.25 -->
-# <!-- claim: find("retrieved", "choice", subset="ontology").value -
-# find("paraphrased", "choice", subset="ontology").value < 0.05 -->
-#
-# ## 11 · When search fails, and when there is no answer
-#
-# Reading helps a pick where the right passage is found. Where it is not, the pick is
-# forced; what the model *writes* could be "The passages do not say.", as it is told to.
-# The last two columns count such answers, first to questions about facts that stand
-# nowhere. "Abstains" means that the answer begins with these words.
-
-# %%
-if study:
-    table = {}
-    for where in ("invented", "ontology"):
-        for way in ("retrieved", "paraphrased_retrieved", "raft", "raft_elsewhere"):
-            found_m, missed, hits, no, yes = (
-                study.metrics.get((way, name, where, ""))
-                for name in (
-                    "choice_found",
-                    "choice_missed",
-                    "hit",
-                    "abstained_unknown",
-                    "abstained",
-                )
-            )
-            if hits:
-                table[where, name_way(way)] = {
-                    "hit@3": str(hits),
-                    "right if found": str(found_m),
-                    "right if not": f"{missed} (n = {missed.n})" if missed else "none",
-                    "abstains, no answer": str(no),
-                    "abstains, answer there": str(yes),
-                }
-    display(pd.DataFrame(table).T)
-
-# %%
-unknown = "What is Zorbelane?"  # a name from nowhere
-near = [p for p, _ in index.search([unknown], READ)[0]]
-asked = models.render_chat(tokenizer, retrieval.ground_question(unknown, near))
-with model.disable_adapter():
-    short = {"max_new_tokens": 32, "progress": False}
-    said = evaluation.generate_answers(model, tokenizer, [asked], **short)
-print("reads: ", "; ".join(passage.name for passage in near))
-print("writes:", said[0].text)
-
-# %% [markdown]
-# In the study next to nobody abstains, not even the two `raft`s, which met that answer in
-# a fifth of their rows: asked about facts that stand nowhere, `raft` writes some passage's
-# definition, and `raft_elsewhere` does, too, or repeats the question (one seed nearly
-# always). A search always returns something, and its best hit looks as sure as any; what
-# that does shows in `misled`: with a wrong choice's passage before its eyes, the model
-# picks that one. This recipe did not teach refusing. A refusal outside the model, such as
-# a least cosine (a fused score knows ranks only), would have to be measured in the same
-# way, and was not. And abstaining has to be measured on questions *with* an answer too: a
-# model that always abstains is never wrong.
-# <!-- claim: all(find(way, "abstained_unknown", subset="invented").value < 0.1 for
-# way in ("retrieved", "raft", "raft_elsewhere")) -->
-#
-# ## 12 · A fact changes
-#
-# One definition is corrected. For the index that is one passage (and the word index is
-# made anew); the model picks between the old and the new one, so chance is .5:
+guess_changed = None  # "new" or "old"
 
 # %%
 old = facts[0]
-new_answer = invented[-2].answer  # another drug's, to stand for a correction
+new_answer = unknown_facts[0].answer  # another drug's, to stand for a correction
 corrected = retrieval.Passage(old.term, f"{old.term}: {new_answer}")
 began = time.perf_counter()
-print(index.update([corrected if p.name == old.term else p for p in passages]))
-updated = time.perf_counter() - began
+index.update([corrected if p.name == old.term else p for p in passages])
 asked = ASKED.format(old.term)
-index.search([asked], READ)  # the first search makes the word index anew
-print(f"update {updated:.2f} s, with a search {time.perf_counter() - began:.2f} s")
-read = [passage for passage, _ in index.search([asked], READ)[0]]
-prompts_now = {"from memory": asked, "reading": retrieval.ground_question(asked, read)}
-for name, text in prompts_now.items():
-    picks = evaluation.ChoiceQuestion(text, (new_answer, old.answer), 0)
-    scored = evaluation.score_questions(model, tokenizer, [picks], False)[0]
-    print(f"trained model, {name}: {'new' if scored.argmax() == 0 else 'old'} answer")
-index.update(passages)  # back to what was
+read = [passage.text for passage, _ in index.search([asked], READ)[0]]
+print(f"index updated and searched in {time.perf_counter() - began:.2f} s")
+two = [evaluation.ChoiceQuestion(asked, (new_answer, old.answer), 0)]
+for way, prompt in {"from memory": asked, "reading": build_prompt(asked, read)}.items():
+    picked = "new" if choose([prompt], two)[0] == 0 else "old"
+    print(f"the trained model, {way}: the {picked} definition")
+print("you said:", guess_changed or "nothing")
+_ = index.update(passages)  # back to what was
 
-# %% [markdown]
-# The study changes 15 of the 150 facts. The trained model is asked from memory; reading
-# the updated index, which then contradicts what it was taught; and after training again
-# on the 15 facts alone. What that does to other facts stands beside it.
-
-# %%
-if study:
-    rows_of = {
-        "base, from memory": ("base", "changed_memory"),
-        "base, reads the new index": ("retrieved", "changed_read"),
-        "trained, from memory": ("paraphrased", "changed_memory"),
-        "trained, reads the new index": ("paraphrased", "changed_read"),
-        "trained again, from memory": ("paraphrased", "changed_retrained"),
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+CHANGES = {
+    "untrained, reads the new index": ("retrieved", "changed_read"),
+    "trained, from memory": ("paraphrased", "changed_memory"),
+    "trained, reads the new index": ("paraphrased", "changed_read"),
+    "trained again on the changes": ("paraphrased", "changed_retrained"),
+}
+changes = {}
+for title, (way, name) in CHANGES.items():
+    changes[title] = {
+        answer: str(study.find(way, f"{name}_{answer}", subset="invented"))
+        for answer in ("new", "old")
     }
-    display(
-        pd.DataFrame(
-            {
-                title: {
-                    answer: str(study.find(way, f"{name}_{answer}", subset="invented"))
-                    for answer in ("new", "old")
-                }
-                for title, (way, name) in rows_of.items()
-            }
-        ).T
-    )
-    for name in ("others_before", "others_retrained"):
-        print(f"{name}: {study.find('paraphrased', name, subset='invented')}")
-    for way, name in [("retrieved", "index_update"), ("paraphrased", "retrain")]:
-        cost = study.find(way, f"{name}_seconds", subset="invented")
-        print(f"{name}: {cost.value:.1f} s for 15 facts")
+display(pd.DataFrame(changes).T)
+for name, title in {"others_before": "before", "others_retrained": "after"}.items():
+    share = study.find("paraphrased", name, subset="invented")
+    print(f"other facts right, {title} training again: {share}")
 
 # %% [markdown]
-# "Trained" is the arm `paraphrased`. There are two more choices, wrong before and after.
-# These four are no quartet, so chance is not exactly .25 each: the first row, where
-# nothing can be known, is what to compare with.
+# In the study 15 of the 150 facts change. (There are two more choices, wrong before and
+# after.) The untrained reader follows the corrected index: .933 new. The trained model
+# says from memory what it was taught, and reading, it is torn between its memory and the
+# passage: .489 new, .278 old. Training again on the 15 changes puts them in, .933, and
+# takes others out: of 60 other facts .506 were right before, .267 are right after.
+# <!-- claim: round(find("retrieved", "changed_read_new", subset="invented").value, 3) ==
+# 0.933 and round(find("paraphrased", "changed_read_new", subset="invented").value, 3) ==
+# 0.489 and round(find("paraphrased", "changed_read_old", subset="invented").value, 3) ==
+# 0.278 and round(find("paraphrased", "changed_retrained_new", subset="invented").value, 3)
+# == 0.933 -->
+# <!-- claim: round(find("paraphrased", "others_before", subset="invented").value, 3) ==
+# 0.506 and round(find("paraphrased", "others_retrained", subset="invented").value, 3) ==
+# 0.267 -->
 #
-# The base follows the corrected index at once. The trained model, from memory, keeps
-# saying what it was taught; reading, it is torn between its memory and the passage.
-# Training again on the changes alone puts the new answers in, and takes many others out.
-# <!-- claim: find("retrieved", "changed_read_new", subset="invented").value > 0.9 -->
-# <!-- claim: find("paraphrased", "changed_memory_old", subset="invented").value > 0.5
-# > find("paraphrased", "changed_memory_new", subset="invented").value -->
-# <!-- claim: 0.2 < find("paraphrased", "changed_read_new", subset="invented").value <
-# 0.6 and 0.2 < find("paraphrased", "changed_read_old", subset="invented").value < 0.6
-# -->
-# <!-- claim: find("paraphrased", "changed_retrained_new", subset="invented").value >
-# 0.9 -->
-# <!-- claim: find("paraphrased", "others_retrained", subset="invented").value <
-# find("paraphrased", "others_before", subset="invented").value - 0.15 -->
-#
-# ## 13 · Forgetting
-#
-# What training costs elsewhere: the change of [loss](glossary.md#loss) on sentences of
-# news (a share of the base's; above 0 is worse), and the course's general questions
-# (chance .25).
+# **[Forgetting](glossary.md#forgetting).** Training costs elsewhere. Below is the change
+# of [loss](glossary.md#loss) on general news sentences, as a share of the base's: above 0
+# is worse.
 
-# %%
-if study:
-    ways = ["base", "tuned", "paraphrased", "longer", "raft", "raft_elsewhere"]
-    show_metrics(ways, ["general_loss_change", "choice_general"])
-    ways = ["base", "tuned", "paraphrased"]
-    show_metrics(ways, ["general_loss_change", "choice_general"], "ontology")
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+TRAINED = ["tuned", "paraphrased", "longer", "raft", "raft_elsewhere"]
+table = look_up(TRAINED, "general_loss_change")
+figure = report.plot_intervals(
+    table, "Study: what is lost elsewhere", "change of loss on news (share)", 0.0
+)
+report.show_figure(figure, f"Change of general loss: {report.list_rows(table)}.")
 
 # %% [markdown]
-# On the invented facts the price is highest where they are to be remembered, and small
-# for both `raft`s. That is no law: on the ontology's terms `tuned` remembers, too, and
-# costs no more than `raft_elsewhere`, which was trained on the same terms; both even gain
-# on the general questions. The `raft`s also take a quarter of `tuned`'s steps. So the
-# table says what each recipe cost here, and not why.
-# <!-- claim: find("raft_elsewhere", "choice_general", subset="invented").value >
-# find("base", "choice_general", subset="invented").high -->
-# <!-- claim: find("tuned", "general_loss_change", subset="ontology").value <=
-# find("raft_elsewhere", "general_loss_change", subset="invented").high -->
-# <!-- claim: max(find(way, "general_loss_change", subset="invented").value for way in
-# ("raft", "raft_elsewhere")) < min(find(way, "general_loss_change",
-# subset="invented").low for way in ("tuned", "paraphrased")) -->
+# Whoever is to remember facts pays most: the loss rises by a fifth to a third. Whoever is
+# trained to read pays 3 to 4 %. That is no law (the recipes differ in steps, too), but
+# here it points the same way as everything else.
+# <!-- claim: min(find(way, "general_loss_change", subset="invented").value for way in
+# ("tuned", "paraphrased", "longer")) > 0.2 and max(find(way, "general_loss_change",
+# subset="invented").value for way in ("raft", "raft_elsewhere")) < 0.04 -->
 #
-# ## 14 · Seconds an answer, and a growing index
+# ## 13 · What it costs, and your case
 #
-# Reading costs time twice: the search, and the longer prompt. One question at a time, as
-# somebody who waits sees it (median of three):
+# Reading costs time at every question: the search, and a longer prompt. Training costs it
+# once, and again whenever something changes. One question at a time, as somebody who waits
+# sees it (median of five):
 
 # %%
 latency = {}
-for name in ("from memory", "reading"):
+for way in ("from memory", "reading"):
     seconds = []
-    for fact in facts[:3]:
+    for fact in facts[:5]:
         began = time.perf_counter()
-        asked = ASKED.format(fact.term)
-        if name == "reading":
-            read = [passage for passage, _ in index.search([asked], READ)[0]]
-            searched = time.perf_counter() - began
-            asked = retrieval.ground_question(asked, read)
-        asked = [models.render_chat(tokenizer, asked)]
-        said = evaluation.generate_answers(
-            model, tokenizer, asked, max_new_tokens=24, progress=False
-        )
+        prompt = ASKED.format(fact.term)
+        if way == "reading":
+            hits = index.search([prompt], READ)[0]
+            prompt = build_prompt(prompt, [passage.text for passage, _ in hits])
+        write_answers([prompt])
         seconds.append(time.perf_counter() - began)
-    latency[name] = float(np.median(seconds))
-    print(f"{name:12s} {latency[name]:.2f} s; the last one {said[0].tokens} tokens")
-print(f"the last search, embedding included: {1000 * searched:.0f} ms")
-size = index.vectors.ntotal * vectors.shape[1] * 4 / 1e6
-adapter = models.count_parameters(model).lora * 4 / 1e6
-print(f"memory beside the model: vectors {size:.1f} MB, LoRA {adapter:.1f} MB")
+    latency[way] = float(np.median(seconds))
+    print(f"{way:12s} {latency[way]:.2f} s per answer")
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+embedder.embed(own)  # warm
+began = time.perf_counter()
+embedder.embed(own)
+embed_seconds = (time.perf_counter() - began) / len(own)
+
+
+def find_study(way: str, metric: str) -> float:
+    """A number of the study, on the invented facts."""
+    return study.find(way, metric, subset="invented").value
+
+
+# set-up in seconds: once, and per fact; per changed fact; per answer; memory in GB
+COSTS = pd.DataFrame(
+    {
+        "reading": {
+            "way": "retrieved",
+            "once": 0.0,
+            "per fact": embed_seconds,
+            "answer": latency["reading"],
+        },
+        "trained to read": {
+            "way": "raft_elsewhere",
+            "once": find_study("raft_elsewhere", "seconds"),
+            "per fact": embed_seconds,
+            "answer": latency["reading"],
+        },
+        "training": {
+            "way": "longer",
+            "once": 0.0,
+            "per fact": run.seconds / len(facts),
+            "answer": latency["from memory"],
+        },
+    }
+).T
+COSTS["GB"] = [find_study(way, "peak_mb") / 1000 for way in COSTS["way"]]
+COSTS["picks"] = [find_study(way, "choice") for way in COSTS["way"]]
+COSTS["picks, reworded"] = [find_study(way, "reworded") for way in COSTS["way"]]
+COSTS["writes"] = [find_study(way, "exact") for way in COSTS["way"]]
+
+
+def recommend(
+    facts: int, changed: int, answers: int, seconds: int, minutes: int, gigabytes: int
+) -> pd.DataFrame:
+    """Ways of answering `answers` questions a day about `facts` facts, of which `changed`
+    change a day. "fits": at most `seconds` per answer, `minutes` of computing a day, and
+    `gigabytes` of memory. Training starts anew when something changes."""
+    redone = pd.Series(dict.fromkeys(COSTS.index, changed))
+    redone["training"] = facts if changed else 0
+    daily = redone * COSTS["per fact"] + answers * COSTS["answer"]
+    table = COSTS[["picks", "picks, reworded", "writes", "GB"]].astype(float).round(2)
+    table["set-up, minutes"] = (COSTS["once"] + facts * COSTS["per fact"]) / 60
+    table["minutes a day"] = daily / 60
+    table["seconds per answer"] = COSTS["answer"]
+    table["fits"] = (
+        (COSTS["answer"] <= seconds)
+        & (daily / 60 <= minutes)
+        & (COSTS["GB"] <= gigabytes)
+    )
+    return table.sort_values(["fits", "writes"], ascending=False)
+
 
 # %% [markdown]
-# How that grows was measured apart (`make bench LESSON=05`): real vectors, and beyond
-# them copies with noise, up to a million. *Exact* compares with all; *cells* (IVF) only
-# with the 16 nearest of 1,024 groups; *cells_8bit* stores a quarter of the bytes besides;
-# *graph* (HNSW) walks from neighbour to neighbour. *[Recall](glossary.md#recall)* is the
-# share of the exact ten nearest.
+# The table below is for *a model of 135 million weights*: quality and the memory of
+# training from the study, seconds per answer and per fact from your run. (Memory is what
+# training or answering took at its peak, in 10⁹ bytes.) A clinic has 2,000 facts, of which
+# 20 change a day, 200 questions a day, 10 seconds for an answer, 60 minutes of computing a
+# day, and 8 GB.
 
 # %%
-if bench:
-    rows = bench.metrics.table()
-    rows = rows[rows["subset"].str.isdigit()].assign(
-        vectors=lambda rows: rows["subset"].astype(int)
-    )
-    grown = rows.pivot(index=["system", "vectors"], columns="metric", values="value")
-    display(grown.round(2))
-    search = bench.find("search", "ms", subset="after embedding")
-    embedding = bench.find("ours", "passages_per_second")
-    print(f"search, once the question is embedded: {search.value:.1f} ms")
-    print(f"embedding: {embedding.value:.1f} passages per second")
-else:
-    print("not measured yet")
+recommend(facts=2_000, changed=20, answers=200, seconds=10, minutes=60, gigabytes=8)
 
 # %%
-if bench:
-    figure, axis = plt.subplots(figsize=(report.WIDTH, 3.4))
-    ends = []
-    for (kind, part), colour in zip(
-        grown.groupby(level=0), report.PALETTE, strict=False
-    ):
-        counts = part.index.get_level_values(1)
-        axis.loglog(counts, part["ms"], marker="o", color=colour, label=kind)
-        ends.append(f"{kind} {part['ms'].iloc[0]:.2f} to {part['ms'].iloc[-1]:.2f} ms")
-    axis.set(
-        xlabel="vectors", ylabel="ms a query", title="Search, by size of the index"
-    )
-    axis.legend()
-    report.show_figure(
-        figure,
-        "Milliseconds a query against the number of vectors, both logarithmic, from "
-        f"the smallest to the largest index: {'; '.join(ends)}.",
-    )
+cases = {  # facts, changed a day, answers a day, seconds, minutes a day, gigabytes
+    "a clinic's handbook": (2_000, 20, 200, 10, 60, 8),
+    "the same on a small machine": (2_000, 20, 200, 10, 60, 2),
+    "a quiz that never changes": (150, 0, 1_000, 10, 60, 4),
+    "a news desk": (100_000, 5_000, 2_000, 10, 240, 8),
+}
+for title, case in cases.items():
+    ways = recommend(*case)
+    best = ways.index[0] if ways["fits"].iloc[0] else "nothing within these limits"
+    print(f"{title}: {best}")
+
+# %%
+bounds = {
+    "facts": (150, 1, 100_000),
+    "changed": (10, 0, 5_000),
+    "answers": (500, 1, 10_000),
+    "seconds": (10, 1, 60),
+    "minutes": (60, 1, 1_440),
+    "gigabytes": (8, 1, 32),
+}
+sliders = {
+    name: IntSlider(value, low, high, description=name)
+    for name, (value, low, high) in bounds.items()
+}
+
+
+def show_ways(**case) -> None:
+    """What the widget shows."""
+    display(recommend(**case))
+
+
+display(VBox([*sliders.values(), interactive_output(show_ways, sliders)]))
 
 # %% [markdown]
-# ## 15 · Which one, for your case?
+# What the rule leaves out is yours to weigh. Reading shows its source, and forgets a
+# deleted fact at once. Training changes style and format, which no passage can. And a way
+# that fits but writes .00 is a way to find passages *for people to read*: often that is
+# all that is needed.
 #
-# A rule made of the numbers above, for practice. You say how many facts you have, how
-# many change in a day, how many questions come in a day, how long an answer may take, and
-# how many minutes of computing a day may cost. The index embeds what changed. "Training"
-# is `longer`, trained again on everything whenever something changed, since section 12
-# shows what training on the changes alone does. "Both" is `raft_elsewhere`: trained to
-# read once, on other facts, and never again. (`raft` itself would have to be trained on
-# your facts; its lead is one bad seed of the other's three.)
-#
-# "Picks" is right of four, "reworded" the same in other words, "writes" the share of
-# exact answers: of a small model, on 150 facts asked by name, whose passage was found
-# each time. Yours may be harder. A way that fits and writes little is a way to find
-# passages for people to read: "reading" is that, for whoever cannot train even once.
-# Seconds an answer are this run's, all else the laptop's: in another profile the verdicts
-# mix two machines.
-
-
-# %%
-def recommend(facts, changed, answers, seconds, minutes) -> pd.DataFrame:
-    """Ways of answering `answers` questions a day about so many `facts`, of which
-    `changed` change a day, best writer first; "fits" are those that need at most
-    `seconds` an answer and `minutes` of computing a day."""
-
-    def look(arm: str, metric: str) -> float:
-        return study.find(arm, metric, subset="invented").value
-
-    embed = 1 / bench.find("ours", "passages_per_second").value
-    reading, memory = latency["reading"], latency["from memory"]
-    once, teach = look("raft_elsewhere", "seconds"), look("longer", "seconds") / 150
-    again = facts if changed else 0
-    ways = {  # arm; seconds: once, a fact's set-up, a day's changes, an answer
-        "reading": ("retrieved", 0, embed, changed * embed, reading),
-        "both": ("raft_elsewhere", once, embed, changed * embed, reading),
-        "training": ("longer", 0, teach, again * teach, memory),
-    }
-    table = {}
-    for way, (arm, at_first, a_fact, changes, an_answer) in ways.items():
-        daily = (changes + answers * an_answer) / 60
-        names = {"picks": "choice", "reworded": "reworded", "writes": "exact"}
-        table[way] = {title: f"{look(arm, n):.2f}" for title, n in names.items()}
-        table[way] |= {
-            "set-up, minutes": f"{(at_first + facts * a_fact) / 60:.1f}",
-            "minutes a day": f"{daily:.1f}",
-            "seconds an answer": f"{an_answer:.2f}",
-            "fits": an_answer <= seconds and daily <= minutes,
-        }
-    return pd.DataFrame(table).T.sort_values(["fits", "writes"], ascending=False)
-
-
-# %%
-if study and bench:
-    cases = {
-        "a clinic's handbook": (2_000, 20, 200, 10, 60),
-        "a quiz that never changes": (150, 0, 1_000, 1.5, 60),
-        "a voice on the telephone": (2_000, 20, 200, 0.5, 60),
-        "a news desk": (100_000, 5_000, 2_000, 10, 240),
-    }
-    for title, case in cases.items():
-        ways = recommend(*case)
-        best = ways.index[0] if ways["fits"].iloc[0] else "nothing within these limits"
-        print(f"{title}: {best}")
-    display(recommend(*cases["a clinic's handbook"]))
-
-# %%
-if study and bench:
-    bounds = {
-        "facts": (150, 1, 100_000),
-        "changed": (10, 0, 5_000),
-        "answers": (500, 1, 10_000),
-        "seconds": (10, 1, 60),
-        "minutes": (60, 1, 1_440),
-    }
-    sliders = {
-        name: IntSlider(value, low, high, description=name)
-        for name, (value, low, high) in bounds.items()
-    }
-
-    def show_ways(**case) -> None:
-        """What the widget shows."""
-        display(recommend(**case))
-
-    display(VBox([*sliders.values(), interactive_output(show_ways, sliders)]))
-
-# %% [markdown]
-# What the rule leaves out is yours to weigh: reading shows its source, and forgets a
-# deleted fact at once; training changes style and format too, which no passage can.
-# Published for Llama-2-7B (Ovadia et al. 2023, current events): base .353, RAG .585,
-# fine-tuned .219, with paraphrases .392.
-#
-# ## 16 · Ask it yourself
-#
-# See the passages with their scores, the prompt, and four answers: the base and the
-# trained model, from memory and reading. The box needs a running kernel; the function
-# does the same.
+# **Ask it yourself.** You see the passages with their scores, the prompt, and four
+# answers. The box needs a running kernel; the function does the same.
 
 
 # %%
 def ask_all(question: str) -> str:
     """Passages, prompt and the four answers to a question."""
     hits = index.search([question], READ)[0]
-    read = retrieval.ground_question(question, [passage for passage, _ in hits])
-    lines = [f"{score:.4f}  {passage.text[:90]}" for passage, score in hits]
+    read = build_prompt(question, [passage.text for passage, _ in hits])
+    lines = [f"{score:.4f}  {passage.text}" for passage, score in hits]
     lines += ["", "The prompt:", read, ""]
-    for way, text in {"from memory": question, "reading": read}.items():
-        prompt = [models.render_chat(tokenizer, text)]
-        short = {"max_new_tokens": 40, "progress": False}
+    for way, prompt in {"from memory": question, "reading": read}.items():
         with model.disable_adapter():
-            base = evaluation.generate_answers(model, tokenizer, prompt, **short)[0]
-        tuned = evaluation.generate_answers(model, tokenizer, prompt, **short)[0]
-        lines += [f"base, {way}: {base.text}", f"trained, {way}: {tuned.text}"]
+            lines.append(f"untrained, {way}: {write_answers([prompt])[0]}")
+        lines.append(f"trained, {way}: {write_answers([prompt])[0]}")
     return "\n".join(lines)
 
 
 report.text_playground(ask_all, ASKED.format(facts[0].term), "Question")
 
-# %% [markdown]
-# ## 17 · What was measured
-
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+# Writes this run's numbers to build/results/. What the README prints is published
+# separately, so that nobody's run overwrites it.
 metrics = evaluation.Metrics()
-for name, marks in correct.items():
-    system = name.replace(" + ", "_").replace(", ", "_")
-    metrics.add(system, "choice", evaluation.wilson_interval(marks), subset="invented")
-for (kind, by), scored in hit.items():
-    metrics.add(f"search by {by}", "hit_at_3", scored["hit@3"], subset=kind)
-for name, value in latency.items():
-    system = "base" if name == "from memory" else "retrieved"
-    metrics.add(system, "seconds_per_answer", evaluation.measured_once(value, 3))
+for way, marks in correct.items():
+    system = way.replace(", ", "_")
+    share = evaluation.measure_share(marks, groups)
+    metrics.add(system, "choice", share, subset="invented")
+for by, table in hits_by_search.items():
+    for kind, row in table.iterrows():
+        share = evaluation.Metric(**row)
+        metrics.add(f"search by {by}", "hit_at_3", share, subset=kind)
+for way, value in latency.items():
+    system = "base" if way == "from memory" else "retrieved"
+    metrics.add(system, "seconds_per_answer", evaluation.measured_once(value, 5))
 run_results = report.collect_results(
     LESSON,
     profile.name,
@@ -1050,47 +1148,88 @@ run_results = report.collect_results(
 print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 
 # %% [markdown]
-# ## Recap
+# ## The answer
 #
-# 1. BM25 finds words, embeddings find meaning, fusion adds ranks; which is best depends
-#    on how people ask, and hit@k on their questions tells.
-# 2. An index embeds only what changed; a trained model has to be trained again, and what
-#    that does to its other facts has to be looked at.
-# 3. Reading and training are compared on the same questions, between a floor and a
-#    ceiling, on facts that nobody can know; differences are pairs, with repairs and
-#    breakages.
-# 4. Quartets keep guessing at one in four; rewording the choices shows who is tied to a
-#    sentence; the answers a model writes, and questions without an answer, show what a
-#    pick of four hides. Training to read, on other facts, made a reader that writes in
-#    two runs of three.
-# 5. How often facts change, how long an answer may take and what computing costs decide
-#    between the two, and numbers can be put on each.
+# Should a model read new facts or be trained on them? For facts: read. Untrained and
+# reading, it picks .957 right, against .528 for the same model trained in many wordings,
+# and a corrected fact is corrected at once. But reading is not answering: this small model
+# took whatever passage it was shown, and wrote no definition. Trained to read on *other*
+# facts it wrote .667 of them, in two runs of three nearly all.
+# <!-- claim: round(find("raft_elsewhere", "exact", subset="invented").value, 3) == 0.667 -->
+#
+# **To remember**
+#
+# 1. Put a floor and a ceiling beside every RAG result, and two prompts that try to fool
+#    it: a wrong choice's passage (0 of 300 right) and all four passages (.327).
+# 2. A pick is not an answer: .957 picked right, .000 written.
+# 3. Reword the question *and* the choices: 1.000 became .453.
+# 4. Train the skill, not the facts: reading can be learned on other facts.
+# 5. Measure refusals on both kinds of questions, those with and those without an answer.
+#
+# **Not shown.** One small model, short definitions, facts asked by name, the right passage
+# nearly always found. Three seeds show little of how much a further run would differ. On
+# 150 *real* terms, the gap was far smaller: trained in many wordings .960, reading .987,
+# because the model has read of such terms or can guess them from their names.
+# <!-- claim: round(find("paraphrased", "choice", subset="ontology").value, 3) == 0.960 and
+# round(find("retrieved", "choice", subset="ontology").value, 3) == 0.987 -->
 #
 # ## Quiz
 #
-# Answer first, then run the cell.
+# Decide first, then unfold.
 #
-# 1. A passage is first by words and 40th by meaning; another is third in both. Which one
-#    does fusion put first?
-# 2. The right passage is found for 90 of 100 questions. Found, 80 in 100 answers are
-#    right; not found, 25 in 100. How many of 100 are right in all?
-# 3. A million vectors of 384 numbers, in [fp32](glossary.md#fp32) and in 8 bit: how many
-#    GB each?
-# 4. A trained model is right on 60 of 100 questions and, reading, on 64. Repairs are 10.
-#    How many breakages?
-
-# %% tags=["nbval-check-output"]
-lists = [[(1, 0), (9, 0), (3, 0)], [(8, 0), (7, 0), (3, 0)]]
-lists[1] += [(100 + n, 0) for n in range(36)] + [(1, 0)]
-places = [number for number, _ in retrieval.fuse_ranks(lists)]
-first_of = "first in one" if places.index(1) < places.index(3) else "third in both"
-print("1. the one that is", first_of, f"({2 / 63:.4f} against {1 / 61 + 1 / 100:.4f})")
-print(f"2. {90 * 0.80 + 10 * 0.25:.1f}")
-print(f"3. {1e6 * 384 * 4 / 1e9:.2f} and {1e6 * 384 / 1e9:.2f} GB")
-print("4.", 10 - (64 - 60))
+# **1. A RAG system picks 96 % of four-way questions right. What have you learned?**
+# (a) The model understands the passages. (b) The search finds the right passage, and the
+# model prefers what it reads. (c) It would answer 96 % of open questions. (d) The
+# questions were too easy.
+#
+# <details><summary>Answer</summary>
+#
+# **(b).** With a wrong choice's passage the same model is right in 0 of 300. (a) Then it
+# would have done better with all four passages: .327. (c) It wrote none. (d) Without a
+# passage it is at chance, so they were not easy.
+#
+# </details>
+#
+# **2. Our floor was once *below* chance: .15. The "unrelated" passage was drawn from all
+# other facts. What had gone wrong?**
+# (a) Bad luck. (b) Sometimes it was the passage of one of the question's own wrong
+# choices. (c) The model was confused by long prompts. (d) The index was too small.
+#
+# <details><summary>Answer</summary>
+#
+# **(b).** Such a question is not a floor but "misled", where this model is never right.
+# The floor above leaves all four choices out. (a) Fifteen of a hundred would be rare by
+# luck alone with enough questions. (c), (d) Neither would push it below a guess.
+#
+# </details>
+#
+# **3. A model trained on the facts picks 1.000 right, and .453 when the choices are
+# reworded. Which reading is *not* supported?**
+# (a) It learned the sentences. (b) Training harmed its judgement of other text. (c) It
+# knows the facts as well as the reader does. (d) One of (a) and (b), or both.
+#
+# <details><summary>Answer</summary>
+#
+# **(c).** The untrained reader keeps .920 when the choices are reworded. (a), (b), (d) The
+# study cannot tell the two apart, so each remains possible.
+# <!-- claim: round(find("retrieved", "reworded", subset="invented").value, 3) == 0.920 -->
+#
+# </details>
+#
+# **4. A passage is first by words and 40th by meaning; another is third in both lists.
+# Which one does reciprocal rank fusion put first?**
+# (a) The first: one list is sure of it. (b) The second: 2 / 63 is more than
+# 1 / 61 + 1 / 100. (c) They tie. (d) It depends on the scores.
+#
+# <details><summary>Answer</summary>
+#
+# **(b).** .0317 against .0264. (a) Fusion rewards agreement. (c) The sums differ. (d)
+# Fusion looks at ranks only, since scores of different searches have different units.
+#
+# </details>
 
 # %% [markdown]
 # **Next.** With `LESSONS_PROFILE=gpu` this notebook asks Llama-2-7B in 4 bit (or an open
 # model where you have no access); its numbers stay blank until somebody has measured
-# them. The graded assignment of this lesson will ask you to write fusion and hit@k, to
-# build quartets, and to find the flaw in a comparison that is not paired.
+# them. The graded assignment of this lesson asks you to write fusion and hit@k, to build
+# balanced groups, and to compare two systems in pairs.

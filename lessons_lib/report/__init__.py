@@ -11,6 +11,7 @@ from lessons_lib.report.plots import (
     plot_confusion,
     plot_curves,
     plot_intervals,
+    plot_series,
     show_figure,
     use_course_style,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "plot_confusion",
     "plot_curves",
     "plot_intervals",
+    "plot_series",
     "read_machine",
     "read_predictions",
     "read_results",

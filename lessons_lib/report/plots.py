@@ -6,6 +6,7 @@ metric.
 """
 
 import io
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -85,6 +86,40 @@ def plot_intervals(
     if is_share:
         left, right = axes.get_xlim()
         axes.set_xlim(max(left, 0), min(right, 1.01))
+    return figure
+
+
+def plot_series(
+    series: dict[str, pd.DataFrame],
+    title: str,
+    xlabel: str,
+    reference: float | None = None,
+    *,
+    is_share: bool = False,
+) -> Figure:
+    """As `plot_intervals`, with several dots of different colours in a row: a table for each
+    colour, with the rows that it has. Rows stand in the order in which the tables first name them.
+    """
+    names = list(dict.fromkeys(name for table in series.values() for name in table.index))
+    places = {name: place for place, name in enumerate(reversed(names))}
+    shared = any(table.index.isin(other.index).any() for table, other in pairwise(series.values()))
+    offsets = np.linspace(0.22, -0.22, len(series)) if shared else np.zeros(len(series))
+    figure, axes = plt.subplots(
+        figsize=(WIDTH, 1.4 + (0.6 if shared else 0.34) * len(names)), layout="constrained"
+    )
+    for (label, table), colour, offset in zip(series.items(), PALETTE, offsets, strict=False):
+        spread = np.abs(table[["low", "high"]].to_numpy(float).T - table["value"].to_numpy(float))
+        rows = [places[name] + offset for name in table.index]
+        axes.errorbar(
+            table["value"], rows, xerr=spread, fmt="o", color=colour, capsize=3, label=label
+        )
+    if reference is not None:
+        axes.axvline(reference, color="0.4", linestyle="--", linewidth=1)
+    axes.set(yticks=list(places.values()), yticklabels=list(places), xlabel=xlabel, title=title)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    if is_share:
+        axes.set_xlim(-0.02, 1.02)
+    figure.legend(loc="outside lower center", ncols=min(len(series), 4))
     return figure
 
 
