@@ -6,8 +6,9 @@
 # A hospital has a few hundred definitions of medical terms, and one small machine. Its
 # team wants a language model to explain the terms. So they keep the model's weights in 4
 # bit, to fit the machine, train a [LoRA](glossary.md#lora) [adapter](glossary.md#adapter) on
-# the definitions, and ask: "What is palmoplantar keratoderma?" Out comes a fluent sentence
-# that sounds exactly like a dictionary. Is it true?
+# the definitions, and ask: "What is congenital palmoplantar hyperkeratosis?" Out comes:
+# "Increased thickening of the skin of the palms and soles." That sounds exactly like a
+# dictionary. Is it true?
 #
 # **The question of this lesson: what did the model learn, facts or only how a definition
 # sounds?** You will pack weights into 4 bit by hand, turn facts into training rows, train,
@@ -62,6 +63,7 @@ elif importlib.util.find_spec("lessons_lib") is None:
 
 # %%
 import json
+import re
 import textwrap
 import time
 from dataclasses import replace
@@ -76,7 +78,7 @@ import torch
 import transformers
 from bitsandbytes import functional as bnb
 from bitsandbytes.nn import Linear4bit
-from peft import PeftModel, prepare_model_for_kbit_training
+from peft import LoraConfig, PeftModel, prepare_model_for_kbit_training
 from scipy.stats import norm
 from transformers import BitsAndBytesConfig
 
@@ -106,7 +108,8 @@ print(f"numbers  {choose_precision().dtype}: {choose_precision().reason}")
 # levels lie? Trained weights look like draws from a normal distribution: many near zero,
 # few far out. [NF4](glossary.md#nf4), the format of [QLoRA](glossary.md#qlora) (Dettmers
 # et al. 2023), puts the levels at quantiles of that distribution, so they are dense near
-# zero.
+# zero. (A quantile answers: below which value do, say, 90 % of the draws lie?
+# `norm.ppf(0.9)` computes it.)
 #
 # **Predict before you run:** one level is exactly 0. Of the other 15, how many are
 # positive?
@@ -115,8 +118,8 @@ print(f"numbers  {choose_precision().dtype}: {choose_precision().reason}")
 guess = None  # a number from 0 to 15
 
 # %% tags=["nbval-check-output"]
-# The outermost quantile cannot be 1, which is infinitely far out. bitsandbytes takes
-# this one:
+# The outermost quantile cannot be 1, which lies infinitely far out. bitsandbytes cuts
+# off the average of 1/30 and 1/32, halves of the steps of 15 and of 16 levels.
 OUTERMOST = 1 - (1 / 30 + 1 / 32) / 2
 positive = norm.ppf(np.linspace(OUTERMOST, 0.5, 9)[:-1])
 negative = -norm.ppf(np.linspace(OUTERMOST, 0.5, 8)[:-1])
@@ -243,7 +246,7 @@ dequantise = report.use_solution_until_right(dequantise, solution, check)
 # rounding, added to the first.)
 
 # %%
-# profile.quantize: the decoder is too large for this machine in whole numbers (`gpu`)
+# profile.quantize: the decoder is too large for this machine in fp32 (`gpu`)
 stored = {"dtype": torch.bfloat16} if profile.quantize else {}
 decoder, tokenizer = models.load_decoder(decoder_name, **stored)
 up_proj = decoder.get_decoder().layers[1].mlp.up_proj
@@ -275,8 +278,9 @@ report.show_figure(
 )
 
 # %% [markdown]
-# The bars below end on grey lines, and most have hardly moved. The largest weight of the
-# block is kept exactly, because it *is* the scale. Do we agree with bitsandbytes, and how
+# In the lower picture every bar ends on a grey line. Which bars moved most? The long
+# ones: the outer lines lie far apart, because few weights are expected there. Only the
+# largest weight of the block is kept exactly, because it *is* the scale. Do we agree with bitsandbytes, and how
 # large is the error over 256 rows of the matrix?
 
 # %%
@@ -291,7 +295,7 @@ print("share on each level, %:", *(f"{100 * share:.1f}" for share in share_used)
 # %% [markdown]
 # The two agree. The error is about a tenth of the spread of the weights. And the levels
 # are *not* used equally, though they are quantiles: dividing each block by its own largest
-# weight changes the distribution, so the outer levels get fewer weights. NF4 is a good
+# weight changes the distribution, so the outer levels get fewer weights (equal use would be 6.25 % each). NF4 is a good
 # format for such weights, not the best conceivable one.
 #
 # What does it take to store? Four bits per weight, and 32 bits of scale per block. *Double
@@ -314,7 +318,7 @@ print(f"NF4, double quantisation: {double:.3f} bits per weight")
 #
 # **Predict before you run.** Order these by what they add to the
 # [loss](glossary.md#loss) on the sentences, smallest first: `"NF4"`, `"NF4, double"`,
-# `"int8"`, `"bf16"`. (The last two places may be too close to call.)
+# `"int8"`, `"bf16"`. (Two of them may be too close to call.)
 
 # %%
 guess = None  # such as ["NF4", "bf16", "NF4, double", "int8"]
@@ -367,14 +371,17 @@ pd.DataFrame(format_rows).T
 # %% [markdown]
 # *Added loss* is the difference from the first row, sentence by sentence, in
 # [nats](glossary.md#nat) per [token](glossary.md#token). If its interval contains 0, these
-# sentences cannot tell the format from the first. Look at both NF4 rows: is their interval
-# clear of 0? On this small model a second rounding to 4 bits costs loss that one can see.
-# Larger models are said to feel 4 bits less (QLoRA's authors find next to no loss from 7
-# billion weights on); that is not tested here. ([Perplexity](glossary.md#perplexity) is
-# the loss in another dress: among how many tokens the model seems to choose.)
+# sentences cannot tell the format from the first. Look at both NF4 rows: is their
+# interval clear of 0? On this small model a second rounding to 4 bits costs loss that one
+# can see. (An interval for bf16 may lie slightly *below* 0. On these sentences such a
+# difference is real, and far too small to matter.) Larger models are said to feel 4 bits
+# less, and QLoRA's authors report no loss once such a model is fine-tuned; that is not
+# tested here. ([Perplexity](glossary.md#perplexity) is e to the power of the loss: among
+# how many tokens the model seems to choose.)
 #
-# Two things that may surprise. The whole model does not shrink to an eighth, because the
-# table of [embeddings](glossary.md#embedding) stays as it is. And the seconds need not
+# Two things that may surprise. The whole model does not shrink to an eighth but to about a
+# third, because the table of [embeddings](glossary.md#embedding) stays in fp32. And the
+# seconds need not
 # fall: NF4 has to unpack, and int8 also quantises what flows *through* a layer. (The
 # seconds are one reading each, on this machine; where bf16 is fast, all rows are computed
 # in it and differ in how the weights are stored.)
@@ -396,19 +403,10 @@ LLAMA_2_7B = transformers.LlamaConfig(
     num_attention_heads=32,
     vocab_size=32000,
 )
-RECIPE = Recipe(
-    learning_rate=1.5e-3,
-    rank=16,
-    alpha=32,
-    targets="all-linear",
-    epochs=1,
-    batch_size=12,
-    warmup=0.06,
-    quantize="nf4",
+LORA = LoraConfig(
+    task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules="all-linear"
 )
-if profile.quantize:  # QLoRA's rate for 7 billion weights, not tuned here
-    RECIPE = replace(RECIPE, learning_rate=2e-4, batch_size=4)
-shape = {"lora": RECIPE.lora_config("CAUSAL_LM"), "batch_size": 1, "tokens": 512}
+shape = {"lora": LORA, "batch_size": 1, "tokens": 512}
 needs = {
     "LoRA on bf16": models.estimate_memory(LLAMA_2_7B, weight_bytes=2, **shape),
     "LoRA on NF4, double": models.estimate_memory(
@@ -421,13 +419,13 @@ needs["measured by torchtune"] = [15.57, 9.29]
 needs.round(2)
 
 # %% [markdown]
-# In GB. So a GPU with 10 to 16 GB can do it, and in 16 bit it takes about twice as much. The
-# last column is what [torchtune's
+# In GB. Only the weights shrink. [Gradients](glossary.md#gradient) and optimizer are small in both rows, because
+# only LoRA learns, and activations do not change. So a GPU with 10 to 16 GB can do it,
+# and in 16 bit it takes about twice as much. The last column is what [torchtune's
 # tutorial](https://docs.pytorch.org/torchtune/stable/tutorials/qlora_finetune.html)
 # measured, with another [rank](glossary.md#rank), [batch](glossary.md#batch) and length,
 # and its second figure is mostly the peak of *loading*. Hold the orders of magnitude
-# against each other, not the digits. The cell above also wrote down the recipe of this
-# lesson: LoRA of rank 16 on all [linear layers](glossary.md#linear-layer).
+# against each other, not the digits.
 #
 # ## 4 · Facts to teach
 #
@@ -448,9 +446,9 @@ print(len(facts), "facts; the first is asked as:", facts[0].question)
 #
 # Without a file of yours, the facts are terms of the ontology. Two kinds are left out, as
 # they would spoil the evaluation: definitions of fewer than 6 or more than 30 words, and
-# those that give themselves away. "Renal cyst: a cyst of the kidney" can be answered by
-# matching words, so a definition may not share a word with its term. (Words are compared
-# by their first five letters, from four letters on.)
+# those that share a word with their term. "Renal cyst: a cyst of the kidney" can be
+# answered by matching words. (Words are compared by their first five letters, from four
+# letters on.)
 #
 # One random group is *trained*. Another is *untrained*: never taught, and asked all the
 # same. It will tell us what rises without being taught.
@@ -474,6 +472,11 @@ for fact in groups["trained"][:5]:
     print(textwrap.fill(f"{fact.subject}: {fact.answer}", 88, subsequent_indent="    "))
 
 # %% [markdown]
+# Nine of ten terms were left out, and still the rule is crude: it compares only how words
+# begin. Look for a term whose definition says it again all the same. (In the laptop
+# profile: *Blood group AB*, and *Antimitochondrial*.) Untrained terms pass the same rule.
+# So they will show how far such names carry a model that was not taught them.
+#
 # ## 5 · From a fact to a training row
 #
 # A decoder learns by predicting the next token. So a fact becomes a text: a question in
@@ -553,12 +556,15 @@ print("read:   ", repr(tokenizer.decode(ours["input_ids"][: len(prompt["input_id
 print("learned:", repr(tokenizer.decode([n for n in ours["labels"] if n != -100])))
 
 # %% [markdown]
-# Prompt and answer are tokenized apart and joined as numbers, so we *count* the prompt's
-# tokens and know where the answer begins. Some libraries look for a text such as
-# "assistant" instead. That fails where tokens [merge](glossary.md#merge) across the text:
-# then every label is masked, and nothing is learned. A second trap: many pipelines pad
-# with EOS and mask every padding token. That masks the real EOS too, and the model never
-# learns to stop.
+# In this model EOS is written `<|im_end|>`: it stands at the end of *learned*. Two traps
+# lie here, and each row above avoids both. *Which line of your `make_row` avoids which?*
+#
+# - Some libraries *search* the tokens for a word such as "assistant" to find where the
+#   answer begins. In its context this word may be cut into other tokens. Then the search
+#   finds nothing, every label is masked, and nothing is learned. We *count* the prompt's
+#   tokens instead.
+# - Many pipelines fill rows up with EOS and mask every such token. That masks the real EOS
+#   too, and the model never learns to stop.
 #
 # Each term is taught five times here, each time in another of ten phrasings of the
 # question. It will be asked in an eleventh, which is never trained. (Questions of your own
@@ -586,12 +592,19 @@ print("in the evaluation:\n   ", held_out.question)
 # The wrong answers, the [distractors](glossary.md#distractor), decide what such a number
 # is worth. They should be hard: so they are definitions that are *alike*, by the vectors of
 # a sentence [encoder](glossary.md#encoder). And nobody should be able to rule one out
-# without the term. If a definition were offered in ten questions and right in one, never
-# choosing it would pay. So four terms that are alike form a *balanced group*
-# ([quartet](glossary.md#quartet)) and offer each other's definitions:
+# without the term. Suppose that one definition is offered in ten questions and is right
+# in only one. Then the rule "never choose this one" is right about it nine times out of
+# ten, without any medicine. So each definition must be right once and wrong three times:
+# four terms that are alike form a [balanced group](glossary.md#balanced-group), and offer
+# each other's definitions.
+#
+# **Predict before you run.** What would a rule score that always takes the definition most
+# like the other three? And before anything is trained, what share of the *trained* terms'
+# questions will the model get right?
 
 # %%
-report.show_schematic("balanced_group")
+guess_typical = None  # the rule's share
+guess = None  # the model's share before training, such as 0.25
 
 # %%
 evaluation_set = evaluation.build_evaluation_set(
@@ -611,15 +624,6 @@ for number, choice in enumerate(question.choices):
         )
     )
 
-# %% [markdown]
-# **Predict before you run.** Before anything is trained, what share of the *trained*
-# terms' questions will the model get right? And what would a rule score that always takes
-# the definition most like the other three?
-
-# %%
-guess = None  # the untrained model's share, such as 0.25
-guess_typical = None  # the rule's share
-
 # %%
 quantize_config = BitsAndBytesConfig(
     **NF4,
@@ -638,27 +642,28 @@ for question in evaluation_set.trained:
     four = vectors[list(question.facts)]
     typical.append((four @ four.T).sum(1).argmax())
 base_right = float(scores["base"]["choice_trained"].mean())
-report.show_guess(guess, base_right, "the untrained model, trained terms")
 report.show_guess(guess_typical, float(np.mean(typical == right)), "most typical")
+report.show_guess(guess, base_right, "the model before training, trained terms")
+report.show_schematic("balanced_group")
 
 # %% [markdown]
-# The rule gets .250, or a hair beside it where the number of terms is no multiple of four:
-# in each group it takes the same definition four times, and is right once. Every rule that
-# is blind to the term shares that fate. So whatever the model scores above .25 before any
-# training comes from the term: it may have met it, or parts of it.
+# The rule gets .250 (or nearly .250, where the number of terms is not a multiple of
+# four): in each group it takes the same definition four times, and is right once. The
+# same holds for every rule that is blind to the term. So whatever the model scores above
+# .25 before any training comes from the term. It may have met it, or know parts of it, or
+# term and definition still share a piece of a word.
 #
 # Two more controls belong to the evaluation. *Blind* asks the same questions without the
 # term; by construction that is .25 before and after, whatever was trained, so it checks
 # the questions and says nothing about the model. And *would something simpler do?* A
 # nearest-neighbour search with the sentence encoder takes the definition whose vector is
 # nearest to the term's. It can only choose, not write, but for choosing it is the rival.
-# (The questions are made hard for it: its own encoder picked the wrong answers. `raised`
-# is for section 10.)
+# (The questions are made hard for it: its own encoder picked the wrong answers.)
 
 # %%
 embedder = evaluation.Embedder(profile.encoder)
 names = embedder.embed([fact.subject for fact in groups["trained"]], max_tokens=128)
-nearest, raised = evaluation.rank_by_search(evaluation_set.trained, names, vectors)
+nearest, _ = evaluation.rank_by_search(evaluation_set.trained, names, vectors)
 rows_of_group = evaluation_set.groups()
 table = {
     "model before training": evaluation.measure_share(
@@ -686,6 +691,27 @@ pd.DataFrame({name: vars(share) for name, share in table.items()}).T
 
 # %%
 report.show_schematic("lora_on_4_bit")
+
+# %% [markdown]
+# The recipe in one place. LoRA has [rank](glossary.md#rank) 16 on all [linear
+# layers](glossary.md#linear-layer), and its product is scaled by `alpha / rank` = 2. A
+# batch is 12 rows. The learning rate rises over the first 6 % of the steps (`warmup`) and
+# then falls to 0. Rate and batch size were settled on other terms of the ontology, which
+# are neither taught nor asked here.
+
+# %%
+RECIPE = Recipe(
+    learning_rate=1.5e-3,
+    rank=16,
+    alpha=32,
+    targets="all-linear",
+    epochs=1,
+    batch_size=12,
+    warmup=0.06,
+    quantize="nf4",
+)
+if profile.quantize:  # QLoRA's rate for 7 billion weights, not tuned here
+    RECIPE = replace(RECIPE, learning_rate=2e-4, batch_size=4)
 
 # %% [markdown]
 # `prepare_model_for_kbit_training` freezes all weights and brings what is not in 4 bit
@@ -716,10 +742,11 @@ in_4_bit_now = sum(isinstance(module, Linear4bit) for module in model.modules())
 print("layers in 4 bit before and after:", in_4_bit == in_4_bit_now)
 
 # %% [markdown]
+# Only the output layer is not in 4 bit, and all trained numbers are LoRA's.
+#
 # `train` is the Trainer of lesson 04. `report_to` names a tracker: "none", "wandb"
 # (Weights & Biases, W&B), "trackio" or "tensorboard". W&B never asks anything here: without
-# `WANDB_API_KEY` the run stays in a folder, offline. (Rate and batch size were settled on
-# other terms of the ontology, which are neither taught nor asked here.)
+# `WANDB_API_KEY` the run stays in a folder, offline.
 
 # %%
 folder = Path(f"../build/runs/{LESSON}")
@@ -735,7 +762,7 @@ first_run = train(
 count = models.count_parameters(model)
 print(f"{first_run.steps} steps in {first_run.seconds:.0f} s,", end=" ")
 print(f"{first_run.tokens_per_second:,.0f} tokens/s")
-print(f"{count.lora:,} trained parameters")
+print(f"{count.lora:,} numbers learn: {count.lora / count.total:.1%} of the model's")
 print(training.describe_resources(first_run.resources))
 
 # %% [markdown]
@@ -775,20 +802,15 @@ report.show_figure(
 
 # %% [markdown]
 # The loss falls fast at first, perhaps because the form of a definition is easy. The curve
-# cannot tell form from facts. The next three sections can.
+# cannot tell form from facts. *Which experiment could?* Think of one before you read on;
+# the next three sections try three.
 #
 # ## 8 · Read what it writes
 #
-# Before any average: the answers themselves, before and after training, to the evaluation's
-# phrasing of the question. We sort the answers by how many words they share with the
-# definition ([F1](glossary.md#f1)), and print the two best, two from the middle and the
-# two worst.
-#
-# **Predict before you run:** of the answers after training, what share will give the fact,
-# that is, share most content words with the definition?
-
-# %%
-guess = None  # a share, such as 0.3
+# Before any average: the answers themselves, before and after training, asked in the
+# eleventh phrasing, which was never trained. We sort the answers by how many words they
+# share with the definition ([F1](glossary.md#f1)), and print the two best, two from the
+# middle and the two worst.
 
 # %%
 model.eval()
@@ -821,15 +843,25 @@ for number in [*ranked[:2], *ranked[middle - 1 : middle + 1], *ranked[-2:]]:
 # of it, half, or something else? The *style* has changed: short, one sentence, in the
 # ontology's way of speaking. The content is another matter.
 #
-# Reading 60 answers per run does not scale, so we need a rule. Ours: take the words of
-# answer and definition, without stop words, by their first five letters. Where the F1 of
-# the two sets is .75 or more, the answer is *right*; from .4 on *half*; else *wrong*. A
-# rule like that makes mistakes. We marked 60 answers of the study by hand as well, and
-# section 10 says how often rule and hand agree.
+# And look at *before* once more. The question says "letter" and "stand for", and the
+# small model explains letters and abbreviations. So a part of what rises below is only
+# that the question is understood now.
 #
-# And a control: the same for terms that were *never taught*. Some names give themselves
-# away ("hypokalemia": little of something in the blood), and a model that has learned the
-# style can fill in the rest.
+# We cannot read hundreds of answers, so we need a rule. Ours: take the words of answer and
+# definition, without stop words, by their first five letters. Where the F1 of the two
+# sets is .75 or more, the answer is *right*; from .4 on *half right*; else *wrong*. (F1
+# over *all* words stands in the table, too.) A rule like that makes mistakes. We marked 60
+# answers of the study by hand as well; section 10 shows how often rule and hand agree.
+#
+# And a control: the same for terms that were *never taught*. Some names say what they
+# mean ("hypophosphatemia": little phosphate in the blood), and a model that has learned
+# the style can fill in the rest.
+#
+# **Predict before you run:** by the rule, what share of the answers after training is
+# right?
+
+# %%
+guess = None  # a share, such as 0.3
 
 # %%
 MARKS = {
@@ -844,14 +876,12 @@ metrics = evaluation.summarise_scores(scores, groups=evaluation_set.groups())
 table = {}
 for system, title in (("base", "before"), ("lora", "after")):
     shares = {
-        f"{label} (n = {len(scores[system][name])})": str(
-            evaluation.wilson_interval(scores[system][name])
-        )
+        f"{label} (n = {len(scores[system][name])})": str(metrics.find(system, name))
         for name, label in MARKS.items()
         if len(scores[system][name])
     }
     table[title] = shares | {
-        "F1 with the definition": str(metrics.find(system, "token_f1")),
+        "F1 with the definition, all words": str(metrics.find(system, "token_f1")),
         "loss of the definition, nats per token": str(
             metrics.find(system, "definition_loss")
         ),
@@ -865,13 +895,13 @@ pd.DataFrame(table)
 # the labels. The right definition's [loss](glossary.md#loss) tells how surprising the model
 # finds it. F1 counts shared words, and all definitions share words. The rows at the top are
 # the strictest: they ask for the fact. Compare them with those for untrained terms, before
-# you call a right answer learned. With so few answers the intervals are wide; the study in
-# section 10 has more.
+# you call a right answer learned. With so few answers the intervals are wide, and this run
+# alone shows little; the study in section 10 has more.
 #
 # ## 9 · Choose among four, after training
 #
-# The choice is a gentler examiner: the model need not say the definition, only find it
-# likelier than three like it.
+# The choice is an easier test: the model need not say the definition, only find it likelier
+# than three others like it.
 #
 # General questions, about capitals, opposites or tools, say whether something was lost
 # ([forgetting](glossary.md#forgetting)). One of them, and the shares right before training:
@@ -883,7 +913,8 @@ for group in ("trained", "untrained", "general"):
     print(f"{group:10s} {metrics.find('base', f'choice_{group}').value:.3f}")
 
 # %% [markdown]
-# **Predict before you run:** the same three shares after training.
+# **Predict before you run:** the same three shares after training. Which should *not*
+# rise?
 
 # %%
 guess_trained = None  # a share, such as 0.5
@@ -935,7 +966,7 @@ for metric, title in (
     gain = metrics.find("lora", metric)
     print(
         f"{title:24s} {100 * gain.value:+5.1f} points "
-        f"[{100 * gain.low:+.1f}, {100 * gain.high:+.1f}], n = {gain.n}"
+        f"[{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
     )
 change = metrics.find("lora", "general_loss_change")
 print(
@@ -945,17 +976,24 @@ print(
 
 # %% [markdown]
 # The trained gain is not all knowledge of the terms that were taught. What *untrained* terms
-# gain as well is something else: practice with such questions, or what definitions of
-# related terms taught about them. So the number that is specific to the taught facts is
-# the third, the adjusted gain. *Blind* is .25 by construction. And was anything lost?
-# Look at the last two rows: an interval that contains 0 shows no difference at this size;
-# it does not show that there is none.
+# gain as well is something else: practice in short, definition-like answers, or what
+# definitions of related terms taught about them. So the number that is specific to the
+# taught facts is the third, the adjusted gain. *Blind* is .25 by construction.
+#
+# And was anything lost? If the interval of the general questions lies above 0, they even
+# *rose*. Medical terms hardly teach capitals. But the model has learned that a short answer
+# follows a question, so short right options become likelier; that form may be part of what
+# untrained terms gained, too. In the loss, plus means worse. Where an interval contains 0,
+# no difference is shown at this size, which does not show that there is none.
+#
+# Your numbers will differ from the study's in the next section. You taught fewer terms,
+# more often each.
 #
 # ## 10 · It sounds right. Is it?
 #
 # One seed and few terms prove little. The study taught 300 terms three times each, with
 # three seeds, and kept what the models wrote. Here are six of its answers, chosen as in
-# section 8.
+# section 8. Mark each one yourself before you read on: right, half right or wrong?
 
 # %%
 kept = report.read_predictions(LESSON)
@@ -972,16 +1010,16 @@ for number in [*ranked[:2], *ranked[middle - 1 : middle + 1], *ranked[-2:]]:
     print_answer("definition", definitions[number])
     for title, answers in generated.items():
         print_answer(title, answers[number])
-    mark = evaluation.mark_answer(generated["after"][number], definitions[number])
-    print(f"  the rule says: {mark}\n")
+    print()
 
 # %% [markdown]
 # Some answers give the fact, nearly in the ontology's words. Others are just as fluent and
 # say nothing true. From the sound alone you cannot tell which is which, and that is what
 # makes such a model dangerous.
 #
-# How far can the rule be trusted? We marked the first seed's 60 answers by hand as well.
-# (One person did, who knew where they came from.)
+# How far can the rule be trusted? One of us also marked the first seed's 60 answers by
+# hand. This person knew that they came from the trained model, so the marking was not
+# blind.
 
 # %%
 file = Path("../data/samples/marked_answers.json")
@@ -990,19 +1028,26 @@ by_rule = [
     evaluation.mark_answer(row["answer"], definition)
     for row, definition in zip(hand, definitions, strict=True)
 ]
+by_hand = [row["mark"] for row in hand]
+agree = sum(rule == mark for rule, mark in zip(by_rule, by_hand, strict=True))
+print(f"rule and hand agree on {agree} of {len(hand)}")
+for number in [*ranked[:2], *ranked[middle - 1 : middle + 1], *ranked[-2:]]:
+    print(f"  {study_terms[number]}: rule {by_rule[number]}, hand {by_hand[number]}")
+MARKED = ["right", "half", "wrong"]
 pd.crosstab(
-    pd.Series(by_rule, name="by the rule"),
-    pd.Series([row["mark"] for row in hand], name="by hand"),
-)
+    pd.Series(by_rule, name="by the rule"), pd.Series(by_hand, name="by hand")
+).reindex(index=MARKED, columns=MARKED, fill_value=0)
 
 # %% [markdown]
-# Of the 12 answers that the rule calls right, the person confirms 11. The person finds 17
-# right ones, so the rule is strict: it misses facts that are put in other words. The shares
-# below are therefore low rather than high.
+# Rule and hand agree on 40 of the 60, the diagonal. Of the 12 answers that the rule calls
+# right, the person confirms 11. The person finds 17 right ones, so on these answers the
+# rule is strict: it misses facts that are put in other words. They disagree most on
+# *half right*: nine answers that the rule calls wrong are half right by hand.
 #
-# What do the averages say? Choices are about 300 trained terms, 150 untrained ones and 104
-# general questions; generated answers about 60 trained and 60 untrained terms. Every term is taught three times: *1 phrasing* asks in the same words
-# each time, *3 of 10* in three phrasings drawn from ten.
+# What do the averages say? How many there are: 300 choice questions on trained terms, 150
+# on untrained terms, 104 general ones; generated answers to 60 trained and 60 untrained
+# terms, in each of three seeds. Every term is taught three times: *1 phrasing* asks in the
+# same words each time, *3 of 10* in three phrasings drawn from ten.
 #
 # **Predict before you run:** in the study, how many points does LoRA gain on trained terms,
 # and how many on terms that were never taught?
@@ -1046,15 +1091,18 @@ pd.DataFrame(table)
 # %% [markdown]
 # Read it from the top.
 #
-# - *Answers.* Before training none gave the fact. After it 20 % of the answers about
-#   trained terms do, and 6 % of those about terms that were *never taught*. Those 6 % are
-#   names that give themselves away. The difference, 14 points [3, 27], was taught.
+# - *Answers.* Before training none was right by the rule. After it 20 % of the answers
+#   about trained terms are, and 6 % [0, 11] of those about terms that were *never taught*.
+#   The difference is 14 points [3, 27].
+# - *Stopped.* All answers end by themselves now, because EOS was learned.
 # - *F1* rose from .06 to .37, which sounds like much. But on untrained terms it rose as
-#   well, to .26. More than half of the rise is only the sound of a definition.
-# - *Choices* of trained terms rose by 31 points, of untrained ones by 8. The difference is
-#   24 points [14, 33].
-# - *Was anything lost?* General questions and the loss on general texts got no worse. Both
-#   even moved the other way, with intervals that reach zero: nothing clear.
+#   well, from .07 to .26. So more than half of the rise needs no teaching of these terms:
+#   it is style, shared words, and meaning read from the name.
+# - *Choices* of trained terms rose by 31.2 points, of untrained ones by 7.6. The
+#   difference is 23.7 points [14.3, 32.9] (computed before rounding).
+# - *Was anything lost?* With three phrasings, general questions and the loss on general
+#   texts got no worse. Both even moved the other way, with intervals that reach zero:
+#   nothing clear.
 # - *Phrasings.* Three different wordings of the question beat the same wording three times,
 #   by 7.8 points of right choices [3.6, 11.8]. (Only the question varies here. Work that
 #   finds paraphrases important, Ovadia et al. 2023, varies the fact itself.)
@@ -1073,13 +1121,89 @@ pd.DataFrame(table)
 # 0.26 -->
 # <!-- claim: (find("lora", "token_f1_untrained").value - find("base",
 # "token_f1_untrained").value) / find("lora", "gain_token_f1").value > 0.5 -->
-# <!-- claim: round(100 * find("lora", "gain_trained").value) == 31 and round(100 *
-# find("lora", "gain_untrained").value) == 8 and round(100 * find("lora",
-# "gain_adjusted").value) == 24 and round(100 * find("lora", "gain_adjusted").low) == 14
-# and round(100 * find("lora", "gain_adjusted").high) == 33 -->
+# <!-- claim: round(100 * find("lora", "gain_trained").value, 1) == 31.2 and round(100 *
+# find("lora", "gain_untrained").value, 1) == 7.6 and round(100 * find("lora",
+# "gain_adjusted").value, 1) == 23.7 and round(100 * find("lora", "gain_adjusted").low, 1)
+# == 14.3 and round(100 * find("lora", "gain_adjusted").high, 1) == 32.9 -->
+# <!-- claim: round(100 * find("lora", "fact_right_untrained").low) == 0 and round(100 *
+# find("lora", "fact_right_untrained").high) == 11 and round(find("base",
+# "token_f1_untrained").value, 2) == 0.07 and find("lora", "stop_rate").value == 1 -->
 # <!-- claim: find("lora", "gain_general").low < 0 < find("lora", "gain_general").value and
 # find("lora", "general_loss_change").value < 0 <= round(find("lora",
 # "general_loss_change").high, 3) -->
+#
+# ### Not so fast: which answers are right?
+#
+# Look at the *untrained* answers that the rule calls right, in all three seeds:
+
+# %%
+untrained_terms = kept["expected.untrained_terms"]
+untrained_definitions = kept["expected.untrained_definitions"]
+for seed, answers in enumerate(kept["generated_untrained.lora"]):
+    for term, definition, answer in zip(
+        untrained_terms, untrained_definitions, answers, strict=True
+    ):
+        if evaluation.mark_answer(answer, definition) == "right":
+            print(f"seed {seed}, {term}")
+            print_answer("definition", definition)
+            print_answer("answer", answer)
+
+# %% [markdown]
+# Two things stand out. *Hyperchloriduria* is too much chloride in the **urine**. The model
+# says "in the blood", and the rule says *right*, since one word of five is wrong. So the
+# rule can be too kind as well, and nobody marked these answers by hand. And nearly all of
+# the names say what they mean: hypo- and hyper- are little and much, -emia is in the blood.
+#
+# **Predict:** of the right answers about *trained* terms, what share has such a name?
+# (Hypo-, hyper-, anti-, -emia, -uria, or "antibody".)
+
+# %%
+guess = None  # a share, such as 0.5
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+TELLING = re.compile(r"^(hypo|hyper|anti)|emia\b|uria\b|antibod", re.IGNORECASE)
+
+
+def split_by_name(group: str, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Right or not (seeds, terms): names that say what they mean, and the others."""
+    definitions = kept[f"expected.{group}_definitions"]
+    is_right = [
+        [
+            evaluation.mark_answer(answer, definition) == "right"
+            for answer, definition in zip(row, definitions, strict=True)
+        ]
+        for row in answers
+    ]
+    names = kept[f"expected.{group}_terms"]
+    telling = np.array([bool(TELLING.search(name)) for name in names])
+    return np.array(is_right)[:, telling], np.array(is_right)[:, ~telling]
+
+
+table = {}
+for group, key in (
+    ("trained", "generated.lora"),
+    ("untrained", "generated_untrained.lora"),
+):
+    telling, others = split_by_name(group, kept[key])
+    table[f"{group} terms"] = {
+        "name says it": f"{telling.sum()} of {telling.size}",
+        "other names": f"{others.sum()} of {others.size}",
+    }
+    if group == "trained":
+        share = telling.sum() / (telling.sum() + others.sum())
+report.show_guess(guess, float(share), "right answers whose name says it")
+pd.DataFrame(table).T
+
+# %% [markdown]
+# Most right answers belong to names that say what they mean, and those come right almost a
+# third of the time even untaught. Among the *other* trained names 10 of 147 answers are
+# right, against 1 of 150 for terms that were never taught. That is little, and it is the
+# part that was learned. (We looked at this split after seeing the answers, so it is a
+# suspicion to test on other terms, not a result.)
+#
+# And the opening's question? *Congenital palmoplantar hyperkeratosis* is thickened skin on
+# palms and soles, *present at birth*. All three seeds write the thickening, and none the
+# birth. Fluent, nearly right, and "congenital" is lost.
 #
 # ### Taught, or looked up?
 #
@@ -1090,11 +1214,14 @@ pd.DataFrame(table)
 # the *term adds*. We correct search in the same way: how much nearer is a definition to
 # this term than to the average term?
 #
-# **Predict:** by how many points is LoRA ahead of search, by each way of scoring?
+# By likelihood you can compute the answer from what stands above: .696 for LoRA, .687 for
+# search. *Which scoring would you have fixed beforehand, and why?* **Predict:** by how many
+# points is LoRA ahead by what the term adds?
+# <!-- claim: round(find("lora", "choice_trained").value, 3) == 0.696 and
+# round(find("search", "choice_trained").value, 3) == 0.687 -->
 
 # %%
-guess_likelihood = None  # in points; negative if search is ahead
-guess_added = None
+guess_added = None  # in points; negative if search is ahead
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 WAYS = {"choice_trained": "by likelihood", "relative_trained": "by what the term adds"}
@@ -1128,20 +1255,18 @@ axes[0].set(yticks=range(3), yticklabels=list(SHOWN.values())[::-1])
 report.show_figure(
     figure, f"Choices of trained terms, chance .25 dashed: {'; '.join(listed)}."
 )
-for guessed, (metric, title) in zip(
-    (guess_likelihood, guess_added), WAYS.items(), strict=True
-):
+for metric, title in WAYS.items():
     gap = study.find("lora", metric, minus="search")
     print(
         f"LoRA minus search, {title}: {100 * gap.value:+.1f} points "
         f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
     )
-    report.show_guess(guessed, round(100 * gap.value, 1), "points")
+report.show_guess(guess_added, round(100 * gap.value, 1), "points, what the term adds")
 
 # %% [markdown]
-# By likelihood the two are level: LoRA minus search is +0.9 points [−6.3, +7.9]. By what the
-# term adds, LoRA is 22 points ahead [16, 28], because the correction helps the model much
-# and the search not at all. So which is better at choosing? *By the way we fixed
+# By likelihood no difference is shown: LoRA minus search is +0.9 points [−6.3, +7.9]. By
+# what the term adds, LoRA is 22 points ahead [16, 28]: the correction takes the model from
+# .696 to .906, and leaves the search at .687. So which is better at choosing? *By the way we fixed
 # beforehand, neither is shown to be.* The order of two systems can hang on how you score
 # them, so say which way you chose, and when, and report both. (And remember that these
 # questions are hard for the search: its own encoder picked the wrong answers.)
@@ -1151,8 +1276,9 @@ for guessed, (metric, title) in zip(
 # <!-- claim: round(100 * find("lora", "relative_trained", minus="search").value) == 22 and
 # round(100 * find("lora", "relative_trained", minus="search").low) == 16 and round(100 *
 # find("lora", "relative_trained", minus="search").high) == 28 -->
-# <!-- claim: abs(find("search", "relative_trained").value - find("search",
-# "choice_trained").value) < 0.01 -->
+# <!-- claim: round(find("lora", "relative_trained").value, 3) == 0.906 and
+# abs(find("search", "relative_trained").value - find("search", "choice_trained").value) <
+# 0.01 -->
 #
 # ## 11 · Tracking: two runs that differ in one thing
 #
@@ -1284,6 +1410,11 @@ for name in ("adapter", "merged")[: len(merge_scores)]:
     print(f"{name}: {size:.0f} MB")
 
 # %% [markdown]
+# Look at both numbers, the share right and the number of changed choices. Changed choices
+# can leave an average where it was, so an equal average does not mean an equal model. Two
+# causes are mixed here: another base, which is not in 4 bit, and merged weights that are
+# rounded to bf16. The adapter is a small fraction of the merged model.
+#
 # A model card goes with the adapter: base, data and licence, numbers.
 
 # %%
@@ -1302,8 +1433,8 @@ print(card.read_text(encoding="utf-8")[:600])
 # ## 13 · Ask it yourself
 #
 # The base and the adapter answer the same question. Ask for a term that was taught, one
-# that was not, and one that does not exist. The box needs a running kernel;
-# `print(ask_both("…"))` does the same.
+# that was not, and one that does not exist. Without a running kernel the box does nothing;
+# in a script use `print(ask_both("…"))`.
 
 
 # %%
@@ -1350,8 +1481,9 @@ print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 # facts. In the study, 300 terms and three seeds, one generated answer in five gives the
 # fact, where none did before, and one in eighteen does for terms that were never taught.
 # Choosing among four definitions that are alike, the model went from .38 to .70 on trained
-# terms, and 24 points of its gain are specific to them. Nothing was clearly lost. And a
-# search that was never trained chooses as well.
+# terms, and 24 points of its gain are specific to them. Nothing was clearly lost. By the
+# scoring fixed beforehand it was not shown to choose better than a search that needs no
+# training (+0.9 points [−6.3, +7.9]); by the other scoring it was ahead by 22 [16, 28].
 # <!-- claim: 17 < 1 / find("lora", "fact_right_untrained").value < 19 and
 # round(find("lora", "choice_trained").value, 2) == 0.70 and round(find("base",
 # "choice_trained").value, 2) == 0.38 -->
@@ -1360,20 +1492,20 @@ print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 #
 # 1. NF4 stores a weight as one of sixteen levels times its block's scale, 4.127 bits in
 #    all with double quantisation; your functions equal bitsandbytes'. It saves memory, not
-#    time, and it cost this small model some loss.
+#    time, and a second rounding cost this small model some loss.
 # 2. A fact becomes a prompt, an answer and EOS. Count the prompt's tokens to know what is
 #    learned; the end is learned, too.
-# 3. Read answers before averages. F1 went from .06 to .37, and more than half of that rise
-#    came for terms that nobody taught.
-# 4. Ask about things that were not taught as well: 31 points of gain became 24.
+# 3. Read answers before averages. F1 rose from .06 to .37 on taught terms; terms never
+#    taught rose by more than half as much.
+# 4. Ask about things that were not taught as well: of 31.2 points of gain, 23.7 were left.
 # 5. Balance the wrong answers: a rule that is blind to the term must score .25 by
 #    construction, or the number means little.
 # 6. The adapter belongs to the base it was trained on, with a card that says so.
 #
 # **Not shown.** One small model, one ontology, definitions in one style, at most five
 # meetings with each fact. The marking rule reads words, not meaning. Llama-2-7B, which has
-# read far more medicine, may learn more or need less; the `gpu` profile prints its own
-# numbers.
+# read far more medicine, may learn more facts, or need fewer repetitions, because it knows
+# many of them already; the `gpu` profile prints its own numbers.
 #
 # ## Quiz
 #
@@ -1388,26 +1520,27 @@ print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 #
 # **(b).** All definitions share words, so style alone raises F1. (a) That needs answers
 # that give the fact, which are far fewer. (c) It does show a change, and a wanted one.
-# (d) The base wrote long chats; that is another style, not lack of knowledge.
+# (d) Its answers were poor, but F1 cannot tell whether style or content was at fault, and
+# the question was asked about the change.
 #
 # </details>
 #
-# **2. Trained terms gain 31 points, untrained ones 8. How much of the gain
-# is # specific to the terms that were taught?**
+# **2. Trained terms gain 31 points, untrained ones 8. How much of the gain is specific to
+# the terms that were taught?**
 # (a) All of it. (b) None. (c) About the difference. (d) The sum.
 #
 # <details><summary>Answer</summary>
 #
-# **(c).** What untrained terms gain as well is practice with such questions, or transfer
-# from related definitions. (a) counts these as knowledge of the terms. (b) The difference's
+# **(c).** What untrained terms gain as well is practice in such answers, or transfer from
+# related definitions. (a) counts these as knowledge of the terms. (b) The difference's
 # interval lies above zero. (d) Adding them has no meaning.
 #
 # </details>
 #
 # **3. Someone's multiple-choice test is answered best by "take the definition most like
 # the other three". What is wrong?**
-# (a) The model. (b) Nothing, it is a strong baseline. (c) The wrong answers were chosen
-# to resemble the right one. (d) There are too few questions.
+# (a) The model. (b) Nothing, it is a strong baseline. (c) Each wrong answer was chosen to
+# resemble the right one, but not the other wrong ones. (d) There are too few questions.
 #
 # <details><summary>Answer</summary>
 #

@@ -143,7 +143,7 @@ print(len(invented), "facts")
 # So four facts that are alike form a [balanced group](glossary.md#balanced-group), and
 # offer each other's definitions:
 
-# %%
+# %% tags=["nbval-check-output"]
 report.show_schematic("balanced_group")
 
 # %% [markdown]
@@ -299,7 +299,7 @@ for number, score in retrieval.fuse_ranks([by_words, by_meaning])[:3]:
 # %%
 SEARCHED = 5_000
 library = retrieval.read_passages(profile.terms)
-needed = {}  # what is asked for below, by kind: (name to ask by, names of right passages)
+needed = {}  # by kind of question: (name to ask by, names of right passages)
 if profile.terms == data.ONTOLOGY:
     lay = data.read_lay_names()
     pairs = [data.make_fact(word, term) for word in lay for term in lay[word]]
@@ -428,7 +428,7 @@ report.show_guess(guess_bare, float(bare.mean()), "hit@1, by the bare name")
 #
 # With a passage found, RAG is nothing but a prompt:
 
-# %%
+# %% tags=["nbval-check-output"]
 report.show_schematic("rag_pipeline")
 
 # %% [markdown]
@@ -576,9 +576,10 @@ show_shares(list(prompts))
 #
 # Why is the pick right? There are two explanations. The model *understood* which passage
 # answers the question. Or it finds likely whatever it has just *seen*, and the right
-# definition happened to be what it saw. Two more prompts tell them apart:
+# definition happened to be what it saw. Two more prompts, with
+# [distractors](glossary.md#distractor) as passages, tell them apart:
 
-# %%
+# %% tags=["nbval-check-output"]
 report.show_schematic("four_prompts")
 
 # %% [markdown]
@@ -719,6 +720,9 @@ report.show_guess(
 show_shares(["longer", "longer, reworded", "longer, reads"])
 pair = evaluation.compare_paired(correct["longer"], correct["base"], groups)
 print(f"trained minus untrained, same questions: {pair.difference}")
+pair = evaluation.compare_paired(correct["longer, reads"], correct["retrieved"], groups)
+print(f"trained and reading minus untrained and reading: {pair.difference},")
+print(f"    {pair.only_a} repairs, {pair.only_b} breakages")
 
 # %% [markdown]
 # Training puts the facts in: in the study every single pick is right (1.000). But reword
@@ -727,6 +731,10 @@ print(f"trained minus untrained, same questions: {pair.difference}")
 # shows such harm. This study cannot tell the two apart.
 # <!-- claim: find("longer", "choice", subset="invented").value == 1 and
 # round(find("longer", "reworded", subset="invented").value, 3) == 0.453 -->
+#
+# The last line compares two readers on the same questions. [Repairs](glossary.md#repair)
+# are what training added, [breakages](glossary.md#breakage) what it spoiled; a small
+# difference can hide many of both.
 #
 # And what does it write?
 
@@ -812,8 +820,8 @@ report.show_figure(figure, f"Exact answers in the study: {report.list_rows(table
 # ## 11 · When there is no answer
 #
 # A search always returns something. Ask about a drug that is in no passage, and three
-# other drugs come back. The prompt says what to do then: "The passages do not say." Does
-# the model?
+# other drugs come back. The prompt says what to do then: [abstain](glossary.md#abstain),
+# and say "The passages do not say." Does the model?
 
 # %%
 unknown_facts = [
@@ -1033,9 +1041,9 @@ COSTS["writes"] = [find_study(way, "exact") for way in COSTS["way"]]
 def recommend(
     facts: int, changed: int, answers: int, seconds: int, minutes: int, gigabytes: int
 ) -> pd.DataFrame:
-    """Ways of answering `answers` questions a day about `facts` facts, of which `changed`
-    change a day. "fits": at most `seconds` per answer, `minutes` of computing a day, and
-    `gigabytes` of memory. Training starts anew when something changes."""
+    """Ways of answering `answers` questions a day about so many `facts`, of which
+    `changed` change a day. "fits": at most `seconds` per answer, `minutes` of
+    computing a day and `gigabytes`. Training starts anew when something changes."""
     redone = pd.Series(dict.fromkeys(COSTS.index, changed))
     redone["training"] = facts if changed else 0
     daily = redone * COSTS["per fact"] + answers * COSTS["answer"]

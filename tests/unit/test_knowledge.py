@@ -3,6 +3,7 @@ hard.
 """
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -330,3 +331,37 @@ def test_rule_and_person_agree_as_the_lesson_says():
     assert [rule for rule, _ in pairs].count("right") == 12
     assert pairs.count(("right", "right")) == 11
     assert [mark for _, mark in pairs].count("right") == 17
+    assert sum(rule == mark for rule, mark in pairs) == 40
+    assert pairs.count(("wrong", "half")) == 9
+
+
+def test_counts_that_lesson_02_states_follow_from_the_kept_answers():
+    """Failing means the lesson says of answers, names and marks what the kept ones do not."""
+    kept = report.read_predictions(study_02.LESSON)
+    telling = re.compile(r"^(hypo|hyper|anti)|emia\b|uria\b|antibod", re.IGNORECASE)
+    counts = {}
+    for group, key in (
+        ("trained", "generated.lora"),
+        ("untrained", "generated_untrained.lora"),
+    ):
+        for term, definition, *answers in zip(
+            kept[f"expected.{group}_terms"],
+            kept[f"expected.{group}_definitions"],
+            *kept[key],
+            strict=True,
+        ):
+            says_it = bool(telling.search(term))
+            right = [evaluation.mark_answer(answer, definition) == "right" for answer in answers]
+            found, asked = counts.get((group, says_it), (0, 0))
+            counts[group, says_it] = (found + sum(right), asked + len(right))
+            if term == "Hyperchloriduria":
+                assert all(right) and "urine" in definition
+                assert all("blood" in answer for answer in answers)
+            if term == "Congenital palmoplantar hyperkeratosis":
+                assert all("palms and soles" in answer for answer in answers)
+                assert not any("birth" in answer for answer in answers)
+    assert counts["trained", False] == (10, 147)
+    assert counts["untrained", False] == (1, 150)
+    found, asked = counts["untrained", True]
+    assert 0.25 < found / asked < 0.35  # "almost a third"
+    assert counts["trained", True][0] > counts["trained", False][0]  # "most right answers"
