@@ -1280,7 +1280,88 @@ report.show_guess(guess_added, round(100 * gap.value, 1), "points, what the term
 # abs(find("search", "relative_trained").value - find("search", "choice_trained").value) <
 # 0.01 -->
 #
-# ## 11 · Tracking: two runs that differ in one thing
+# ## 11 · Better than NF4?
+#
+# NF4 is one way to round weights. Are there better ones, and how few bits are too few?
+# Besides NF4 the study tries FP4 (the levels of a 4-bit floating-point number), *even*
+# steps between each block's smallest and largest weight at 4, 3 and 2 bits, and
+# half-quadratic quantisation (HQQ, Badri & Shaji 2023): even steps whose offsets are moved
+# so that few large errors matter less. None of them looks at data. Each weight is rounded
+# and put back as an ordinary number. So the models differ in their weights alone.
+#
+# **Predict before you run.** Order these four by the error of the weights, smallest first:
+# `"FP4"`, `"NF4"`, `"even, 4 bits"`, `"HQQ, 4 bits"`.
+
+# %%
+guess = None  # such as ["NF4", "HQQ, 4 bits", "even, 4 bits", "FP4"]
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+STORED = ("fp32", "bf16", "int8", "fp4", "nf4", "nf4_double")
+STORED += ("even4", "hqq4", "even3", "hqq3", "even2", "hqq2")
+
+
+def find_format(model: str, name: str, metric: str) -> float | None:
+    """A number of the study about a format; None where it was not measured."""
+    found = study.metrics.get((f"{model}_{name}", metric, "", ""))
+    return found.value if found else None
+
+
+table = {
+    report.display_name(name, LESSON): {
+        "bits per weight": find_format("asked", name, "bits"),
+        "error, decoder": find_format("asked", name, "weight_error"),
+        "error, encoder": find_format("encoder", name, "weight_error"),
+        "loss on news": find_format("asked", name, "general_loss"),
+        "choices, untrained": find_format("asked", name, "choice_trained"),
+        "choices, trained": find_format("tuned", name, "choice_trained"),
+        "reviews, trained": find_format("encoder", name, "accuracy"),
+    }
+    for name in STORED
+}
+four_bits = ("fp4", "nf4", "even4", "hqq4")
+order = sorted(four_bits, key=lambda name: find_format("encoder", name, "weight_error"))
+report.show_order(guess, [report.display_name(name, LESSON) for name in order])
+pd.DataFrame(table).T.astype(float).round(3)
+
+# %% [markdown]
+# FORMATS_READING
+#
+# **Predict:** lesson 04's encoder is fine-tuned with LoRA on weights of 2.5 bits. How much
+# accuracy on reviews is lost against 32 bits, in points?
+
+# %%
+guess = None  # in points, such as 5.0
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+lost = study.find("encoder_hqq2", "accuracy", minus="encoder_fp32")
+report.show_guess(guess, round(-100 * lost.value, 1), "points lost by HQQ, 2 bits")
+series = {
+    "encoder, reviews": "encoder",
+    "decoder, medical terms": "tuned",
+}
+tables = {}
+for title, model in series.items():
+    metric = "accuracy" if model == "encoder" else "choice_trained"
+    rows = {
+        report.display_name(name, LESSON): vars(found)
+        for name in STORED
+        if (
+            found := study.metrics.get((f"{model}_{name}", metric, "", f"{model}_fp32"))
+        )
+    }
+    tables[title] = pd.DataFrame(rows).T
+figure = report.plot_series(
+    tables, "After LoRA, compared with 32 bits", "difference in shares right", 0.0
+)
+spoken = "; ".join(f"{name}: {report.list_rows(t)}" for name, t in tables.items())
+report.show_figure(
+    figure, f"Paired differences from 32-bit weights, after LoRA. {spoken}."
+)
+
+# %% [markdown]
+# REPAIR_READING
+#
+# ## 12 · Tracking: two runs that differ in one thing
 #
 # What would W&B show? The run of section 7 lies in a folder, ready to be uploaded with
 # `wandb sync`. We make two short runs more, equal in everything but the learning rate (12
@@ -1347,7 +1428,7 @@ report.show_figure(figure, f"Training loss by step of two runs: {ends}.")
 # an account, `wandb sync` and the run's folder upload it, and with `WANDB_API_KEY` set
 # beforehand training does so itself.
 #
-# ## 12 · Save, reload, merge
+# ## 13 · Save, reload, merge
 #
 # The [adapter](glossary.md#adapter) is the product: small beside the model, useless
 # without the base it was trained on. Loaded onto a fresh 4-bit base it must score as
@@ -1430,7 +1511,7 @@ card = report.write_card(
 print(card.read_text(encoding="utf-8")[:600])
 
 # %% [markdown]
-# ## 13 · Ask it yourself
+# ## 14 · Ask it yourself
 #
 # The base and the adapter answer the same question. Ask for a term that was taught, one
 # that was not, and one that does not exist. Without a running kernel the box does nothing;

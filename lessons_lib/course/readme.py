@@ -1,4 +1,4 @@
-"""The README's table of results, generated from the published files.
+"""The README's tables of results and its pictures, generated from the published files.
 
 Contract: what stands between the two marks is written here and by nobody's hand; `readme.toml` says
 which numbers, under which words.
@@ -16,13 +16,17 @@ from lessons_lib.report.results import Results, find_results
 
 README = REPOSITORY / "README.md"
 PICTURE = REPOSITORY / "docs" / "static" / "results.png"
+GROWTH = PICTURE.with_name("growth.png")
 SHOWN = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+SPEED = SHOWN.pop("speed")
+BENCHES = ("training", "decoder", "embedding")
+FORMATS = ("bfloat16", "float32")  # that a kind of CPU is fast at
 START = "<!-- results: generated -->"
 END = "<!-- results: end -->"
 
 
 def render_results() -> str:
-    """Two tables as Markdown: what a run takes, and what the studies measured."""
+    """Three tables as Markdown: what a run takes, what the studies measured, and speeds."""
     runs = {}
     studies = {}
     for lesson in SHOWN:
@@ -32,7 +36,7 @@ def render_results() -> str:
             runs[lesson] = run
         if study:
             studies[lesson] = study
-    return "\n".join([*_render_runs(runs), "", *_render_studies(studies)])
+    return "\n".join([*_render_runs(runs), "", *_render_studies(studies), "", *_render_speeds()])
 
 
 def _render_runs(runs: dict[str, Results]) -> list[str]:
@@ -104,6 +108,70 @@ def _is_difference(name: MetricName) -> bool:
     return bool(name.minus) or name.metric.startswith("gain_") or name.metric.endswith("_change")
 
 
+def _render_speeds() -> list[str]:
+    """A line per case of the benchmarks and kind of CPU: how fast, beside the plain library."""
+    lines = [
+        "| speed, medians of alternating rounds | CPU | plain library | this course | "
+        "times as fast (range) |",
+        "|---|---|---|---|---|",
+    ]
+    for bench in BENCHES:
+        for number_format in FORMATS:
+            results = find_results(f"{bench}_{number_format}", "bench")
+            if results:
+                lines += _render_bench(results)
+    return lines
+
+
+def _render_bench(results: Results) -> list[str]:
+    """A line per case but the plain one."""
+    machine = f"{results.machine['cpu']}, {results.machine['instructions']}"
+    machine += ", bf16" if results.machine["precision"] == "bfloat16" else ""
+    lines = []
+    for name, times in results.metrics.items():
+        if name.metric != "times_plain" or name.system == "plain":
+            continue
+        unit, words = next(
+            (speed, speed.replace("_per_second", "/s"))
+            for speed in ("passages_per_second", "rows_per_second", "tokens_per_second")
+            if MetricName(name.system, speed, name.subset) in results.metrics
+        )
+        plain = results.find("plain", unit, subset=name.subset).value
+        ours = results.find(name.system, unit, subset=name.subset).value
+        case = SPEED.get(name.system, name.system)
+        lines.append(
+            f"| {SPEED[name.subset]}{case} | {machine} | {plain:,.1f} {words} | "
+            f"{ours:,.1f} {words} | {times.value:.2f} ({times.low:.2f} to {times.high:.2f}) |"
+        )
+    return lines
+
+
+def draw_growth(path: Path) -> None:
+    """Cost against size, both as multiples of the smallest, a line for each thing that grows."""
+    results = find_results("growth_bfloat16", "bench") or find_results("growth_float32", "bench")
+    figure = Figure(figsize=(6.5, 4), layout="constrained")
+    axis = figure.subplots()
+    for what, words in SPEED["growth"].items():
+        sizes = sorted(int(name.subset) for name in results.metrics if name.system == what)
+        costs = [results.find(what, "cost", subset=str(size)).value for size in sizes]
+        axis.plot(
+            [size / sizes[0] for size in sizes],
+            [cost / costs[0] for cost in costs],
+            marker="o",
+            label=f"{words}, from {sizes[0]:,}: {costs[0]:.2g} {SPEED['units'][what]}",
+        )
+    axis.plot([1, 8], [1, 8], color="0.5", linestyle="--", label="in proportion")
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log", base=2)
+    axis.set(
+        xlabel="size, as a multiple of the smallest",
+        ylabel="cost, as a multiple of the smallest's",
+    )
+    axis.grid(color="#ddd")
+    axis.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
 def draw_results(path: Path) -> None:
     """The studies' values with their intervals, a panel per lesson, as a picture."""
     panels = {lesson: find_results(lesson, "study") for lesson in SHOWN}
@@ -133,8 +201,9 @@ def draw_results(path: Path) -> None:
 
 
 def update_readme() -> None:
-    """Writes the tables between the two marks of README.md, and the picture above them."""
+    """Writes the tables between the two marks of README.md, and the pictures."""
     draw_results(PICTURE)
+    draw_growth(GROWTH)
     text = README.read_text(encoding="utf-8")
     before, rest = text.split(START)
     after = rest.split(END)[1]
