@@ -1060,7 +1060,57 @@ def recommend(
 
 
 # %% [markdown]
-# The table below is for *a model of 135 million weights*: quality and the memory of
+# **A growing index.** Searching five thousand vectors takes no time worth naming. How does
+# that grow? `make bench LESSON=05` measured it once: an *exact* index compares with every
+# vector; *cells* (IVF) looks only into the nearest groups; a *graph* (HNSW) walks from
+# neighbour to neighbour. Each approximate one has a depth: look at more, find more, take
+# longer. (The vectors are the ontology's, and beyond them noisy copies of these: they
+# show how costs grow, not how good a search is.)
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+bench = report.read_results(LESSON, "bench")
+speed = {
+    (name.system, *name.subset.split(", depth ")): (
+        metric.value,
+        bench.find(name.system, "recall", subset=name.subset).value,
+    )
+    for name, metric in bench.metrics.items()
+    if name.metric == "ms" and ", depth " in name.subset
+}
+figure, axis = plt.subplots(figsize=(report.WIDTH, 3.2))
+spoken = []
+for kind, marker in (("exact", "s"), ("cells", "o"), ("graph", "^")):
+    points = {
+        int(depth): point
+        for (one, count, depth), point in speed.items()
+        if (one, count) == (kind, "100000")
+    }
+    milliseconds, recalls = zip(*points.values(), strict=True)
+    axis.semilogx(milliseconds, recalls, marker=marker, label=kind)
+    for depth, (ms, recall) in points.items():
+        spoken.append(f"{kind}, depth {depth}: {ms:.2f} ms, recall {recall:.2f}")
+        if depth:
+            axis.annotate(
+                f"{depth}", (ms, recall), xytext=(5, -10), textcoords="offset points"
+            )
+axis.set(xlabel="milliseconds per query", ylabel="recall of the exact ten nearest")
+axis.set_title("100,000 vectors: deeper finds more, and takes longer")
+axis.legend(loc="lower right")
+report.show_figure(figure, f"Recall against milliseconds. {'; '.join(spoken)}.")
+grown = {}
+for (kind, count, depth), (ms, recall) in speed.items():
+    if depth in ("0", "16"):
+        label = kind if depth == "0" else f"{kind}, depth {depth}"
+        grown.setdefault(label, {})[f"{int(count):,}"] = f"{ms:.2f} ms, {recall:.2f}"
+pd.DataFrame(grown).T
+
+# %% [markdown]
+# Read the table from left to right: milliseconds, and [recall](glossary.md#recall). The
+# exact search grows in proportion to the vectors. The approximate ones hardly grow in time
+# at a fixed depth, and pay in recall, so a growing index needs a growing depth. For some
+# thousand passages none of this matters: take the exact one.
+#
+# **Which way for your case?** The table below is for *a model of 135 million weights*: quality and the memory of
 # training from the study, seconds per answer and per fact from your run. (Memory is what
 # training or answering took at its peak, in 10⁹ bytes.) A clinic has 2,000 facts, of which
 # 20 change a day, 200 questions a day, 10 seconds for an answer, 60 minutes of computing a
