@@ -75,7 +75,7 @@ def set_depth(index: faiss.Index, depth: int) -> None:
 
 
 def measure_growth(real: np.ndarray) -> Metrics:
-    """Milliseconds per query and recall by kind of index and depth; MB and seconds to build by kind.
+    """Milliseconds per query and recall by kind of index and depth; MB, seconds to build by kind.
     The subset is the number of vectors, and the depth."""
     random = np.random.default_rng(0)
     metrics = Metrics()
