@@ -8,6 +8,7 @@ import pytest
 from lessons_lib import profiles
 from lessons_lib.errors import SettingError
 from lessons_lib.hardware import Precision
+from lessons_lib.report.results import read_results
 
 LESSON = "04_distilbert_lora_imdb"
 
@@ -52,6 +53,33 @@ def test_slow_machines_get_fewer_rows(monkeypatch):
         )
         rows[dtype] = profiles.load_profile(LESSON, "laptop").train_rows
     assert rows["float32"] < rows["bfloat16"] == 2000
+
+
+# A lesson, what its profile takes fewer of, and the benchmark of such work.
+SHORTENED = [
+    ("01_gpt_vs_bert", "train_rows", ("training", "ours", "snippets")),
+    ("04_distilbert_lora_imdb", "train_rows", ("training", "ours", "snippets")),
+    ("02_llama2_knowledge_augmentation", "trained_terms", ("decoder", "nf4", "decoder, training")),
+    ("03_llama2_sentiment", "train_rows", ("decoder", "nf4", "decoder, training")),
+    ("05_rag_vs_finetuning", "trained_terms", ("decoder", "fp32", "decoder, training")),
+]
+
+
+@pytest.mark.parametrize(("lesson", "field", "bench"), SHORTENED)
+def test_rows_of_slow_machines_follow_from_measured_speeds(monkeypatch, lesson, field, bench):
+    """Failing means a lesson trains much longer on laptops without bf16 than on those with it: the
+    table of profiles no longer fits what was measured."""
+    name, system, subset = bench
+    seconds = {}
+    for dtype in ("bfloat16", "float32"):
+        monkeypatch.setattr(
+            profiles, "choose_precision", lambda dtype=dtype: Precision(dtype, "test")
+        )
+        speed = read_results(f"{name}_{dtype}", "bench").find(
+            system, "rows_per_second", subset=subset
+        )
+        seconds[dtype] = getattr(profiles.load_profile(lesson, "laptop"), field) / speed.value
+    assert seconds["float32"] <= 1.4 * seconds["bfloat16"]
 
 
 @pytest.fixture

@@ -87,6 +87,25 @@ def test_every_arm_of_the_study_is_published(module):
     assert published.seeds == list(module.SEEDS)
 
 
+# what a lesson may take on two cores: seconds and 10⁹ bytes
+PROMISED = {
+    "01_gpt_vs_bert": (240, 3),
+    "02_llama2_knowledge_augmentation": (300, 4),
+    "03_llama2_sentiment": (300, 4),
+    "04_distilbert_lora_imdb": (300, 3),
+    "05_rag_vs_finetuning": (360, 4),
+}
+
+
+@pytest.mark.parametrize("lesson", PROMISED)
+def test_published_run_keeps_its_minutes_and_memory(lesson):
+    """Failing means the README promises a laptop less than a lesson takes."""
+    run = report.read_results(lesson, "laptop")
+    seconds, gigabytes = PROMISED[lesson]
+    assert run.seconds <= seconds
+    assert run.peak_mb <= 1000 * gigabytes
+
+
 def test_lesson_02_keeps_what_it_promises():
     """Failing means the study no longer shows what the lesson and the README say of it."""
     study = report.read_results(study_02.LESSON, "study")
