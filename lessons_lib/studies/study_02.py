@@ -85,17 +85,21 @@ ARMS: dict[str, tuple[int, int] | QuantizedArm] = {
     "lora": (len(data.PHRASINGS), TIMES),
     "lora_dose1": (1, TIMES),
 }
-ARM_SEEDS: dict[str, tuple[int, ...]] = {}
+# Formats of weights. One seed, but for those that the lesson compares.
 for _name in FORMATS:
     ARMS[f"asked_{_name}"] = QuantizedArm("decoder", _name, trained=False)
-    ARM_SEEDS[f"asked_{_name}"] = (0,)
-for _name in FORMATS:
     ARMS[f"encoder_{_name}"] = QuantizedArm("encoder", _name)
 for _name in ("fp32", "nf4", "hqq4", "hqq3", "hqq2", "even2"):
     ARMS[f"tuned_{_name}"] = QuantizedArm("decoder", _name)
 for _model, _title in (("encoder", "encoder"), ("decoder", "tuned")):
     for _name, _start in (("nf4", "loftq"), ("even2", "loftq"), ("nf4", "eva")):
         ARMS[f"{_title}_{_name}_{_start}"] = QuantizedArm(_model, _name, start=_start)
+THREE_SEEDS = [f"encoder_{name}" for name in ("fp32", "nf4", "even2", "hqq2", "even2_loftq")]
+ARM_SEEDS: dict[str, tuple[int, ...]] = {
+    arm: (0,)
+    for arm, description in ARMS.items()
+    if isinstance(description, QuantizedArm) and arm not in THREE_SEEDS
+}
 COMPARISONS = [("lora", "lora_dose1"), ("lora", "search")]
 
 
