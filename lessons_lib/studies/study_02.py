@@ -148,8 +148,9 @@ def _compare_formats(
             continue
         metric = "accuracy" if description.model == "encoder" else "choice_trained"
         rows = None if description.model == "encoder" else groups
-        pair = compare_paired(scores[arm][metric], scores[rival][metric], rows)
-        metrics.add(arm, metric, pair.difference, minus=rival)
+        ours = scores[arm][metric]
+        theirs = scores[rival][metric][: len(ours)]  # the same seeds
+        metrics.add(arm, metric, compare_paired(ours, theirs, rows).difference, minus=rival)
 
 
 @functools.cache
