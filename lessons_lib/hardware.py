@@ -4,11 +4,13 @@ Contract: precision follows from what the hardware reports, never from a timing.
 always chooses the same, and two runs with one seed stay identical.
 """
 
+import contextlib
 import ctypes
 import gc
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
@@ -103,6 +105,15 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def reset_peak_memory() -> None:
+    """Lets `peak_memory_mb` count from now on. Outside of Linux and of a GPU it does nothing: there
+    a process's peak is that of its whole life."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory_mb() -> float:

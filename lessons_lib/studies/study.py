@@ -27,7 +27,12 @@ from lessons_lib.data.facts import Conversation
 from lessons_lib.evaluation.intervals import bootstrap_interval, compare_paired, seed_range
 from lessons_lib.evaluation.metrics import score_classifier
 from lessons_lib.evaluation.records import Metrics
-from lessons_lib.hardware import describe_machine, peak_memory_mb
+from lessons_lib.hardware import (
+    describe_machine,
+    free_memory,
+    peak_memory_mb,
+    reset_peak_memory,
+)
 from lessons_lib.lessons import list_lessons
 from lessons_lib.models.load import quiet_libraries
 from lessons_lib.paths import BUILD, PUBLISHED
@@ -159,6 +164,8 @@ def run_one_arm(module: str, arm: str, seeds: list[int]) -> None:
     study = importlib.import_module(module)
     commit = read_commit()
     for seed in seeds:
+        free_memory()
+        reset_peak_memory()  # or a seed's peak would be that of all before it
         run = study.run_arm(arm, seed)
         cost = {"peak_mb": peak_memory_mb(), **run.cost} if run.cost else {}
         path = _arm_path(study, arm, seed)

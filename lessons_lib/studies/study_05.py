@@ -241,6 +241,12 @@ def score_system(
     for name in ("blind", "reworded"):
         if name in arrays:
             scores[name] = arrays[name] == right[:PUBLISHED]
+    if "reworded" in arrays:
+        # the same questions as the reworded ones: those in the first phrasing
+        scores["choice_first"] = scores["choice"][:, :PUBLISHED]
+    for name in ("four", "misled"):
+        if f"{name}_picked" in arrays:
+            scores[f"choice_{name}"] = arrays[f"{name}_picked"] == right
     if "hit" in arrays:
         scores["hit"] = arrays["hit"]
         scores["abstained_unknown"] = score_abstention(arrays["said_unknown"])
@@ -248,6 +254,10 @@ def score_system(
         scores["abstained"] = score_abstention(arrays["said"])
         scores["exact"], scores["token_f1"] = score_answers(
             arrays["said"], kept[f"expected.{facts}"]
+        )
+    if "said_shuffled" in arrays:
+        scores["exact_shuffled"], _ = score_answers(
+            arrays["said_shuffled"], kept[f"expected.{facts}"]
         )
     if "general" in arrays:
         scores["choice_general"] = arrays["general"] == kept[f"right.{facts}_general"]
@@ -430,6 +440,8 @@ def train_arm(arm: Arm, seed: int) -> ArmRun:
     with torch.inference_mode(), mixed_precision_lora(model, choose_precision()):
         arrays = answer_questions(model, tokenizer, arm.facts, arm.reads)
         arrays |= answer_general(model, tokenizer)
+        if arm.raft:
+            arrays |= test_reading(model, tokenizer, arm.facts)
         if both:
             read = answer_questions(model, tokenizer, arm.facts, "search")
             arrays |= {f"read_{name}": values for name, values in read.items()}
@@ -531,6 +543,30 @@ def answer_questions(
         arrays["reworded"] = pick(model, tokenizer, reworded)
     if reads in ("", "search"):
         arrays["said"] = generate(model, tokenizer, prompts[:WRITTEN])
+    return arrays
+
+
+def test_reading(
+    model: Model, tokenizer: PreTrainedTokenizerBase, facts: str
+) -> dict[str, np.ndarray]:
+    """Whether a trained reader goes by the name: what it picks with the passages of all choices
+    (`four_picked`) and with a wrong choice's (`misled_picked`), and what it says when the passages
+    that were found stand in another order (`said_shuffled`)."""
+    bed = load_testbed(facts)
+    questions = [question.question for question in bed.questions]
+    arrays = {}
+    for name, reads in (("four_picked", "choices"), ("misled_picked", "distractor")):
+        prompts = ground(questions, choose_passages(bed, reads))
+        grounded = [
+            replace(question, question=prompt)
+            for question, prompt in zip(bed.questions, prompts, strict=True)
+        ]
+        arrays[name] = pick(model, tokenizer, grounded)
+    random = np.random.default_rng(0)
+    found = search_passages(questions[:WRITTEN])
+    shuffled = [[read[place] for place in random.permutation(len(read))] for read in found]
+    prompts = ground(questions[:WRITTEN], shuffled)
+    arrays["said_shuffled"] = generate(model, tokenizer, prompts)
     return arrays
 
 

@@ -1,7 +1,9 @@
 """What makes training faster must not change what is computed."""
 
+import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -9,7 +11,7 @@ from helpers import hash_weights
 from peft import LoraConfig
 from torch import nn
 
-from lessons_lib import evaluation, models, training
+from lessons_lib import evaluation, hardware, models, training
 from lessons_lib.evaluation.likelihood import generate_answers
 from lessons_lib.hardware import Precision
 from lessons_lib.models import attention
@@ -236,3 +238,14 @@ def test_a_decoder_answers_while_computing_in_bf16(quantized):
             model, tokenizer, ["one", "two words"], max_new_tokens=4, progress=False
         )
     assert [answer.tokens > 0 for answer in answers] == [True, True]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can forget a peak")
+def test_peak_memory_counts_from_where_it_was_reset():
+    """Failing means the second seed of a study's arm is published with the first one's memory."""
+    block = np.ones(40_000_000)  # 320 MB
+    with_block = hardware.peak_memory_mb()
+    del block
+    hardware.free_memory()
+    hardware.reset_peak_memory()
+    assert hardware.peak_memory_mb() < with_block - 200
