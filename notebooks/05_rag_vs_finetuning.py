@@ -63,6 +63,7 @@ elif importlib.util.find_spec("lessons_lib") is None:
     sys.exit(f"This Python lacks the course: git clone {address}, there make lab.")
 
 # %%
+import contextlib
 import textwrap
 import time
 from dataclasses import replace
@@ -166,7 +167,8 @@ report.show_schematic("balanced_group")
 # %% [markdown]
 # Exactly a quarter. Any rule that looks only at the texts of the choices gets the same. A
 # quarter is the line above which knowing begins. Questions of one group share their choices, so they
-# are not independent: all [intervals](glossary.md#interval) below resample whole groups.
+# are not independent: [intervals](glossary.md#interval) of picks and answers
+# resample whole groups. (Those of the search resample questions.)
 #
 # ## 2 · Find a passage by its words
 #
@@ -385,7 +387,9 @@ hits_by_search = {
     ).T
     for by in BY
 }
-hardest = list(needed)[-2] if len(needed) > 1 else list(needed)[-1]
+hardest = "by a lay name that shares none"
+if hardest not in needed:  # another collection
+    hardest = "invented names"
 order = sorted(BY, key=lambda by: -hits_by_search[by].loc[hardest, "value"])
 report.show_order(guess_order, order)
 
@@ -396,16 +400,18 @@ figure = report.plot_series(
 )
 spoken = "; ".join(f"{name}: {report.list_rows(t)}" for name, t in series.items())
 report.show_figure(figure, f"hit@3 by kind of question, for three searches. {spoken}.")
-both, best = ranks[hardest, "both"] <= 3, ranks[hardest, order[0]] <= 3
-pair = evaluation.compare_paired(both, best)
-if order[0] != "both":
-    print(f"{hardest}: both minus {order[0]}, same questions: {pair.difference}")
+for kind, rows in needed.items():
+    by_hit = {by: ranks[kind, by] <= 3 for by in BY}
+    gain = evaluation.compare_paired(by_hit["meaning"], by_hit["words"]).difference
+    cost = evaluation.compare_paired(by_hit["both"], by_hit["meaning"]).difference
+    print(f"{kind} (n = {len(rows)}): meaning − words {gain}; both − meaning {cost}")
 
 # %% [markdown]
-# Names are found by any search. Lay names need meaning, and the more so the fewer words
-# they share with the term. Whether fusing a good list with a worse one costs anything is
-# told by the paired difference: look whether its interval contains 0. So there is no best
-# search. There are kinds of questions, and hit@k on *your* questions tells.
+# The lines below the figure compare two searches on the same questions. Names are found by
+# any search. Lay names need meaning: look whether "meaning − words" lies above 0. Whether
+# fusing a good list with a worse one costs anything is told by "both − meaning". So there
+# is no best search. There are kinds of questions, and hit@k on *your* questions tells.
+# (Among all 16,599 passages every share would be lower.)
 #
 # **Change it.** BM25 is asked a whole sentence here, whose words "letter", "clinic" and
 # "stand" are rare in definitions, too. Does it matter if it is asked the bare name
@@ -421,10 +427,16 @@ sentence = find_rank(rows, "words") == 1
 bare = find_rank(rows, "words", "{}") == 1
 report.show_guess(guess_sentence, float(sentence.mean()), "hit@1, as a sentence")
 report.show_guess(guess_bare, float(bare.mean()), "hit@1, by the bare name")
+for kind, rows in needed.items():
+    bare = find_rank(rows, "words", "{}") <= 3
+    pair = evaluation.compare_paired(bare, ranks[kind, "words"] <= 3)
+    print(f"{kind}: hit@3 by words, bare − sentence {pair.difference}")
 
 # %% [markdown]
 # The name occurs once in five thousand passages, so the bare name finds it. In a sentence
-# the other words count as well. This is why real systems rewrite a question before they
+# the other words count as well, so the first place is lost in half of the cases, though
+# hardly a place among the first three. For lay names the bare word helps a little, or not:
+# look at the intervals. So BM25's handicap does not explain why meaning wins. Still, this is why real systems rewrite a question before they
 # search, and why a comparison of searches must say what each was asked. From here on the
 # search fuses both lists, and facts are asked by name: the easiest case for search.
 #
@@ -531,6 +543,13 @@ quantization = replace(training.FACTS, quantize=stored).quantization_config()
 model, tokenizer = models.load_decoder(decoder_name, quantization_config=quantization)
 
 
+def without_training() -> contextlib.AbstractContextManager:
+    """The model as it was published, also once it has an adapter."""
+    if isinstance(model, PeftModel):
+        return model.disable_adapter()
+    return contextlib.nullcontext()
+
+
 def choose(prompts: list[str], asked: list) -> np.ndarray:
     """The number of the likeliest choice (questions), asked in `prompts`."""
     asked = [replace(q, question=p) for q, p in zip(asked, prompts, strict=True)]
@@ -545,7 +564,8 @@ prompts = {
     "ceiling": [build_prompt(q, [t]) for q, t in zip(closed, own, strict=True)],
     "retrieved": opened,
 }
-correct = {way: choose(texts, questions) == right for way, texts in prompts.items()}
+with without_training():
+    correct = {way: choose(texts, questions) == right for way, texts in prompts.items()}
 report.show_guess(guess_memory, float(correct["base"].mean()), "from memory")
 report.show_guess(guess_reading, float(correct["retrieved"].mean()), "reading")
 
@@ -603,14 +623,15 @@ for question in questions:
     prompts["misled"].append(build_prompt(question.question, [own[wrong]]))
     all_four = [own[fact] for fact in question.facts]
     prompts["four"].append(build_prompt(question.question, all_four))
-for way in ("misled", "four"):
-    correct[way] = choose(prompts[way], questions) == right
+with without_training():
+    for way in ("misled", "four"):
+        correct[way] = choose(prompts[way], questions) == right
 report.show_guess(guess_misled, float(correct["misled"].mean()), "misled")
 report.show_guess(guess_all_four, float(correct["four"].mean()), "all four passages")
 
 # %% [markdown]
-# Misled, it is *never* right in the study (0 of 300): far below chance, because it takes
-# the passage that is there. With all four passages before its eyes it is right in .327
+# Misled, it is *never* right in the study: in all 300 questions it picks the choice whose
+# passage it was shown. With all four passages before its eyes it is right in .327
 # [.282, .371] of the questions, only a little above a guess. It hardly reads by name. It
 # finds likely what it has seen.
 # <!-- claim: find("misled", "choice", subset="invented").value == 0 -->
@@ -629,8 +650,8 @@ rivals = [
 print("a wrong choice among the three:", evaluation.measure_share(np.array(rivals)))
 
 # %% [markdown]
-# Rarely, since the search finds by name. A search on real questions returns *near* misses
-# more often, and near misses are what misleads.
+# In the laptop profile that is rare, because here the search finds by name. A search on
+# real questions returns *near* misses more often, and near misses are what misleads.
 #
 # One suspicion is left. A pick only compares four texts. What does the model *write*, with
 # the passages that were found?
@@ -659,7 +680,8 @@ def is_exact(answer: str, fact) -> bool:
     return words(answer) == words(fact.answer)
 
 
-written = write_answers(opened[:WRITTEN])
+with without_training():
+    written = write_answers(opened[:WRITTEN])
 asked_facts = facts[:WRITTEN]
 pairs = list(zip(asked_facts, written, strict=True))
 exact = [is_exact(answer, fact) for fact, answer in pairs]
@@ -680,6 +702,32 @@ for fact, answer in pairs[:3]:
 #
 # This model has 135 million weights. A larger one may well copy better; that was not
 # measured here, and the `gpu` profile prints its own numbers.
+#
+# Could something *simpler* do what this reader should do? Every passage here is a name, a
+# colon and a definition. So look for the passage whose name stands in the question, and
+# copy what follows. No model at all:
+
+
+# %%
+def copy_definition(question: str, passages: list) -> str:
+    """What stands behind the name that the question mentions; "" if no passage has it."""
+    for passage in passages:
+        if passage.name in question:
+            return passage.text.removeprefix(f"{passage.name}: ")
+    return ""
+
+
+copied = [copy_definition(q, read) for q, read in zip(closed, found, strict=True)]
+exact = [is_exact(answer, fact) for answer, fact in zip(copied, facts, strict=True)]
+print(
+    "written exactly by four lines of Python:",
+    evaluation.measure_share(np.array(exact)),
+)
+
+# %% [markdown]
+# All of them. So nobody should use a language model for *this* task. It is a microscope,
+# not an application: here we can see what a model does with a passage, because we know
+# what a perfect reader would do. Real passages have no such form.
 #
 # ## 9 · Training instead
 #
@@ -744,12 +792,14 @@ print(f"    {pair.only_a} repairs, {pair.only_b} breakages")
 
 # %% [markdown]
 # Training puts the facts in: in the study's one run every single pick is right (1.000). But
-# reword the choices, and .453 are left, where the untrained reader of section 7 keeps
-# .920. There are two possible reasons. The model learned the
+# reword the choices of the same 150 questions, and .453 are left. (The untrained reader of
+# section 7 goes from .947 to .920.) There are two possible reasons. The model learned the
 # *sentence*, not the fact. Or training harmed its sense for all other text; section 12
 # shows such harm. This study cannot tell the two apart.
 # <!-- claim: find("longer", "choice", subset="invented").value == 1 and
+# find("longer", "choice_first", subset="invented").value == 1 and
 # round(find("longer", "reworded", subset="invented").value, 3) == 0.453 and
+# round(find("retrieved", "choice_first", subset="invented").value, 3) == 0.947 and
 # round(find("retrieved", "reworded", subset="invented").value, 3) == 0.920 -->
 #
 # The last two lines compare two readers on the same questions. [Repairs](glossary.md#repair)
@@ -771,18 +821,24 @@ for fact, answer in pairs[:2]:
 # %% [markdown]
 # In the study the same recipe writes every drug's definition word for word, and answers
 # for every *syndrome* with a drug's. The mean of .50 hides that: half the facts are
-# perfect, the other half are confidently wrong. How could it pick them all? The choices
-# beside a syndrome are syndromes' definitions, so picking never has to decide between "A
-# drug …" and "A condition …". Writing begins with that decision. (Yours may have learned
-# both kinds, or neither: your run has fewer facts.)
+# perfect, the other half are confidently wrong. How could it pick them all? Our guess: the
+# choices beside a syndrome are nearly always syndromes' definitions, so picking hardly
+# ever has to decide between "A drug …" and "A condition …". Writing begins with that
+# decision. (Yours may have learned both kinds, or neither: your run has fewer facts.)
 # <!-- claim: find("longer", "exact", subset="invented").value == 0.5 -->
 #
-# Eight times instead of 24 gives .523 right picks, and .267 reworded. Eight times, but with
-# varied wordings of questions and definitions, gives .528, and .284 reworded.
-# <!-- claim: round(find("tuned", "choice", subset="invented").value, 3) == 0.523 and
+# Eight times instead of 24 gives .480 right picks of these 150, and .267 reworded. Eight
+# times, but with varied wordings of questions and definitions, gives .507, and .284
+# reworded: no difference is shown between the two (over all 300 questions +0.4 points
+# [−7.0, 7.7]).
+# <!-- claim: round(find("tuned", "choice_first", subset="invented").value, 3) == 0.480 and
 # round(find("tuned", "reworded", subset="invented").value, 3) == 0.267 and
-# round(find("paraphrased", "choice", subset="invented").value, 3) == 0.528 and
+# round(find("paraphrased", "choice_first", subset="invented").value, 3) == 0.507 and
 # round(find("paraphrased", "reworded", subset="invented").value, 3) == 0.284 -->
+# <!-- claim: round(100 * find("paraphrased", "choice", subset="invented",
+# minus="tuned").value, 1) == 0.4 and round(100 * find("paraphrased", "choice",
+# subset="invented", minus="tuned").low, 1) == -7.0 and round(100 * find("paraphrased",
+# "choice", subset="invented", minus="tuned").high, 1) == 7.7 -->
 #
 # ## 10 · Trained to read
 #
@@ -817,29 +873,69 @@ report.show_figure(figure, f"Right picks in the study, chance .25 dashed. {spoke
 # %% [markdown]
 # Picks again, and picks make a model look better than it is. Whoever was trained to read
 # picks right in all or nearly all questions. The model that was trained *on the facts*, in
-# many wordings, and then reads is *worse* than the untrained reader: .730 against .957.
-# Perhaps training harmed its reading; perhaps its memory interferes. Section 12 gives a
-# hint. (Ovadia et al. 2023, for Llama-2-7B and current events:
-# untrained .353, reading .585, fine-tuned .219, with paraphrases .392.) Now what they write:
+# many wordings, and then reads is *worse* than the untrained reader: .730 against .957. Is
+# that its memory, or harm to its reading? Split its questions by whether its memory alone
+# picks right:
 # <!-- claim: round(find("paraphrased_retrieved", "choice", subset="invented").value, 3) ==
 # 0.730 and find("paraphrased_retrieved", "choice", subset="invented",
 # minus="retrieved").high < 0 -->
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-WRITERS = ["retrieved", "longer", "paraphrased_retrieved", "raft", "raft_elsewhere"]
-table = look_up(WRITERS, "exact")
-figure = report.plot_intervals(
-    table, "Study: definitions written word for word", "share of 60", is_share=True
+kept = report.read_predictions(LESSON)
+right_choice = kept["right.invented"]
+memory = kept["picked.invented.paraphrased"]
+reading = kept["read_picked.invented.paraphrased"]
+for remembered, title in ((True, "memory right"), (False, "memory wrong")):
+    rows = (memory == right_choice) == remembered
+    share = (reading == right_choice)[rows].mean()
+    print(f"{title} ({rows.sum()} answers of 3 seeds): reading right {share:.3f}")
+wrong = (reading != right_choice) & (memory != right_choice)
+repeated = (reading == memory) & wrong
+print(
+    f"of {wrong.sum()} errors where memory is wrong, {repeated.sum()} repeat memory's pick"
 )
-report.show_figure(figure, f"Exact answers in the study: {report.list_rows(table)}.")
 
 # %% [markdown]
-# Trained to read, on other facts, the model writes two thirds of the definitions word for
-# word, of facts that it was never taught. **To copy what stands after a name is a skill,
-# and a skill can be trained.** The facts themselves can stay in the index. But look at
-# the interval. The three seeds write .30, .77 and .93 of the answers: with 300 rows the
-# result depends strongly on the seed. (And the right passage was always found. An answer
-# spread over two passages was not tried.)
+# Both. Where its memory is wrong, most errors repeat the memory's own wrong pick. And
+# where its memory is right, it is still right less often than the untrained reader, so the
+# training harmed its reading, too. (Ovadia et al. 2023 trained Llama-2-7B on current
+# events: untrained .353 of choices right, reading .585, fine-tuned .219, with paraphrases
+# .392.)
+#
+# Now what they write, a dot for each seed:
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+WRITERS = ["retrieved", "longer", "paraphrased", "raft", "raft_elsewhere"]
+RUNS = {"retrieved": 1, "longer": 1}  # what draws nothing, or was trained once
+expected = kept["expected.invented"]
+figure, axis = plt.subplots(figsize=(report.WIDTH, 2.8))
+spoken = []
+for place, way in enumerate(reversed(WRITERS)):
+    key = (
+        f"read_said.invented.{way}" if way == "paraphrased" else f"said.invented.{way}"
+    )
+    shares = [
+        np.mean(
+            [
+                evaluation.normalize_answer(answer)
+                == evaluation.normalize_answer(right_one)
+                for answer, right_one in zip(row, expected, strict=True)
+            ]
+        )
+        for row in kept[key][: RUNS.get(way, 3)]
+    ]
+    title = "paraphrased_retrieved" if way == "paraphrased" else way
+    axis.plot(shares, [place] * len(shares), "o", color=report.PALETTE[0], alpha=0.7)
+    written = ", ".join(f"{share:.2f}" for share in shares)
+    spoken.append(f"{report.display_name(title, LESSON)}: {written}")
+axis.set(yticks=range(len(WRITERS)), xlim=(-0.03, 1.03), xlabel="exact, of 60 answers")
+axis.set_yticklabels([text.split(":")[0] for text in spoken])
+axis.set_title("Study: definitions written word for word, by run")
+report.show_figure(figure, f"Exact answers by run. {'; '.join(spoken)}.")
+print("\n".join(reversed(spoken)))
+
+# %% [markdown]
+# RAFT_READING
 # <!-- claim: 0.6 < find("raft_elsewhere", "exact", subset="invented").value < 0.7 -->
 #
 # ## 11 · When there is no answer
@@ -855,7 +951,7 @@ unknown_facts = [
 ]
 unknown = [ASKED.format(fact.term) for fact in unknown_facts[: len(facts)]]
 near = index.search(unknown, READ)
-with model.disable_adapter():
+with without_training():
     prompt = build_prompt(unknown[0], [passage.text for passage, _ in near[0]])
     answer = write_answers([prompt])[0]
 print("asked:", unknown[0])
@@ -887,12 +983,14 @@ report.show_figure(figure, f"Refusals in the study. {spoken}.")
 # known ones, if there is one; the other half says what it is worth.
 
 # %%
-best_known = [hits[0][1] for hits in index.search(closed, 1, "meaning")]
-best_unknown = [hits[0][1] for hits in index.search(unknown, 1, "meaning")]
-shown_known, hidden_known = best_known[::2], best_known[1::2]
-shown_unknown, hidden_unknown = best_unknown[::2], best_unknown[1::2]
+best_known = np.array([row[0][1] for row in index.search(closed, 1, "meaning")])
+best_unknown = np.array([row[0][1] for row in index.search(unknown, 1, "meaning")])
+half = np.arange(len(facts)) // 2 % 2 == 0  # by twos: drugs and syndromes take turns
+shown_known, hidden_known = best_known[half], best_known[~half]
+shown_unknown, hidden_unknown = best_unknown[half], best_unknown[~half]
 figure, axis = plt.subplots(figsize=(report.WIDTH, 2.8))
-bins = np.linspace(min(best_known + best_unknown), max(best_known + best_unknown), 25)
+both = np.concatenate([best_known, best_unknown])
+bins = np.linspace(both.min(), both.max(), 25)
 axis.hist(shown_known, bins, alpha=0.6, label="in the index")
 axis.hist(shown_unknown, bins, alpha=0.6, label="nowhere")
 axis.set(xlabel="cosine of the best passage", ylabel="questions")
@@ -914,7 +1012,7 @@ if threshold is None:
     threshold = float(np.median(shown_known) + np.median(shown_unknown)) / 2
 refused_known = np.array(hidden_known) < threshold
 refused_unknown = np.array(hidden_unknown) < threshold
-print(f"refusing below {threshold:.2f}, on the other half:")
+print(f"refusing below {threshold:.2f}, on the other half ({(~half).sum()} each):")
 print("  rightly refused (nowhere): ", evaluation.measure_share(refused_unknown))
 print("  wrongly refused (in index):", evaluation.measure_share(refused_known))
 
@@ -934,23 +1032,54 @@ print("  wrongly refused (in index):", evaluation.measure_share(refused_known))
 guess_changed = None  # "new" or "old"
 
 # %%
-old = facts[0]
-new_answer = unknown_facts[0].answer  # another drug's, to stand for a correction
-corrected = retrieval.Passage(old.term, f"{old.term}: {new_answer}")
+CHANGED = 12
+old = facts[:CHANGED]
+new = unknown_facts[
+    :CHANGED
+]  # other answers of the same kind, to stand for corrections
+corrections = {
+    fact.term: retrieval.Passage(fact.term, f"{fact.term}: {other.answer}")
+    for fact, other in zip(old, new, strict=True)
+}
 began = time.perf_counter()
-index.update([corrected if p.name == old.term else p for p in passages])
-asked = ASKED.format(old.term)
-read = [passage.text for passage, _ in index.search([asked], READ)[0]]
+index.update([corrections.get(passage.name, passage) for passage in passages])
+memory_prompts = [ASKED.format(fact.term) for fact in old]
+reading_prompts = [
+    build_prompt(prompt, [passage.text for passage, _ in row])
+    for prompt, row in zip(
+        memory_prompts, index.search(memory_prompts, READ), strict=True
+    )
+]
 print(f"index updated and searched in {time.perf_counter() - began:.2f} s")
-two = [evaluation.ChoiceQuestion(asked, (new_answer, old.answer), 0)]
-for way, prompt in {"from memory": asked, "reading": build_prompt(asked, read)}.items():
-    picked = "new" if choose([prompt], two)[0] == 0 else "old"
-    print(f"the trained model, {way}: the {picked} definition")
+picks_of = []
+for question, fact, other in zip(questions, old, new, strict=False):
+    wrong = [choice for choice in question.choices if choice != fact.answer]
+    choices = (other.answer, fact.answer, *wrong[:2])
+    picks_of.append(evaluation.ChoiceQuestion("", choices, 0))
+picked = {
+    "trained, from memory": choose(memory_prompts, picks_of),
+    "trained, reads the new index": choose(reading_prompts, picks_of),
+}
+with without_training():
+    picked["untrained, from memory"] = choose(memory_prompts, picks_of)
+    picked["untrained, reads the new index"] = choose(reading_prompts, picks_of)
 print("you said:", guess_changed or "nothing")
 _ = index.update(passages)  # back to what was
+pd.DataFrame(
+    {
+        way: {"new": (p == 0).sum(), "old": (p == 1).sum(), "neither": (p > 1).sum()}
+        for way, p in picked.items()
+    }
+).T
+
+# %% [markdown]
+# Twelve questions show little; the study has 30, about 15 facts, in two wordings. (The new
+# definition is offered only where it is right, so here a rule that always takes the newest
+# text would be right each time. What *untrained, from memory* picks is the control.)
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 CHANGES = {
+    "untrained, from memory": ("base", "changed_memory"),
     "untrained, reads the new index": ("retrieved", "changed_read"),
     "trained in many wordings, from memory": ("paraphrased", "changed_memory"),
     "trained in many wordings, reads the new index": ("paraphrased", "changed_read"),
@@ -968,12 +1097,11 @@ for name, title in {"others_before": "before", "others_retrained": "after"}.item
     print(f"other facts right, {title} training again: {share}")
 
 # %% [markdown]
-# In the study 15 of the 150 facts change, and the model is the one trained 8 times in many
-# wordings. (There are two more choices, wrong before and after.) The untrained reader
+# The study's trained model is the one trained 8 times in many wordings. The untrained reader
 # follows the corrected index: .933 new. The trained model picks the old definition from
 # memory in .578. Reading, it is torn between its memory and the passage: .489 new, .278
-# old. Training again on the 15 changes puts them in, .933, and
-# takes others out: of 60 other facts .506 were right before, .267 are right after.
+# old. Training again on the 15 changes, without repeating other facts, puts them in (.933)
+# and takes others out: of 60 other facts .506 were right before, .267 are right after.
 # <!-- claim: round(find("paraphrased", "changed_memory_old", subset="invented").value, 3)
 # == 0.578 and round(find("retrieved", "changed_read_new", subset="invented").value, 3) ==
 # 0.933 and round(find("paraphrased", "changed_read_new", subset="invented").value, 3) ==
@@ -991,39 +1119,58 @@ for name, title in {"others_before": "before", "others_retrained": "after"}.item
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 TRAINED = ["tuned", "paraphrased", "longer", "raft", "raft_elsewhere"]
 table = look_up(TRAINED, "general_loss_change")
-figure = report.plot_intervals(
-    table, "Study: what is lost elsewhere", "change of loss on news (share)", 0.0
+terms = {
+    report.display_name(way, LESSON): vars(
+        study.find(way, "general_loss_change", subset="ontology")
+    )
+    for way in ("tuned", "paraphrased")
+}
+series = {"asked: invented facts": table, "asked: real terms": pd.DataFrame(terms).T}
+figure = report.plot_series(
+    series, "Study: what is lost elsewhere", "change of loss on news (share)", 0.0
 )
-report.show_figure(figure, f"Change of general loss: {report.list_rows(table)}.")
+spoken = "; ".join(f"{name}: {report.list_rows(t)}" for name, t in series.items())
+report.show_figure(figure, f"Change of general loss. {spoken}.")
 
 # %% [markdown]
-# Whoever is to remember facts pays most: the loss rises by a fifth to a third. Whoever is
-# trained to read pays 3 to 4 %. That is no law (the recipes differ in steps, too), but
-# here it points the same way as everything else.
+# Remembering *invented* facts costs most: the loss rises by a fifth to a third. Remembering
+# *real* terms costs .04 to .08 (one run each), and training to read .03 to .04, whichever
+# facts it is trained on. So what is trained on matters at least as much as the task, and
+# the recipes also differ in how often they meet each fact. Nobody should read a law from
+# this.
 # <!-- claim: min(find(way, "general_loss_change", subset="invented").value for way in
 # ("tuned", "paraphrased", "longer")) > 0.2 and max(find(way, "general_loss_change",
-# subset="invented").value for way in ("raft", "raft_elsewhere")) < 0.04 -->
+# subset="ontology").value for way in ("tuned", "paraphrased")) < 0.08 -->
 #
 # ## 13 · What it costs, and your case
 #
 # Reading costs time at every question: the search, and a longer prompt. Training costs it
 # once, and again whenever something changes. One question at a time, as somebody who waits
-# sees it (median of five):
+# sees it (median of five questions; an answer's length matters, too):
+
 
 # %%
-latency = {}
-for way in ("from memory", "reading"):
-    seconds = []
-    for fact in facts[:5]:
-        began = time.perf_counter()
-        prompt = ASKED.format(fact.term)
-        if way == "reading":
-            hits = index.search([prompt], READ)[0]
-            prompt = build_prompt(prompt, [passage.text for passage, _ in hits])
+def time_answer(way: str, question: str) -> float:
+    """Seconds from a question to its answer, search included."""
+    began = time.perf_counter()
+    prompt = question
+    if "reads" in way:
+        row = index.search([question], READ)[0]
+        prompt = build_prompt(question, [passage.text for passage, _ in row])
+    with contextlib.nullcontext() if "trained on" in way else without_training():
         write_answers([prompt])
-        seconds.append(time.perf_counter() - began)
-    latency[way] = float(np.median(seconds))
-    print(f"{way:12s} {latency[way]:.2f} s per answer")
+    return time.perf_counter() - began
+
+
+WAYS = ("untrained, reads", "trained on the facts, from memory")
+for way in WAYS:  # what is prepared once is prepared before the clock runs
+    time_answer(way, closed[0])
+latency = {
+    way: float(np.median([time_answer(way, question) for question in closed[:5]]))
+    for way in WAYS
+}
+for way, seconds in latency.items():
+    print(f"{way}: {seconds:.2f} s per answer")
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 embedder.embed(own)  # warm
@@ -1044,19 +1191,19 @@ COSTS = pd.DataFrame(
             "way": "retrieved",
             "once": 0.0,
             "per fact": embed_seconds,
-            "answer": latency["reading"],
+            "answer": latency[WAYS[0]],
         },
         "trained to read": {
             "way": "raft_elsewhere",
             "once": find_study("raft_elsewhere", "seconds"),
             "per fact": embed_seconds,
-            "answer": latency["reading"],
+            "answer": latency[WAYS[0]],
         },
         "training": {
             "way": "longer",
             "once": 0.0,
             "per fact": run.seconds / len(facts),
-            "answer": latency["from memory"],
+            "answer": latency[WAYS[1]],
         },
     }
 ).T
@@ -1068,17 +1215,26 @@ COSTS["writes"] = [find_study(way, "exact") for way in COSTS["way"]]
 
 
 def recommend(
-    facts: int, changed: int, answers: int, seconds: int, minutes: int, gigabytes: int
+    facts: int,
+    changed: int,
+    answers: int,
+    seconds: int,
+    minutes: int,
+    gigabytes: int,
+    found: int = 100,
 ) -> pd.DataFrame:
     """Ways of answering `answers` questions a day about so many `facts`, of which
     `changed` change a day. "fits": at most `seconds` per answer, `minutes` of
     computing a day and `gigabytes` to set it up. Training starts anew on all facts when
-    something changes."""
+    something changes. Whoever reads is right at most in the `found` percent of questions
+    whose passage is found."""
     redone = pd.Series(dict.fromkeys(COSTS.index, changed))
     redone["training"] = facts if changed else 0
     daily = redone * COSTS["per fact"] + answers * COSTS["answer"]
     columns = ["picks", "picks, reworded", "writes", "GB to set up", "GB to answer"]
     table = COSTS[columns].astype(float).round(2)
+    readers = [way for way in table.index if way != "training"]
+    table.loc[readers, ["picks", "picks, reworded", "writes"]] *= found / 100
     table["set-up, minutes"] = (COSTS["once"] + facts * COSTS["per fact"]) / 60
     table["minutes a day"] = daily / 60
     table["seconds per answer"] = COSTS["answer"]
@@ -1144,7 +1300,9 @@ pd.DataFrame(grown).T
 # training from the study, seconds per answer and per fact from your run. (Memory is what
 # the way took at its peak, in 10⁹ bytes: once to set it up, and again for every answer.) A clinic has 2,000 facts, of which
 # 20 change a day, 200 questions a day, 10 seconds for an answer, 60 minutes of computing a
-# day, and 8 GB.
+# day, and 8 GB. The shares were measured on 150 facts with the passage always found: for
+# lay names take the `found` of your own hit@3. And the reader that is trained on *other*
+# facts can be trained elsewhere, once.
 
 # %%
 recommend(facts=2_000, changed=20, answers=200, seconds=10, minutes=60, gigabytes=8)
@@ -1169,6 +1327,7 @@ bounds = {
     "seconds": (10, 1, 60),
     "minutes": (60, 1, 1_440),
     "gigabytes": (8, 1, 32),
+    "found": (100, 1, 100),
 }
 sliders = {
     name: IntSlider(value, low, high, description=name)
@@ -1201,7 +1360,7 @@ def ask_all(question: str) -> str:
     lines = [f"{score:.4f}  {passage.text}" for passage, score in hits]
     lines += ["", "The prompt:", read, ""]
     for way, prompt in {"from memory": question, "reading": read}.items():
-        with model.disable_adapter():
+        with without_training():
             lines.append(f"untrained, {way}: {write_answers([prompt])[0]}")
         lines.append(f"trained, {way}: {write_answers([prompt])[0]}")
     return "\n".join(lines)
@@ -1221,8 +1380,7 @@ for by, table in hits_by_search.items():
     for kind, row in table.iterrows():
         share = evaluation.Metric(**row)
         metrics.add(f"search by {by}", "hit_at_3", share, subset=kind)
-for way, value in latency.items():
-    system = "base" if way == "from memory" else "retrieved"
+for system, value in zip(("retrieved", "longer"), latency.values(), strict=True):
     metrics.add(system, "seconds_per_answer", evaluation.measured_once(value, 5))
 run_results = report.collect_results(
     LESSON,
@@ -1251,16 +1409,21 @@ print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 # 1. Put a floor and a ceiling beside every RAG result, and two prompts that try to fool
 #    it: a wrong choice's passage (0 of 300 right) and all four passages (.327).
 # 2. A pick is not an answer: .957 picked right, .000 written exactly.
-# 3. Reword the question *and* the choices: 1.000 became .453.
+# 3. Reword the choices, too: 1.000 became .453, on the same questions.
 # 4. Train the skill, not the facts: reading can be learned on other facts.
 # 5. Measure refusals on both kinds of questions, those with and those without an answer.
 #
 # **Not shown.** One small model, short definitions, facts asked by name, the right passage
-# nearly always found. Three seeds show little of how much a further run would differ. On
-# 150 *real* terms, the gap was far smaller: trained in many wordings .960, reading .987,
-# because the model has read of such terms or can guess them from their names.
-# <!-- claim: round(find("paraphrased", "choice", subset="ontology").value, 3) == 0.960 and
-# round(find("retrieved", "choice", subset="ontology").value, 3) == 0.987 -->
+# nearly always found, no rehearsal of old facts in training. Three seeds show little of how
+# much a further run would differ. On 150 *real* terms (one run) things look different: the
+# same eight meetings give .873 right picks instead of .523, and a model trained on them
+# reads no worse than the untrained one (+1.3 points [0.0, 3.1]). From memory, untrained,
+# the real terms start at .403, the invented ones at .250.
+# <!-- claim: round(find("tuned", "choice", subset="ontology").value, 3) == 0.873 and
+# round(find("base", "choice", subset="ontology").value, 3) == 0.403 and round(100 *
+# find("paraphrased_retrieved", "choice", subset="ontology", minus="retrieved").value, 1)
+# == 1.3 and round(100 * find("paraphrased_retrieved", "choice", subset="ontology",
+# minus="retrieved").high, 1) == 3.1 -->
 #
 # ## Quiz
 #
@@ -1280,17 +1443,18 @@ print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 #
 # </details>
 #
-# **2. In an early version of this lesson the floor was *below* chance: .15 of 40
-# questions. The "unrelated" passage was simply that of another fact. What had gone wrong?**
-# (a) Bad luck. (b) Sometimes it was the passage of one of the question's own wrong
-# choices. (c) The model was confused by long prompts. (d) The index was too small.
+# **2. An early version of our floor read "a passage of another fact". It scored .270 of
+# 300. Twelve of its passages turned out to be special: none of these twelve questions was
+# right. What had gone wrong?**
+# (a) Bad luck. (b) They were the passages of one of the question's own wrong choices.
+# (c) Their prompts were too long. (d) The index was too small.
 #
 # <details><summary>Answer</summary>
 #
-# **(b).** Such a question is not a floor but "misled", where this model is never right.
-# The floor above leaves all four choices out. (a) One has to look before one says so:
-# about one in six of the passages belonged to a wrong choice. (c), (d) Neither would push
-# it below a guess.
+# **(b).** Such a question is not a floor but "misled", where this model is never right. The
+# floor above leaves all four choices out. (a) Of the other 288 questions .281 were right;
+# none of twelve would be rare by luck (two in a hundred). (c), (d) A floor has one passage,
+# and no search.
 #
 # </details>
 #

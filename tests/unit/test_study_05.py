@@ -291,3 +291,16 @@ def test_prose_on_written_answers_follows_from_what_was_written():
         for row in kept["said_unknown.invented.raft_elsewhere"]
     ]
     assert max(repeated) > 40 and sorted(repeated)[1] < 10  # one seed nearly always
+
+
+def test_prose_on_memory_and_reading_follows_from_the_kept_picks():
+    """Failing means lesson 05 explains why a trained model reads worse by what did not happen."""
+    kept = report.read_predictions(study_05.LESSON)
+    right = kept["right.invented"]
+    memory = kept["picked.invented.paraphrased"]
+    reading = kept["read_picked.invented.paraphrased"]
+    untrained = (kept["picked.invented.retrieved"] == right).mean()
+    remembered = memory == right
+    assert (reading == right)[remembered].mean() < untrained
+    wrong = (reading != right) & ~remembered
+    assert (reading == memory)[wrong].mean() > 0.5
