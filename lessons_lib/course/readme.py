@@ -163,6 +163,8 @@ def draw_growth(path: Path) -> None:
     axis.plot([1, 8], [1, 8], color="0.5", linestyle="--", label="in proportion")
     axis.set_xscale("log", base=2)
     axis.set_yscale("log", base=2)
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_major_formatter("{x:g}")
     axis.set(
         xlabel="size, as a multiple of the smallest",
         ylabel="cost, as a multiple of the smallest's",
