@@ -85,20 +85,17 @@ ARMS: dict[str, tuple[int, int] | QuantizedArm] = {
     "lora": (len(data.PHRASINGS), TIMES),
     "lora_dose1": (1, TIMES),
 }
-# Formats of weights. One seed, but for those that the lesson compares.
+# Formats of weights, one seed each.
 for _name in FORMATS:
     ARMS[f"asked_{_name}"] = QuantizedArm("decoder", _name, trained=False)
     ARMS[f"encoder_{_name}"] = QuantizedArm("encoder", _name)
-for _name in ("fp32", "nf4", "hqq4", "hqq3", "hqq2", "even2"):
+for _name in ("fp32", "nf4", "even2"):
     ARMS[f"tuned_{_name}"] = QuantizedArm("decoder", _name)
-for _model, _title in (("encoder", "encoder"), ("decoder", "tuned")):
-    for _name, _start in (("nf4", "loftq"), ("even2", "loftq"), ("nf4", "eva")):
-        ARMS[f"{_title}_{_name}_{_start}"] = QuantizedArm(_model, _name, start=_start)
-THREE_SEEDS = [f"encoder_{name}" for name in ("fp32", "nf4", "even2", "hqq2", "even2_loftq")]
+ARMS["tuned_even2_loftq"] = QuantizedArm("decoder", "even2", start="loftq")
+for _name, _start in (("nf4", "loftq"), ("even2", "loftq"), ("nf4", "eva")):
+    ARMS[f"encoder_{_name}_{_start}"] = QuantizedArm("encoder", _name, start=_start)
 ARM_SEEDS: dict[str, tuple[int, ...]] = {
-    arm: (0,)
-    for arm, description in ARMS.items()
-    if isinstance(description, QuantizedArm) and arm not in THREE_SEEDS
+    arm: (0,) for arm, description in ARMS.items() if isinstance(description, QuantizedArm)
 }
 COMPARISONS = [("lora", "lora_dose1"), ("lora", "search")]
 
@@ -255,7 +252,7 @@ def run_quantized(arm: QuantizedArm, seed: int) -> ArmRun:
     if not arm.trained:
         cost = replace_weights(model, FORMATS[arm.weights])
         with torch.inference_mode():
-            return ArmRun(ask_choices(model, tokenizer), cost=cost)
+            return ArmRun({"general_loss": measure_general_loss(model, tokenizer)}, cost=cost)
     conversations = data.phrase_terms(load_groups()["trained"], data.PHRASINGS, TIMES)
     recipe = replace(FACTS, quantize="none")
     rows = encode_conversations(conversations, tokenizer, 256)
@@ -277,17 +274,19 @@ def run_quantized(arm: QuantizedArm, seed: int) -> ArmRun:
 
 
 def ask_choices(model: Model, tokenizer: PreTrainedTokenizerBase) -> dict[str, np.ndarray]:
-    """Right or not for every question about trained and untrained terms, and every text's loss."""
-    evaluation_set = load_evaluation_set()
-    scores = {}
-    for group in ("trained", "untrained"):
-        questions = getattr(evaluation_set, group)
-        chosen = score_questions(model, tokenizer, questions, False).argmax(1)
-        scores[f"choice_{group}"] = chosen == [question.right for question in questions]
-    scores["general_loss"] = measure_text_losses(
-        model, tokenizer, evaluation_set.texts, progress=False
-    )
-    return scores
+    """Right or not for every question about trained terms, and every general text's loss."""
+    questions = load_evaluation_set().trained
+    chosen = score_questions(model, tokenizer, questions, False).argmax(1)
+    return {
+        "choice_trained": chosen == [question.right for question in questions],
+        "general_loss": measure_general_loss(model, tokenizer),
+    }
+
+
+def measure_general_loss(model: Model, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+    """The loss of every general text (texts), in nats per token."""
+    texts = load_evaluation_set().texts
+    return measure_text_losses(model, tokenizer, texts, progress=False)
 
 
 def train_quantized_encoder(arm: QuantizedArm, seed: int) -> ArmRun:

@@ -5,6 +5,7 @@ files.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -138,19 +139,20 @@ def pad_batch(
     return batch
 
 
-def cut_batch(batch: dict[str, torch.Tensor], most_tokens: int) -> list[dict[str, torch.Tensor]]:
-    """A batch of padded rows as pieces of at most `most_tokens` tokens, padding included, as equal
-    in rows as can be; a single row is never cut.
+def cut_rows(rows: list[dict], most_tokens: int) -> list[list[dict]]:
+    """The rows of a batch as pieces, one behind the other and as equal in number as can be, so that
+    none has more than `most_tokens` tokens if all rows were as long as the longest; a single row is
+    never cut.
 
-    >>> batch = {"input_ids": torch.zeros(10, 384), "labels": torch.zeros(10)}
-    >>> [len(piece["labels"]) for piece in cut_batch(batch, most_tokens=1_600)]
+    >>> rows = [{"input_ids": [0] * 384}] * 10
+    >>> [len(piece) for piece in cut_rows(rows, most_tokens=1_600)]
     [4, 3, 3]
     """
-    rows, tokens = batch["input_ids"].shape
-    rows_at_once = max(1, most_tokens // tokens)
-    pieces = -(-rows // rows_at_once)
-    columns = {name: tensor.tensor_split(pieces) for name, tensor in batch.items()}
-    return [dict(zip(columns, parts, strict=True)) for parts in zip(*columns.values(), strict=True)]
+    longest = max(len(row["input_ids"]) for row in rows)
+    rows_at_once = max(1, most_tokens // longest)
+    pieces = -(-len(rows) // rows_at_once)
+    bounds = np.linspace(0, len(rows), pieces + 1).round().astype(int)
+    return [rows[start:end] for start, end in pairwise(bounds)]
 
 
 CHUNK_BATCHES = 32  # rows are sorted by length within chunks of this many batches

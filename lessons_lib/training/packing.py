@@ -108,6 +108,11 @@ def pack_batch(rows: list[dict], multiple_of: int = TOKENS_STEP) -> dict[str, to
     }
 
 
+def count_learned(labels: torch.Tensor) -> int:
+    """How many of the labels of a packed batch are learned."""
+    return int((labels != IGNORED).sum())
+
+
 def answer_loss(
     outputs: object, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None
 ) -> torch.Tensor:
@@ -115,4 +120,4 @@ def answer_loss(
     tokens where the Trainer counts them."""
     logits = outputs.logits[0].float()
     total = nn.functional.cross_entropy(logits, labels[1:], reduction="sum", ignore_index=IGNORED)
-    return total / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+    return total / (count_learned(labels) if num_items_in_batch is None else num_items_in_batch)

@@ -14,7 +14,7 @@ from torch import nn
 from lessons_lib.hardware import pick_device
 from lessons_lib.training.batches import find_pad_id, pad_batch
 from lessons_lib.training.conversations import check_labels
-from lessons_lib.training.packing import answer_loss, pack_batch
+from lessons_lib.training.packing import answer_loss, count_learned, pack_batch
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Task:
     name: what it is, with its settings; a run is resumed only under the same name. collate: rows to
     a batch. loss: a function of outputs and labels; None for the model's own. metrics: a function
     of predictions on validation rows; None where the loss alone is looked at. check: raises
-    DataError for training rows that cannot be learned from. weigh: what rows with these labels
-    (rows) count in the loss, together; without it every row counts one.
+    DataError for training rows that cannot be learned from. weigh: what these labels of a batch
+    count in the loss, together; without it every row counts one.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Task:
 
 # A decoder learns the answers of conversations (rows of `encode_conversations`), several rows
 # packed into one sequence; the questions are read and not learned.
-ANSWERS = Task("answers", pack_batch, answer_loss, check=check_labels)
+ANSWERS = Task("answers", pack_batch, answer_loss, check=check_labels, weigh=count_learned)
 
 
 def classification(model: nn.Module, class_weights: list[float] | None = None) -> Task:

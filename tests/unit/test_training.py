@@ -301,23 +301,59 @@ def test_training_on_own_data_says_how_long_it_will_take(monkeypatch, capsys, ow
     assert ("about 20 minutes for 600 more steps" in capsys.readouterr().out) == own
 
 
+def train_in_pieces(model, rows, task, folder, monkeypatch, most_tokens):
+    """Trained weights and logged losses, with so many tokens computed at once."""
+    monkeypatch.setattr(trainer, "CPU_TOKENS", most_tokens)
+    result = training.train(
+        model,
+        rows,
+        None,
+        SETTINGS,
+        task=task,
+        output_dir=folder / str(most_tokens),
+        precision=FP32,
+        progress=False,
+    )
+    weights = [p.detach() for p in model.parameters() if p.requires_grad]
+    return weights, result.history["loss"].to_numpy()
+
+
+def assert_equal_runs(whole, pieces):
+    """The same weights; and the same losses, since AdamW alone would not mind another scale."""
+    np.testing.assert_allclose(whole[1], pieces[1], atol=2e-4)
+    for ours, theirs in zip(whole[0], pieces[0], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-4)
+
+
 @pytest.mark.parametrize("class_weights", [None, [0.25, 1.75]])
 def test_gradients_of_pieces_add_up_to_those_of_the_batch(
     tokens, tmp_path, class_weights, monkeypatch
 ):
     """Failing means long rows, which are computed in pieces, are trained on another loss."""
-    weights = []
-    losses = []
+    runs = []
     for most_tokens in (trainer.CPU_TOKENS, 1):  # the second: every row a piece of its own
-        monkeypatch.setattr(trainer, "CPU_TOKENS", most_tokens)
         model = build(dropout=0.0)
-        folder = tmp_path / str(most_tokens)
-        _, result = run(tokens, folder, model, class_weights, precision=FP32)
-        weights.append([p.detach() for p in model.parameters() if p.requires_grad])
-        losses.append(result.history["loss"].to_numpy())
-    np.testing.assert_allclose(*losses, atol=2e-4)  # AdamW alone would not mind another scale
-    for whole, pieces in zip(*weights, strict=True):
-        torch.testing.assert_close(whole, pieces, rtol=0, atol=2e-4)
+        task = training.classification(model, class_weights)
+        runs.append(
+            train_in_pieces(model, tokens["train"], task, tmp_path, monkeypatch, most_tokens)
+        )
+    assert_equal_runs(*runs)
+
+
+def test_packed_rows_in_pieces_are_trained_on_the_same_loss(tmp_path, monkeypatch):
+    """Failing means a decoder that learns to read long passages learns something else on a CPU."""
+    _, tokenizer = models.load_decoder("tiny")
+    facts = [data.make_example(f"what is {n}", "a film " * (1 + n % 5)) for n in range(16)]
+    rows = training.encode_conversations(facts, tokenizer, 64)
+    runs = []
+    for most_tokens in (trainer.CPU_TOKENS, 1):
+        model = models.load_decoder("tiny")[0]
+        config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+        model = models.add_lora(model, config, seed=0)
+        runs.append(
+            train_in_pieces(model, rows, training.ANSWERS, tmp_path, monkeypatch, most_tokens)
+        )
+    assert_equal_runs(*runs)
 
 
 def test_time_of_a_training_is_estimated_from_a_few_steps(tokens, tmp_path, monkeypatch):
