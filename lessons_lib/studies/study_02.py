@@ -148,6 +148,11 @@ def _compare_formats(
         ours = scores[arm][metric]
         theirs = scores[rival][metric][: len(ours)]  # the same seeds
         metrics.add(arm, metric, compare_paired(ours, theirs, rows).difference, minus=rival)
+    for bits in (4, 3, 2):
+        arm, rival = f"encoder_hqq{bits}", f"encoder_even{bits}"
+        if arm in scores and rival in scores:
+            pair = compare_paired(scores[arm]["accuracy"], scores[rival]["accuracy"])
+            metrics.add(arm, "accuracy", pair.difference, minus=rival)
 
 
 @functools.cache
