@@ -106,6 +106,7 @@ def describe_cost(result: TrainResult) -> dict[str, float]:
     """What a decoder's training cost, and the mean loss of its last steps."""
     return {
         "seconds": result.seconds,
+        "rise_mb": result.rise_mb,
         "tokens_per_second": result.tokens_per_second,
         "tokens": result.tokens,
         "loss": float(result.history["loss"].dropna().iloc[-5:].mean()),
