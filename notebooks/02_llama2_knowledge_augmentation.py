@@ -1344,7 +1344,7 @@ pd.DataFrame(table).T.astype(float).round(3)
 # ("even", "hqq")) and find("asked_fp4", "general_loss").value < find("asked_nf4",
 # "general_loss").value -->
 #
-# Now train on top. Which of these errors does LoRA repair?
+# Now train on top. Which of these errors does LoRA make up for?
 #
 # **Predict:** lesson 04's encoder is fine-tuned with LoRA on HQQ's 2-bit weights. How much
 # accuracy on reviews is lost against 32 bits, in points?
@@ -1381,8 +1381,8 @@ report.show_figure(
 # %% [markdown]
 # Down to 3 bits the fine-tuned encoder loses nothing that 1,500 reviews can show, although
 # a fifth of the weights' length is error then. At 2 bits 4.1 points are lost with HQQ [2.2,
-# 6.1] and 6.0 with even steps [3.9, 8.0], after the same training. So LoRA repairs what
-# four or three bits break, on this task, and not what two bits break.
+# 6.1] and 6.0 with even steps [3.9, 8.0], after the same training. So LoRA makes up for
+# what four or three bits break, on this task, and not for what two bits break.
 # <!-- claim: all(find(f"encoder_{name}", "accuracy", minus="encoder_fp32").high >= 0 for
 # name in ("int8", "fp4", "nf4", "nf4_double", "even4", "hqq4", "even3", "hqq3")) -->
 # <!-- claim: round(100 * find("encoder_hqq2", "accuracy", minus="encoder_fp32").value, 1)

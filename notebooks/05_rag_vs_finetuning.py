@@ -5,8 +5,8 @@
 #
 # A clinic has a handbook with 150 new drugs and syndromes. No language model has ever read
 # it. One colleague wants to *train* a model on it, as in lesson 02. Another wants the
-# model to *read*: search the handbook first, put what was found into the
-# [prompt](glossary.md#prompt), and let the model answer. That is retrieval-augmented
+# model to *read*: search the handbook first, put the [passages](glossary.md#passage) that
+# were found into the [prompt](glossary.md#prompt), and let the model answer. That is retrieval-augmented
 # generation, [RAG](glossary.md#rag). Who is right, and how would you find out?
 #
 # **The question of this lesson: to teach a model new facts, should it read them or be
@@ -305,7 +305,7 @@ library = retrieval.read_passages(profile.terms)
 needed = {}  # by kind of question: (name to ask by, names of right passages)
 if profile.terms == data.ONTOLOGY:
     lay = data.read_lay_names()
-    # pairs of a lay name and a term that it means; of a hard lay name no pair shares a stem
+    # pairs of a lay name and a term that it means; of a hard one no pair shares a stem
     pairs = [data.make_fact(word, term) for word in lay for term in lay[word]]
     without_stem = evaluation.drop_lexical_overlap(pairs, least=1)
     clear = {(pair.term, pair.answer) for pair in without_stem}
@@ -450,7 +450,8 @@ report.show_schematic("rag_pipeline")
 # %% [markdown]
 # **Write it.** Number the passages from 1, one per line: `[1] the first text`, then
 # `[2] the second text`. Then an empty line, `RULE`, an empty line, and the question. (The
-# rule ends in the words that the model should say: "The passages do not say.")
+# rule ends in the words with which the model should [abstain](glossary.md#abstain): "The
+# passages do not say.")
 
 # %%
 RULE = (
@@ -632,12 +633,12 @@ report.show_guess(guess_all_four, float(correct["four"].mean()), "all four passa
 # %% [markdown]
 # Misled, it is *never* right in the study: in all 300 questions it picks the choice whose
 # passage it was shown. With all four passages before its eyes it is right in .327
-# [.282, .371] of the questions, only a little above a guess. It hardly reads by name. It
+# [.273, .380] of the questions, only a little above a guess. It hardly reads by name. It
 # finds likely what it has seen.
 # <!-- claim: find("misled", "choice", subset="invented").value == 0 -->
 # <!-- claim: round(find("four", "choice", subset="invented").value, 3) == 0.327 and
-# round(find("four", "choice", subset="invented").low, 3) == 0.282 and round(find("four",
-# "choice", subset="invented").high, 3) == 0.371 -->
+# round(find("four", "choice", subset="invented").low, 3) == 0.273 and round(find("four",
+# "choice", subset="invented").high, 3) == 0.380 -->
 #
 # So .957 was the search's achievement more than the reader's. How often was one of the
 # *wrong* choices' passages among the three that were found?
@@ -691,14 +692,14 @@ for fact, answer in pairs[:3]:
     show_text("the model writes", answer)
 
 # %% [markdown]
-# Of the study's 60 answers none is the definition (.000 [.000, .114]; the interval counts
+# Of the study's 60 answers none is the definition (.000 [.000, .110]; the interval counts
 # groups of four, not answers), and two contain it in full. Some of that is the question's
 # fault: it says "a letter", and many answers speak about the letter instead of the drug.
 # But the model that picks right in 96 % of the questions hardly answers any. **A pick
 # measures what a model finds likely; whether it can answer is another question.** Remember
 # that when you read a leaderboard of multiple choices.
 # <!-- claim: find("retrieved", "exact", subset="invented").value == 0 and
-# round(find("retrieved", "exact", subset="invented").high, 3) == 0.114 -->
+# round(find("retrieved", "exact", subset="invented").high, 3) == 0.110 -->
 #
 # This model has 135 million weights. A larger one may well copy better; that was not
 # measured here, and the `gpu` profile prints its own numbers.
@@ -710,7 +711,7 @@ for fact, answer in pairs[:3]:
 
 # %%
 def copy_definition(question: str, passages: list) -> str:
-    """What stands behind the name that the question mentions; "" if no passage has it."""
+    """What stands behind the name in the question; "" if no passage has the name."""
     for passage in passages:
         if passage.name in question:
             return passage.text.removeprefix(f"{passage.name}: ")
@@ -731,7 +732,8 @@ print(
 #
 # ## 9 · Training instead
 #
-# Now the other colleague's way: lesson 02's recipe (LoRA of rank 16 on all linear layers),
+# Now the other colleague's way: lesson 02's recipe (LoRA of rank 16 on all [linear
+# layers](glossary.md#linear-layer)),
 # every fact as a question and its answer, 24 times, in one phrasing.
 #
 # **Guess first.** Asked from memory, in a phrasing that was not trained: what share does
@@ -830,15 +832,15 @@ for fact, answer in pairs[:2]:
 # Eight times instead of 24 gives .480 right picks of these 150, and .267 reworded. Eight
 # times, but with varied wordings of questions and definitions, gives .507, and .284
 # reworded: no difference is shown between the two (over all 300 questions +0.4 points
-# [−7.0, 7.7]).
+# [−7.1, 7.9]).
 # <!-- claim: round(find("tuned", "choice_first", subset="invented").value, 3) == 0.480 and
 # round(find("tuned", "reworded", subset="invented").value, 3) == 0.267 and
 # round(find("paraphrased", "choice_first", subset="invented").value, 3) == 0.507 and
 # round(find("paraphrased", "reworded", subset="invented").value, 3) == 0.284 -->
 # <!-- claim: round(100 * find("paraphrased", "choice", subset="invented",
 # minus="tuned").value, 1) == 0.4 and round(100 * find("paraphrased", "choice",
-# subset="invented", minus="tuned").low, 1) == -7.0 and round(100 * find("paraphrased",
-# "choice", subset="invented", minus="tuned").high, 1) == 7.7 -->
+# subset="invented", minus="tuned").low, 1) == -7.1 and round(100 * find("paraphrased",
+# "choice", subset="invented", minus="tuned").high, 1) == 7.9 -->
 #
 # ## 10 · Trained to read
 #
@@ -892,7 +894,7 @@ for remembered, title in ((True, "memory right"), (False, "memory wrong")):
 wrong = (reading != right_choice) & (memory != right_choice)
 repeated = (reading == memory) & wrong
 print(
-    f"of {wrong.sum()} errors where memory is wrong, {repeated.sum()} repeat memory's pick"
+    f"of {wrong.sum()} errors where memory is wrong, {repeated.sum()} repeat its pick"
 )
 
 # %% [markdown]
@@ -935,7 +937,25 @@ report.show_figure(figure, f"Exact answers by run. {'; '.join(spoken)}.")
 print("\n".join(reversed(spoken)))
 
 # %% [markdown]
-# RAFT_READING
+# Trained to read, on other facts, the model writes .30, .77 and .93 of the definitions word
+# for word in its three runs, of facts that it was never taught. **To copy a definition from
+# a passage is a skill, and a skill can be trained.** The facts themselves can stay in the
+# index. But with 300 rows the result depends strongly on the run.
+#
+# And which skill is it? We fooled the untrained reader in section 8, so this one has to
+# stand the same tests. The study put them to a sister of it, which section 11 introduces.
+# With all four passages it picks .502 [.419, .581] right, against .327 untrained: it goes
+# by the name more, and far from always. With a wrong choice's passage alone it is right in
+# none. A third test is new: the search nearly always puts the right passage first. Shuffle
+# the three passages, and exact answers fall from .633 to .194. Where the right passage
+# stands last, all three runs write "The passages do not say." every time. So a good part
+# of the skill is to look at the *first* passage, although the training rows were shuffled.
+# <!-- claim: round(find("raft_refusing", "choice_four", subset="invented").value, 3) ==
+# 0.502 and round(find("raft_refusing", "choice_four", subset="invented").low, 3) == 0.419
+# and round(find("raft_refusing", "choice_four", subset="invented").high, 3) == 0.581 -->
+# <!-- claim: find("raft_refusing", "choice_misled", subset="invented").value == 0 and
+# round(find("raft_refusing", "exact", subset="invented").value, 3) == 0.633 and
+# round(find("raft_refusing", "exact_shuffled", subset="invented").value, 3) == 0.194 -->
 # <!-- claim: 0.6 < find("raft_elsewhere", "exact", subset="invented").value < 0.7 -->
 #
 # ## 11 · When there is no answer
@@ -974,7 +994,17 @@ spoken = "; ".join(f"{name}: {report.list_rows(t)}" for name, t in refusals.item
 report.show_figure(figure, f"Refusals in the study. {spoken}.")
 
 # %% [markdown]
-# REFUSAL_READING
+# An untrained reader never refuses, and neither do the two that met the refusal in a fifth
+# of their rows. The sister reader had 600 rows, each question twice with its passage and
+# twice without. It refuses .956 [.889, 1.000] of what is nowhere, and also .294 [.116,
+# .490] of what is there. When it does answer, nine in ten answers are exact.
+# <!-- claim: all(find(way, "abstained_unknown", subset="invented").value < 0.1 for way in
+# ("retrieved", "raft", "raft_elsewhere")) -->
+# <!-- claim: round(find("raft_refusing", "abstained_unknown", subset="invented").value, 3)
+# == 0.956 and round(find("raft_refusing", "abstained_unknown", subset="invented").low, 3)
+# == 0.889 and round(find("raft_refusing", "abstained", subset="invented").value, 3) ==
+# 0.294 and round(find("raft_refusing", "abstained", subset="invented").low, 3) == 0.116
+# and round(find("raft_refusing", "abstained", subset="invented").high, 3) == 0.490 -->
 #
 # **Choose it yourself.** A refusal can also stand *outside* the model: do not answer when
 # the best passage is too far from the question. Below are the cosines of the best passage,
@@ -1017,8 +1047,23 @@ print("  rightly refused (nowhere): ", evaluation.measure_share(refused_unknown)
 print("  wrongly refused (in index):", evaluation.measure_share(refused_known))
 
 # %% [markdown]
-# Both shares matter: a system that refuses everything is never wrong, and useless.
-# THRESHOLD_READING
+# Both shares matter: a system that refuses everything is never wrong, and useless. The
+# study chose its threshold on other questions (real terms, other unknown names). On the
+# invented ones it refuses .867 [.767, .950] of what is nowhere and .247 [.158, .336] of
+# what is there; a threshold on BM25's score refuses all of the first and half of the
+# second. So without any training the cosine does about as well as the trained reader. The
+# best passage to an unknown name *looks* nearly as near as a known one: all names here are
+# of one kind. Names of your own may part better, or worse.
+# <!-- claim: round(find("threshold_meaning", "abstained_unknown",
+# subset="invented").value, 3) == 0.867 and round(find("threshold_meaning",
+# "abstained_unknown", subset="invented").low, 3) == 0.767 and
+# round(find("threshold_meaning", "abstained_unknown", subset="invented").high, 3) == 0.950
+# -->
+# <!-- claim: round(find("threshold_meaning", "abstained", subset="invented").value, 3) ==
+# 0.247 and round(find("threshold_meaning", "abstained", subset="invented").low, 3) ==
+# 0.158 and round(find("threshold_meaning", "abstained", subset="invented").high, 3) ==
+# 0.336 and find("threshold_words", "abstained_unknown", subset="invented").value == 1 and
+# find("threshold_words", "abstained", subset="invented").value == 0.5 -->
 #
 # ## 12 · What changes, and what is lost
 #
@@ -1184,7 +1229,7 @@ def find_study(way: str, metric: str) -> float:
     return study.find(way, metric, subset="invented").value
 
 
-# set-up in seconds: once, and per fact; per changed fact; per answer; memory in GB
+# seconds: once, per fact, per answer; GB that training takes beside the model
 COSTS = pd.DataFrame(
     {
         "reading": {
@@ -1192,23 +1237,24 @@ COSTS = pd.DataFrame(
             "once": 0.0,
             "per fact": embed_seconds,
             "answer": latency[WAYS[0]],
+            "GB to train": 0.0,
         },
         "trained to read": {
-            "way": "raft_elsewhere",
-            "once": find_study("raft_elsewhere", "seconds"),
+            "way": "raft_refusing",
+            "once": find_study("raft_refusing", "seconds"),
             "per fact": embed_seconds,
             "answer": latency[WAYS[0]],
+            "GB to train": find_study("raft_refusing", "rise_mb") / 1000,
         },
         "training": {
             "way": "longer",
             "once": 0.0,
             "per fact": run.seconds / len(facts),
             "answer": latency[WAYS[1]],
+            "GB to train": run.rise_mb / 1000,
         },
     }
 ).T
-COSTS["GB to set up"] = [find_study(way, "peak_mb") / 1000 for way in COSTS["way"]]
-COSTS["GB to answer"] = find_study("retrieved", "peak_mb") / 1000
 COSTS["picks"] = [find_study(way, "choice") for way in COSTS["way"]]
 COSTS["picks, reworded"] = [find_study(way, "reworded") for way in COSTS["way"]]
 COSTS["writes"] = [find_study(way, "exact") for way in COSTS["way"]]
@@ -1225,13 +1271,13 @@ def recommend(
 ) -> pd.DataFrame:
     """Ways of answering `answers` questions a day about so many `facts`, of which
     `changed` change a day. "fits": at most `seconds` per answer, `minutes` of
-    computing a day and `gigabytes` to set it up. Training starts anew on all facts when
-    something changes. Whoever reads is right at most in the `found` percent of questions
-    whose passage is found."""
+    computing a day and `gigabytes` to train with. Training starts anew on all facts
+    when something changes. Readers are right at most in the `found` percent of
+    questions whose passage is found."""
     redone = pd.Series(dict.fromkeys(COSTS.index, changed))
     redone["training"] = facts if changed else 0
     daily = redone * COSTS["per fact"] + answers * COSTS["answer"]
-    columns = ["picks", "picks, reworded", "writes", "GB to set up", "GB to answer"]
+    columns = ["picks", "picks, reworded", "writes", "GB to train"]
     table = COSTS[columns].astype(float).round(2)
     readers = [way for way in table.index if way != "training"]
     table.loc[readers, ["picks", "picks, reworded", "writes"]] *= found / 100
@@ -1241,7 +1287,7 @@ def recommend(
     table["fits"] = (
         (COSTS["answer"] <= seconds)
         & (daily / 60 <= minutes)
-        & (COSTS["GB to set up"] <= gigabytes)
+        & (COSTS["GB to train"] <= gigabytes)
     )
     return table.sort_values(["fits", "writes"], ascending=False)
 
@@ -1293,16 +1339,18 @@ pd.DataFrame(grown).T
 
 # %% [markdown]
 # In each cell: milliseconds, and [recall](glossary.md#recall); columns are numbers of
-# vectors. GROWTH_READING For some thousand passages none of this matters: take the exact
-# one.
+# vectors. The exact search grows more than in proportion once the vectors no longer fit the
+# processor's cache. The graph stays fast, and at a fixed depth finds a little less as it
+# grows. The cells find *more*: noisy copies of one vector lie in one cell, which real
+# vectors need not do. For some thousand passages none of this matters: take the exact one.
 #
-# **Which way for your case?** The table below is for *a model of 135 million weights*: quality and the memory of
-# training from the study, seconds per answer and per fact from your run. (Memory is what
-# the way took at its peak, in 10⁹ bytes: once to set it up, and again for every answer.) A clinic has 2,000 facts, of which
-# 20 change a day, 200 questions a day, 10 seconds for an answer, 60 minutes of computing a
-# day, and 8 GB. The shares were measured on 150 facts with the passage always found: for
-# lay names take the `found` of your own hit@3. And the reader that is trained on *other*
-# facts can be trained elsewhere, once.
+# **Which way for your case?** The table below is for *a model of 135 million weights*.
+# Quality comes from the study, seconds from your run. *Trained to read* is the reader that
+# was trained to read or refuse, on other facts; it never has to be trained again, and it
+# can be trained on another machine. Memory is what training takes beside the model. A
+# clinic has 2,000 facts, of which 20 change a day, 200 questions a day, 10 seconds for an
+# answer, 60 minutes of computing a day, and 8 GB. All shares were measured on 150 facts
+# with the passage always found: for lay names set `found` to your own hit@3.
 
 # %%
 recommend(facts=2_000, changed=20, answers=200, seconds=10, minutes=60, gigabytes=8)
@@ -1310,7 +1358,7 @@ recommend(facts=2_000, changed=20, answers=200, seconds=10, minutes=60, gigabyte
 # %%
 cases = {  # facts, changed a day, answers a day, seconds, minutes a day, gigabytes
     "a clinic's handbook": (2_000, 20, 200, 10, 60, 8),
-    "the same on a small machine": (2_000, 20, 200, 10, 60, 2),
+    "the same on a small machine": (2_000, 20, 200, 10, 60, 1),
     "a quiz that never changes": (150, 0, 1_000, 10, 60, 4),
     "a news desk": (100_000, 5_000, 2_000, 10, 240, 8),
 }
@@ -1400,9 +1448,8 @@ print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 # were trained, training wins (1.000 right picks against .957). In other words it keeps
 # .453, and reading .920; and a corrected fact is corrected at once. But reading is not
 # answering: this small model took whatever passage it was shown, and wrote hardly a
-# definition. Trained to read on *other* facts it wrote .667 of them exactly (.30, .77 and
-# .93 in three runs).
-# <!-- claim: round(find("raft_elsewhere", "exact", subset="invented").value, 3) == 0.667 -->
+# definition. Trained to read on *other* facts it wrote .30, .77 and .93 of them exactly in
+# three runs, as long as the right passage stood first.
 #
 # **To remember**
 #
@@ -1410,8 +1457,10 @@ print(report.write_results(run_results).name, f"{run_results.seconds:.0f} s")
 #    it: a wrong choice's passage (0 of 300 right) and all four passages (.327).
 # 2. A pick is not an answer: .957 picked right, .000 written exactly.
 # 3. Reword the choices, too: 1.000 became .453, on the same questions.
-# 4. Train the skill, not the facts: reading can be learned on other facts.
-# 5. Measure refusals on both kinds of questions, those with and those without an answer.
+# 4. Reading can be trained on other facts. Test what was learned: with the passages in
+#    another order .633 exact answers became .194.
+# 5. Measure refusals on both kinds of questions. Trained to refuse: .956 of what is
+#    nowhere, and .294 of what is there.
 #
 # **Not shown.** One small model, short definitions, facts asked by name, the right passage
 # nearly always found, no rehearsal of old facts in training. Three seeds show little of how

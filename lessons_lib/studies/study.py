@@ -230,7 +230,7 @@ def publish_study(study: ModuleType) -> None:
         system, subset = name_system(study, arm)
         costs = runs.about["costs"]
         for name in costs[0]:
-            values = [cost[name] for cost in costs]
+            values = [cost[name] for cost in costs if name in cost]  # older runs kept less
             metrics.add(system, name, seed_range(values, len(values)), subset=subset)
     metrics |= study.recompute(predictions)
     abouts = {f"{ABOUT}{arm}": json.dumps(runs.about) for arm, runs in finished.items()}

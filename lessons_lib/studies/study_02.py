@@ -89,7 +89,7 @@ ARMS: dict[str, tuple[int, int] | QuantizedArm] = {
 for _name in FORMATS:
     ARMS[f"asked_{_name}"] = QuantizedArm("decoder", _name, trained=False)
     ARMS[f"encoder_{_name}"] = QuantizedArm("encoder", _name)
-for _name in ("fp32", "nf4", "even2"):
+for _name in ("fp32", "even2"):
     ARMS[f"tuned_{_name}"] = QuantizedArm("decoder", _name)
 ARMS["tuned_even2_loftq"] = QuantizedArm("decoder", "even2", start="loftq")
 for _name, _start in (("nf4", "loftq"), ("even2", "loftq"), ("nf4", "eva")):

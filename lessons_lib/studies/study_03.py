@@ -24,7 +24,6 @@ from lessons_lib.evaluation.likelihood import score_choices
 from lessons_lib.evaluation.records import Metric, Metrics
 from lessons_lib.hardware import choose_precision
 from lessons_lib.models.decoder import load_decoder, render_chat
-from lessons_lib.models.load import load_tokenizer
 from lessons_lib.studies.study import (
     ArmRun,
     fine_tune_facts,
@@ -65,7 +64,6 @@ HEAD = Recipe(
     warmup=0.06,
     ema_decay=0.98,
 )
-NO_MEANING = ("alpha", "beta", "gamma")  # labels that say nothing of sentiment
 FITS = {
     "majority": models.fit_majority,
     "vader": models.fit_vader,
@@ -90,18 +88,12 @@ ARMS: dict[str, object] = {
     "bert_lora": TUNED,
     "bert_lora_mixed": TUNED,
     "bert_lora_weighted": TUNED,
-    # what separates label from head: a head that reads the question, labels that mean nothing
-    "lora_head_prompted": HEAD,
-    "lora_label_renamed": LABEL,
 }
 RIVALS = ("tfidf", "nbsvm", "vader", "zero_shot", "few_shot", "bert_lora")
 COMPARISONS = [
     *[("lora_label", rival) for rival in RIVALS],
     *[("lora_head", rival) for rival in RIVALS],
     ("lora_label", "lora_head"),
-    ("lora_label", "lora_head_prompted"),
-    ("lora_head_prompted", "lora_head"),
-    ("lora_label", "lora_label_renamed"),
     ("bert_lora_weighted", "bert_lora"),
     ("tfidf_mixed", "tfidf"),
     ("nbsvm_mixed", "nbsvm"),
@@ -125,15 +117,14 @@ def run_arm(name: str, seed: int) -> ArmRun:
     splits = load_splits("test")
     train_rows = mix_domains(seed) if name.endswith("mixed") else splits["train"].shuffle(seed=seed)
     splits = DatasetDict({**splits, "train": train_rows})
-    if name.startswith("lora_label"):
-        names = NO_MEANING if name.endswith("renamed") else tuple(data.THREE_CLASSES)
-        return train_label(splits, seed, names)
+    if name == "lora_label":
+        return train_label(splits, seed)
     if isinstance(method, Recipe):
         weights = None
         if name.endswith("weighted"):
             labels = splits["train"]["label"]
             weights = compute_class_weight("balanced", classes=np.arange(3), y=labels).tolist()
-        return train_head(method, splits, seed, weights, prompted=name.endswith("prompted"))
+        return train_head(method, splits, seed, weights)
     model = FITS[method](splits)
     return keep_domains(lambda rows: model.predict_proba(rows["text"]))
 
@@ -166,9 +157,9 @@ def keep_domains(classify, cost: dict[str, float] | None = None) -> ArmRun:  # n
     return ArmRun(arrays, labels, cost or {})
 
 
-def put_question(text: str, names: tuple[str, ...] = tuple(data.THREE_CLASSES)) -> str:
-    """The question about one sentence, with the three labels to choose from."""
-    return QUESTION.format(f"{names[0]}, {names[1]} or {names[2]}", text)
+def put_question(text: str) -> str:
+    """The question about one sentence."""
+    return QUESTION.format("negative, neutral or positive", text)
 
 
 def score_labels(
@@ -176,12 +167,13 @@ def score_labels(
     tokenizer: PreTrainedTokenizerBase,
     texts: list[str],
     examples: list[tuple[str, str]] | None = None,
-    names: tuple[str, ...] = tuple(data.THREE_CLASSES),
 ) -> np.ndarray:
     """Probabilities (texts, classes) of the classes' names as the answer."""
-    prompts = [render_chat(tokenizer, put_question(text, names), examples) for text in texts]
-    choices = [list(names)] * len(texts)
-    return softmax(score_choices(model, tokenizer, prompts, choices, progress=False), 1)
+    prompts = [render_chat(tokenizer, put_question(text), examples) for text in texts]
+    return softmax(
+        score_choices(model, tokenizer, prompts, [data.THREE_CLASSES] * len(texts), progress=False),
+        1,
+    )
 
 
 def ask_decoder(shots: int, seed: int) -> ArmRun:
@@ -210,10 +202,10 @@ def _load_once() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return load_decoder(load_study_profile(LESSON).decoder)
 
 
-def train_label(splits: DatasetDict, seed: int, names: tuple[str, ...]) -> ArmRun:
-    """LoRA with the label as completion; names: what the three classes are called."""
+def train_label(splits: DatasetDict, seed: int) -> ArmRun:
+    """LoRA with the label as completion."""
     conversations = [
-        make_example(put_question(row["text"], names), names[row["label"]])
+        make_example(put_question(row["text"]), data.THREE_CLASSES[row["label"]])
         for row in splits["train"]
     ]
     decoder = load_study_profile(LESSON).decoder
@@ -221,25 +213,17 @@ def train_label(splits: DatasetDict, seed: int, names: tuple[str, ...]) -> ArmRu
 
     def classify(rows: Dataset) -> np.ndarray:
         """Probabilities (rows, classes)."""
-        return score_labels(tuned.model, tuned.tokenizer, rows["text"], names=names)
+        return score_labels(tuned.model, tuned.tokenizer, rows["text"])
 
     with mixed_precision_lora(tuned.model, choose_precision()):
         return keep_domains(classify, cost)
 
 
 def train_head(
-    recipe: Recipe,
-    splits: DatasetDict,
-    seed: int,
-    weights: list[float] | None,
-    *,
-    prompted: bool = False,
+    recipe: Recipe, splits: DatasetDict, seed: int, weights: list[float] | None
 ) -> ArmRun:
-    """LoRA with a classification head, on the decoder or, by its own recipe, on the encoder.
-    prompted: the head reads the sentence within the question that the label arms are asked."""
+    """LoRA with a classification head, on the decoder or, by its own recipe, on the encoder."""
     profile = load_study_profile(LESSON)
-    if prompted:
-        splits = splits.map(lambda row: {"text": write_prompt(row["text"])})
     with tempfile.TemporaryDirectory() as folder:
         tuned = fine_tune_classifier(
             recipe,
@@ -253,23 +237,10 @@ def train_head(
             class_weights=weights,
         )
     cost = {"seconds": tuned.result.seconds, "tokens_per_second": tuned.result.tokens_per_second}
-
-    def classify(rows: Dataset) -> np.ndarray:
-        """Probabilities (rows, classes)."""
-        texts = [write_prompt(text) if prompted else text for text in rows["text"]]
-        return classify_texts(tuned.model, tuned.tokenizer, texts, profile.max_tokens)
-
-    return keep_domains(classify, cost)
-
-
-def write_prompt(text: str) -> str:
-    """The prompt about one sentence, in the decoder's chat format."""
-    return render_chat(_load_tokenizer(), put_question(text))
-
-
-@functools.cache
-def _load_tokenizer() -> PreTrainedTokenizerBase:
-    return load_tokenizer(load_study_profile(LESSON).decoder)
+    return keep_domains(
+        lambda rows: classify_texts(tuned.model, tuned.tokenizer, rows["text"], profile.max_tokens),
+        cost,
+    )
 
 
 # --- the raters -----------------------------------------------------------------------------------

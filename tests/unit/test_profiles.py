@@ -59,9 +59,6 @@ def test_slow_machines_get_fewer_rows(monkeypatch):
 SHORTENED = [
     ("01_gpt_vs_bert", "train_rows", ("training", "ours", "snippets")),
     ("04_distilbert_lora_imdb", "train_rows", ("training", "ours", "snippets")),
-    ("02_llama2_knowledge_augmentation", "trained_terms", ("decoder", "nf4", "decoder, training")),
-    ("03_llama2_sentiment", "train_rows", ("decoder", "nf4", "decoder, training")),
-    ("05_rag_vs_finetuning", "trained_terms", ("decoder", "fp32", "decoder, training")),
 ]
 
 
