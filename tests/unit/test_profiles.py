@@ -76,7 +76,7 @@ def test_rows_of_slow_machines_follow_from_measured_speeds(monkeypatch, lesson, 
             system, "rows_per_second", subset=subset
         )
         seconds[dtype] = getattr(profiles.load_profile(lesson, "laptop"), field) / speed.value
-    assert seconds["float32"] <= 1.4 * seconds["bfloat16"]
+    assert seconds["float32"] <= 1.5 * seconds["bfloat16"]
 
 
 @pytest.fixture
