@@ -1362,14 +1362,14 @@ series = {
 tables = {}
 for title, model in series.items():
     metric = "accuracy" if model == "encoder" else "choice_trained"
-    rows = {
+    differences = {
         report.display_name(name, LESSON): vars(found)
         for name in STORED
         if (
             found := study.metrics.get((f"{model}_{name}", metric, "", f"{model}_fp32"))
         )
     }
-    tables[title] = pd.DataFrame(rows).T
+    tables[title] = pd.DataFrame(differences).T
 figure = report.plot_series(
     tables, "After LoRA, compared with 32 bits", "difference in shares right", 0.0
 )
