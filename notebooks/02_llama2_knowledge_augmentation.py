@@ -1360,13 +1360,15 @@ series = {
     "decoder, medical terms": "tuned",
 }
 tables = {}
-for title, model in series.items():
-    metric = "accuracy" if model == "encoder" else "choice_trained"
+for title, prefix in series.items():
+    metric = "accuracy" if prefix == "encoder" else "choice_trained"
     differences = {
         report.display_name(name, LESSON): vars(found)
         for name in STORED
         if (
-            found := study.metrics.get((f"{model}_{name}", metric, "", f"{model}_fp32"))
+            found := study.metrics.get(
+                (f"{prefix}_{name}", metric, "", f"{prefix}_fp32")
+            )
         )
     }
     tables[title] = pd.DataFrame(differences).T
