@@ -146,7 +146,7 @@ def cut_rows(rows: list[dict], most_tokens: int) -> list[list[dict]]:
 
     >>> rows = [{"input_ids": [0] * 384}] * 10
     >>> [len(piece) for piece in cut_rows(rows, most_tokens=1_600)]
-    [4, 3, 3]
+    [3, 4, 3]
     """
     longest = max(len(row["input_ids"]) for row in rows)
     rows_at_once = max(1, most_tokens // longest)
