@@ -347,9 +347,10 @@ print(f"{index.vectors.ntotal * vectors.shape[1] * 4 / 1e6:.1f} MB of vectors")
 # %%
 if MY_QUESTIONS:
     needed["your own questions"] = [(text, {name}) for text, name in MY_QUESTIONS]
-    names = {passage.name for passage in passages}
+    names = [passage.name for passage in library]
     missing = [name for _, name in MY_QUESTIONS if name not in names]
-    print("no passage has the name", missing, "but for example", sorted(names)[:5])
+    if missing:
+        print("no passage has the name", missing, "but for example", names[:5])
 needed["invented names"] = [(fact.term, {fact.term}) for fact in invented]
 for kind, rows in needed.items():
     print(f"{kind}: {len(rows)} questions, such as {rows[0][0]!r} → {rows[0][1]}")
@@ -372,7 +373,8 @@ guess_order = None  # for example ["words", "meaning", "both"]
 # %%
 def find_rank(names: list, by: str, phrasing: str = ASKED) -> np.ndarray:
     """The rank of the right passage for every question; 99 if not among ten."""
-    texts = [phrasing.format(name) for name, _ in names]
+    # a question of your own is asked as it is
+    texts = [n if n.endswith("?") else phrasing.format(n) for n, _ in names]
     ranks = []
     for hits, (_, right_names) in zip(index.search(texts, 10, by), names, strict=True):
         found = [place for place, (p, _) in enumerate(hits, 1) if p.name in right_names]
