@@ -1,5 +1,5 @@
 """Throughput of lesson 02's training and generation: the plain Trainer and `generate` as they come
-against this course's `train` and `write_answers`, in turns.
+against this course's `train` and `generate_answers`, in turns.
 
     make bench LESSON=02      # CPU=avx2: what most laptops can
 

@@ -10,7 +10,6 @@ README.
 
 import functools
 import json
-import os
 import sys
 import tempfile
 import time
@@ -18,7 +17,6 @@ from dataclasses import replace
 
 import faiss
 import numpy as np
-import torch
 from datasets import Dataset
 from rounds import publish, run_apart, run_rounds, summarise_rounds
 
@@ -101,18 +99,18 @@ def run_case(what: str, size: int) -> None:
 
 def measure_size(what: str, size: str) -> dict[str, float]:
     """One size in a process of its own; several processes by torchrun."""
-    if what == "processes" and size != "1":
-        launch = ["--nproc-per-node", size, __file__, what, size]
-        return run_apart(f"{what} {size}", "-m", "torch.distributed.run", *launch)
-    return run_apart(f"{what} {size}", __file__, what, size)
+    command = [__file__, what, size]
+    if what != "processes":
+        return run_apart(f"{what} {size}", *command)
+    if size != "1":
+        command = ["-m", "torch.distributed.run", "--nproc-per-node", size, *command]
+    return run_apart(f"{what} {size}", *command, threads="1")
 
 
 def main() -> None:
     """Measures all sizes in turns, prints and publishes."""
     metrics = Metrics()
     for what, sizes in SIZES.items():
-        if what == "processes":
-            os.environ["BENCH_THREADS"] = "1"
         names = [str(size) for size in sizes]
         figures = run_rounds(names, functools.partial(measure_size, what), ROUNDS)
         for name in names:
@@ -125,7 +123,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) == 3:
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         run_case(sys.argv[1], int(sys.argv[2]))
     else:
         main()

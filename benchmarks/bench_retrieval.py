@@ -26,7 +26,6 @@ from lessons_lib.studies.study_05 import ASKED, LESSON, load_embedder, load_test
 DEPTHS = {"exact": (0,), "cells": (4, 16, 64), "graph": (16, 64, 256)}
 QUERIES = 200
 NEAREST = 10
-PASSAGES = 1_000
 
 
 def add_noise(real: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
@@ -107,18 +106,6 @@ def measure_growth(real: np.ndarray) -> Metrics:
     return metrics
 
 
-def measure_embedding() -> Metrics:
-    """Passages that the course's embedder embeds per second."""
-    passages = [passage.text for passage in open_index().passages.values()]
-    texts = list(np.random.default_rng(0).permutation(passages)[:PASSAGES])
-    began = time.perf_counter()
-    load_embedder().embed(texts)
-    speed = PASSAGES / (time.perf_counter() - began)
-    metrics = Metrics()
-    metrics.add("ours", "passages_per_second", measured_once(speed, PASSAGES))
-    return metrics
-
-
 def measure_search() -> Metrics:
     """Median milliseconds per question of the course's index, after embedding and with it."""
     index = open_index()
@@ -145,7 +132,6 @@ def main() -> None:
     flat = faiss.downcast_index(open_index().vectors.index)
     real = flat.reconstruct_n(0, flat.ntotal)
     metrics = Metrics()
-    metrics |= measure_embedding()
     metrics |= measure_search()
     metrics |= measure_growth(real)
     profile = load_study_profile(LESSON)

@@ -21,10 +21,10 @@ THREADS = "2"
 Figures = dict[str, float]
 
 
-def run_apart(title: str, *command: str) -> Figures:
+def run_apart(title: str, *command: str, threads: str = THREADS) -> Figures:
     """One case's figures, printed, from a process of its own: so its peak memory is its own.
     The command, a script with its arguments, prints them last, as JSON."""
-    variables = os.environ | {"OMP_NUM_THREADS": os.environ.get("BENCH_THREADS", THREADS)}
+    variables = os.environ | {"OMP_NUM_THREADS": threads}
     command = [sys.executable, *command]
     output = subprocess.run(command, env=variables, capture_output=True, text=True)
     if output.returncode:

@@ -130,20 +130,21 @@ def find_groups(questions: Sequence[ChoiceQuestion]) -> np.ndarray:
 def find_unrelated(questions: Sequence[ChoiceQuestion]) -> list[int]:
     """For every question the number of a fact that is none of its choices, for a passage about
     something else: the first one from half the list on, in steps of two, since drugs and syndromes
-    take turns in the course's invented facts. Raises DataError where every other fact is a choice.
+    take turns in the course's invented facts. Raises DataError where all that these steps meet are
+    choices.
     """
     count = len(questions)
     unrelated = []
     for number, question in enumerate(questions):
         start = number + count // 4 * 2
-        candidates = [(start + step) % count for step in range(0, 2 * count, 2)]
-        found = [fact for fact in candidates if fact not in question.facts]
-        if not found:
+        candidates = ((start + step) % count for step in range(0, 2 * count, 2))
+        found = next((fact for fact in candidates if fact not in question.facts), None)
+        if found is None:
             raise DataError(
                 f"every passage of question {number + 1} is one of its choices.",
                 remedy="ask more facts than there are choices.",
             )
-        unrelated.append(found[0])
+        unrelated.append(found)
     return unrelated
 
 

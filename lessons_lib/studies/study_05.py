@@ -368,14 +368,11 @@ def choose_passages(bed: Testbed, reads: str) -> list[list[retrieval.Passage]]:
     if reads == "search":
         return search_passages([question.question for question in bed.questions])
     passages = retrieval.list_passages(bed.facts)
-    unrelated = []
-    for start in range(0, len(bed.questions), len(bed.facts)):  # a phrasing's questions
-        unrelated += evaluation.find_unrelated(bed.questions[start : start + len(bed.facts)])
+    if reads == "random":
+        return [[passages[fact]] for fact in find_unrelated_facts(bed)]
     chosen = []
-    for number, question in enumerate(bed.questions):
-        if reads == "random":
-            facts = [unrelated[number]]
-        elif reads == "oracle":
+    for question in bed.questions:
+        if reads == "oracle":
             facts = [question.facts[question.right]]
         elif reads == "distractor":
             facts = [question.facts[(question.right + 1) % len(question.facts)]]
@@ -385,6 +382,14 @@ def choose_passages(bed: Testbed, reads: str) -> list[list[retrieval.Passage]]:
     return chosen
 
 
+def find_unrelated_facts(bed: Testbed) -> list[int]:
+    """For every question the number of a fact that is none of its choices."""
+    unrelated = []
+    for start in range(0, len(bed.questions), len(bed.facts)):  # a phrasing's questions
+        unrelated += evaluation.find_unrelated(bed.questions[start : start + len(bed.facts)])
+    return unrelated
+
+
 def ground(questions: list[str], passages: list[list[retrieval.Passage]]) -> list[str]:
     """The questions with their passages, or as they are where there are none."""
     if not passages:
@@ -392,6 +397,17 @@ def ground(questions: list[str], passages: list[list[retrieval.Passage]]) -> lis
     return [
         retrieval.ground_question(question, read)
         for question, read in zip(questions, passages, strict=True)
+    ]
+
+
+def ground_choices(
+    questions: list[evaluation.ChoiceQuestion], passages: list[list[retrieval.Passage]]
+) -> list[evaluation.ChoiceQuestion]:
+    """The same for questions with choices."""
+    prompts = ground([question.question for question in questions], passages)
+    return [
+        replace(question, question=prompt)
+        for question, prompt in zip(questions, prompts, strict=True)
     ]
 
 
@@ -518,11 +534,7 @@ def answer_questions(
     `blind`, not told the term; and what it `said` itself."""
     bed = load_testbed(facts)
     passages = choose_passages(bed, reads)
-    prompts = ground([question.question for question in bed.questions], passages)
-    grounded = [
-        replace(question, question=prompt)
-        for question, prompt in zip(bed.questions, prompts, strict=True)
-    ]
+    grounded = ground_choices(bed.questions, passages)
     arrays = {"picked": pick(model, tokenizer, grounded)}
     if reads == "search":
         terms = [fact.term for fact in bed.facts] * len(ASKED)
@@ -542,7 +554,8 @@ def answer_questions(
         reworded = reword_choices(grounded[: len(bed.facts)], bed.facts)
         arrays["reworded"] = pick(model, tokenizer, reworded)
     if reads in ("", "search"):
-        arrays["said"] = generate(model, tokenizer, prompts[:WRITTEN])
+        prompts = [question.question for question in grounded[:WRITTEN]]
+        arrays["said"] = generate(model, tokenizer, prompts)
     return arrays
 
 
@@ -553,20 +566,15 @@ def test_reading(
     (`four_picked`) and with a wrong choice's (`misled_picked`), and what it says when the passages
     that were found stand in another order (`said_shuffled`)."""
     bed = load_testbed(facts)
-    questions = [question.question for question in bed.questions]
     arrays = {}
     for name, reads in (("four_picked", "choices"), ("misled_picked", "distractor")):
-        prompts = ground(questions, choose_passages(bed, reads))
-        grounded = [
-            replace(question, question=prompt)
-            for question, prompt in zip(bed.questions, prompts, strict=True)
-        ]
+        grounded = ground_choices(bed.questions, choose_passages(bed, reads))
         arrays[name] = pick(model, tokenizer, grounded)
     random = np.random.default_rng(0)
-    found = search_passages(questions[:WRITTEN])
+    questions = [question.question for question in bed.questions[:WRITTEN]]
+    found = search_passages(questions)
     shuffled = [[read[place] for place in random.permutation(len(read))] for read in found]
-    prompts = ground(questions[:WRITTEN], shuffled)
-    arrays["said_shuffled"] = generate(model, tokenizer, prompts)
+    arrays["said_shuffled"] = generate(model, tokenizer, ground(questions, shuffled))
     return arrays
 
 
@@ -672,13 +680,9 @@ def ask_updated_index() -> tuple[list[evaluation.ChoiceQuestion], dict[str, floa
     index.update([new.get(passage.name, passage) for passage in before])
     index.search(["a first question"], READ)  # makes the word index anew
     seconds = time.perf_counter() - began
-    prompts = [question.question for question in questions]
-    prompts = ground(prompts, search_passages(prompts))
+    found = search_passages([question.question for question in questions])
     index.update(before)
-    grounded = [
-        replace(question, question=prompt)
-        for question, prompt in zip(questions, prompts, strict=True)
-    ]
+    grounded = ground_choices(questions, found)
     return grounded, {"index_update_seconds": seconds}
 
 

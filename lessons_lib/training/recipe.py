@@ -169,6 +169,34 @@ def adapt(
     return model
 
 
+def prepare_classifier(
+    recipe: Recipe,
+    name: str,
+    class_names: list[str],
+    *,
+    seed: int,
+    gradient_checkpointing: bool = False,
+) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    """The classifier `name` with a fresh head for these classes, ready for training by `recipe`,
+    and its tokenizer. gradient_checkpointing: as in `adapt`."""
+    model, tokenizer = load_classifier(
+        name,
+        seed=seed,
+        dropout=recipe.dropout,
+        pooling=recipe.pooling,
+        class_names=class_names,
+        quantization_config=recipe.quantization_config(),
+    )
+    model = adapt(
+        model,
+        recipe,
+        task_type="SEQ_CLS",
+        seed=seed,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+    return model, tokenizer
+
+
 def fine_tune_classifier(
     recipe: Recipe,
     name: str,
@@ -186,18 +214,10 @@ def fine_tune_classifier(
 
     class_weights: as in `classification`. train_options go to `train` (report_to, …).
     """
-    model, tokenizer = load_classifier(
-        name,
-        seed=seed,
-        dropout=recipe.dropout,
-        pooling=recipe.pooling,
-        class_names=splits["train"].features["label"].names,
-        quantization_config=recipe.quantization_config(),
-    )
-    model = adapt(
-        model,
+    model, tokenizer = prepare_classifier(
         recipe,
-        task_type="SEQ_CLS",
+        name,
+        splits["train"].features["label"].names,
         seed=seed,
         gradient_checkpointing=gradient_checkpointing,
     )
@@ -225,15 +245,10 @@ def describe_duration(
     """
     seconds_by_recipe = {}
     for recipe in set(recipes):
-        model, tokenizer = load_classifier(
-            name,
-            seed=0,
-            dropout=recipe.dropout,
-            pooling=recipe.pooling,
-            class_names=splits["train"].features["label"].names,
-        )
+        class_names = splits["train"].features["label"].names
+        model, tokenizer = prepare_classifier(recipe, name, class_names, seed=0)
         seconds_by_recipe[recipe] = estimate_seconds(
-            adapt(model, recipe, task_type="SEQ_CLS", seed=0),
+            model,
             tokenize_reviews(splits["train"], tokenizer, max_tokens),
             recipe.train_settings(seed=0),
             task=classification(model),
